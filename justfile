@@ -1,0 +1,87 @@
+# `just --list` is the developer's guide. Every recipe uses the checkout's own .venv.
+
+bin := ".venv/bin"
+
+[private]
+default:
+    @{{bin}}/just --list --unsorted
+
+# Make or refresh .venv with everything that development needs
+setup:
+    python3 bootstrap.py run -- true
+
+# Format the code and mend what ruff can mend safely
+fmt:
+    {{bin}}/ruff check --fix-only --quiet .
+    {{bin}}/ruff format .
+
+# All static checks and the pure floors' tests: CI runs this after the whole default suite
+check: fmt-check lint types floors deps spell test-fast
+
+# Is the code formatted?
+fmt-check:
+    {{bin}}/ruff format --check .
+
+# All of ruff's rules; the exceptions stand in pyproject.toml with their reasons
+lint:
+    {{bin}}/ruff check .
+
+# mypy --strict over src, tests and scripts
+types:
+    {{bin}}/mypy
+
+# Imports point down only, and each heavy library has one door
+floors:
+    {{bin}}/lint-imports
+
+# Declared dependencies are those in use
+deps:
+    {{bin}}/deptry src
+
+# Spelling
+spell:
+    {{bin}}/codespell
+
+# The default tests; arguments go to pytest
+test *args:
+    {{bin}}/pytest {{args}}
+
+# The tests of the pure floors: no server, no process, seconds
+test-fast *args:
+    {{bin}}/pytest -q tests/events tests/state tests/scheduling tests/recovery {{args}}
+
+# The long drills
+test-slow *args:
+    {{bin}}/pytest -m slow {{args}}
+
+# Foreign test suites, downloaded and run through dtest
+acceptance *args:
+    {{bin}}/pytest -m acceptance {{args}}
+
+# Resolve requirements/*.lock again; `just lock --upgrade` lifts every version
+lock *args:
+    {{bin}}/python tools/lock.py {{args}}
+
+# Write the committed JSON Schemas and the AsyncAPI document again
+schemas:
+    {{bin}}/python -m dtest.events.schema --write schemas
+
+# Load test of a cell on this machine
+stress *args:
+    {{bin}}/dtest stress {{args}}
+
+# Measure throughput and latency
+bench *args:
+    {{bin}}/dtest bench {{args}}
+
+# See dtest work: a cell, agents and a run on this machine
+demo *args:
+    {{bin}}/dtest demo {{args}}
+
+# Start a cell on this machine
+up *args:
+    {{bin}}/dtest up {{args}}
+
+# Stop the cell on this machine
+down *args:
+    {{bin}}/dtest down {{args}}

@@ -1,0 +1,225 @@
+"""The agent: registers its worker, reads what is assigned to it, beats, drains.
+
+What an attempt is, an executor knows; what is true of the cell, the journal knows.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import orjson
+import structlog
+
+from dtest.agents.executor import Executor
+from dtest.agents.reporter import Reporter
+from dtest.events import codec, subject
+from dtest.events.attempt import AttemptAssigned, AttemptStopRequested
+from dtest.events.envelope import Event, Recorded
+from dtest.events.fields import CellId, EventId, WorkerId
+from dtest.events.worker import Capability, WorkerDraining, WorkerLeft, WorkerRegistered
+from dtest.journal.port import Appended, Journal, Outgoing
+from dtest.runtime.ids import IdSource
+
+log = structlog.get_logger()
+
+BEAT_EVERY_S = 1.0
+LEAVE_S_MAX = 5.0
+
+
+class Line(Protocol):
+    """How to beat and be asked (core NATS)."""
+
+    async def send(self, subject: str, payload: bytes) -> None:
+        """Send without waiting; raise TimeoutError when that is impossible."""
+        ...
+
+    async def serve(self, where: str, answer: Callable[[bytes], bytes]) -> None:
+        """Answer each request on a subject."""
+        ...
+
+    def on_reconnect(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Have ``call`` called after each reconnection."""
+        ...
+
+
+class Position(Protocol):
+    """Where the agent's reading of its work stands; kept on disk where attempts are."""
+
+    def load(self) -> int | None:
+        """Return the last message handled by this incarnation, none at its first start."""
+        ...
+
+    def save(self, seq: int) -> None:
+        """Note that a message was handled."""
+        ...
+
+
+class NoPosition:
+    """For agents whose attempts do not outlive them."""
+
+    def load(self) -> int | None:
+        """Return none."""
+        return None
+
+    def save(self, seq: int) -> None:
+        """Forget."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentIdentity:
+    """Who the agent is in this incarnation."""
+
+    cell: CellId
+    worker_id: WorkerId
+    incarnation: str
+    host: str
+    pid: int
+    version: str
+    simulated: bool
+
+
+class Agent:
+    """One worker's agent."""
+
+    def __init__(
+        self,
+        identity: AgentIdentity,
+        capability: Capability,
+        *,
+        journal: Journal,
+        line: Line,
+        reporter: Reporter,
+        executor: Executor,
+        position: Position,
+        now: Callable[[], float],
+    ) -> None:
+        self.registered = asyncio.Event()
+        self._identity = identity
+        self._capability = capability
+        self._journal = journal
+        self._line = line
+        self._reporter = reporter
+        self._executor = executor
+        self._position = position
+        self._now = now
+        self._new_id = IdSource()
+        self._register_again = asyncio.Event()
+        self._drain = asyncio.Event()
+        self._drain_grace_s = 0.0
+
+    def drain(self, grace_s: float) -> None:
+        """Take no new work; leave when what runs has ended, after ``grace_s`` seconds at most."""
+        self._drain_grace_s = grace_s
+        self._drain.set()
+
+    async def run(self, load: Callable[[], dict[str, float]] | None = None) -> None:
+        """Work until drained or cancelled. ``load`` gives the figures that a beat carries."""
+        await self._line.serve(
+            subject.ping(self._identity.cell, self._identity.worker_id), self._asked
+        )
+        forget = self._line.on_reconnect(self._register_again.set)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._reporter.run())]
+            seq = await self._register()
+            after = self._position.load()
+            if after is None:
+                after = seq
+                self._position.save(seq)
+            tasks += [
+                group.create_task(self._executor.run()),
+                group.create_task(self._read(after)),
+                group.create_task(self._beat(load or dict)),
+                group.create_task(self._keep_registered()),
+            ]
+            self.registered.set()
+            await self._drain.wait()
+            await self._leave(tasks)
+        forget()
+
+    def _asked(self, payload: bytes) -> bytes:
+        if payload == b"register":
+            self._register_again.set()
+        return b"here"
+
+    async def _register(self) -> int:
+        me = self._identity
+        fact = WorkerRegistered(
+            me.worker_id,
+            me.incarnation,
+            me.host,
+            self._capability,
+            me.simulated,
+            me.version,
+            me.pid,
+            self._executor.held(),
+        )
+        event = Event(
+            EventId(self._new_id()),
+            codec.source(me.cell, "agent", me.worker_id),
+            self._now(),
+            fact,
+        )
+        where = subject.agent(me.cell, me.worker_id, fact.TYPE)
+        result = await self._journal.append(Outgoing(where, codec.encode([event]), event.id))
+        if not isinstance(result, Appended):
+            raise AssertionError(result)
+        log.info("worker_registered", worker_id=me.worker_id, seq=result.seq)
+        return result.seq
+
+    async def _keep_registered(self) -> None:
+        """Register again after a reconnection or when asked: the cell may count us as lost."""
+        while True:
+            await self._register_again.wait()
+            self._register_again.clear()
+            if not self._drain.is_set():
+                await self._register()
+
+    async def _read(self, after: int) -> None:
+        where = subject.work_of(self._identity.cell, self._identity.worker_id)
+        async with self._journal.follow(after, subject=where) as feed:
+            async for batch in feed:
+                for stored in batch:
+                    self._handle(stored.record())
+                self._position.save(batch[-1].seq)
+
+    def _handle(self, record: Recorded) -> None:
+        for event in record.events:
+            match event:
+                case Event(data=AttemptAssigned() as assigned):
+                    if assigned.incarnation == self._identity.incarnation:
+                        self._executor.start(assigned)
+                case Event(data=AttemptStopRequested() as stop):
+                    self._executor.stop(stop.task_id, stop.attempt, stop.reason)
+                case _:
+                    log.warning("work_not_understood", seq=record.seq)
+
+    async def _beat(self, load: Callable[[], dict[str, float]]) -> None:
+        me = self._identity
+        where = subject.beat(me.cell, me.worker_id)
+        kept = subject.telemetry(me.cell, me.worker_id)
+        while True:
+            figures = load()
+            body = orjson.dumps({"at": codec.iso(self._now()), "worker_id": me.worker_id, **figures})
+            try:
+                await self._line.send(where, body)
+                if figures:
+                    await self._line.send(kept, body)
+            except TimeoutError:
+                log.warning("beat_not_sent", worker_id=me.worker_id)
+            await asyncio.sleep(BEAT_EVERY_S)
+
+    async def _leave(self, tasks: list[asyncio.Task[None]]) -> None:
+        me = self._identity
+        self._reporter.tell(WorkerDraining(me.worker_id, me.incarnation, "stopped"))
+        await self._executor.drain(self._drain_grace_s)
+        self._reporter.tell(WorkerLeft(me.worker_id, me.incarnation))
+        try:
+            async with asyncio.timeout(LEAVE_S_MAX):
+                await self._reporter.flush()
+        except TimeoutError:
+            log.warning("left_without_saying_so", worker_id=me.worker_id)
+        for task in tasks:
+            task.cancel()
+
+

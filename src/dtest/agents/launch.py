@@ -1,0 +1,79 @@
+"""Turns an assignment into what the keeper starts: arguments, directory, environment. Pure but
+for the path of the interpreter."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from dtest.agents.pytest_session import SESSION_SCRIPT
+from dtest.events.attempt import AttemptAssigned
+from dtest.events.config import CommandConfig, TestConfig, parse_config
+
+_VISIBLE = {
+    "cuda": ("CUDA_VISIBLE_DEVICES",),
+    "rocm": ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A process to be."""
+
+    argv: tuple[str, ...]
+    cwd: str
+    env: dict[str, str]
+    """Added to the keeper's base environment."""
+    paths: tuple[str, ...] = ()
+    """For ``test``: what to write into ``paths.txt`` first."""
+
+
+def launch(assigned: AttemptAssigned, directory: Path) -> Launch:
+    """Return what to start for an attempt that works in ``directory``.
+
+    Raises ValueError for a type that this agent does not run, pydantic.ValidationError for a
+    config that does not have the form of its type.
+    """
+    config = parse_config(assigned.type, assigned.config)
+    env = {
+        "DTEST_TASK_ID": assigned.task_id,
+        "DTEST_ATTEMPT": str(assigned.attempt),
+        "DTEST_HARDWARE": assigned.hardware,
+        "DTEST_ARTIFACT_DIR": str(directory / "artifacts"),
+        "DTEST_CHECKPOINT_DIR": str(directory / "checkpoint"),
+        **_visible_devices(assigned),
+    }
+    match config:
+        case CommandConfig():
+            line = config.command
+            argv = ("/bin/sh", "-c", line) if isinstance(line, str) else line
+            return Launch(argv, config.cwd or str(directory / "work"), {**env, **config.env})
+        case TestConfig():
+            session = (sys.executable, "-I", "-S", SESSION_SCRIPT)
+            options = (
+                *("--python", config.python or sys.executable),
+                *("--cwd", config.cwd),
+                *("--out", str(directory / "cases.jsonl")),
+                *("--paths-file", str(directory / "paths.txt")),
+            )
+            argv = (*session, *options, "--", *config.args)
+            return Launch(argv, config.cwd, {**env, **config.env}, config.paths)
+        case None:
+            message = f"this agent does not run tasks of type {assigned.type}"
+            raise ValueError(message)
+
+
+def _visible_devices(assigned: AttemptAssigned) -> dict[str, str]:
+    numbers = ",".join(name.partition(":")[2] for name in assigned.devices)
+    if not numbers:
+        return {}
+    return dict.fromkeys(_VISIBLE.get(assigned.hardware, ()), numbers)
+
+
+def write_inputs(planned: Launch, directory: Path) -> None:
+    """Make the attempt's directories and files."""
+    for name in ("work", "artifacts", "checkpoint"):
+        (directory / name).mkdir(exist_ok=True)
+    if planned.paths:
+        (directory / "paths.txt").write_text("\n".join(planned.paths) + "\n", encoding="utf-8")
+
+

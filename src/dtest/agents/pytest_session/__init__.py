@@ -1,0 +1,27 @@
+"""Run pytest in a foreign interpreter and report each test case, surviving its crashes.
+
+Nothing here chooses tests or a machine for them: a caller starts `SESSION_SCRIPT` with an
+interpreter of its own, and reads the records it writes and one of the exit codes below.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from dtest.agents.pytest_session.session import (
+    EXIT_CRASHED,
+    EXIT_FAILED,
+    EXIT_NO_TESTS,
+    EXIT_PASSED,
+    EXIT_USAGE,
+)
+
+SESSION_SCRIPT: Final = str(Path(__file__).with_name("session.py"))
+
+__all__ = [
+    "EXIT_CRASHED",
+    "EXIT_FAILED",
+    "EXIT_NO_TESTS",
+    "EXIT_PASSED",
+    "EXIT_USAGE",
+    "SESSION_SCRIPT",
+]

@@ -1,0 +1,394 @@
+"""Run pytest in a foreign interpreter to the end, whatever its tests do to the process.
+
+It starts `PYTHON -m pytest` with the recording plugin beside it, starts it again for the tests
+that are left when a test takes the process down, and closes the record file with what the whole
+comes to. It does not choose, spread or retry tests, has no time limit, and leaves the process
+group to its caller. It is a script of the standard library only, for `python -I -S session.py`.
+
+Records, one JSON object a line: `session`, `collected`, `started` and `case` come from the plugin;
+`crash`, the `case` of a crashed test, and the last one, `finished`, come from here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from typing import Any, Final, NamedTuple
+
+EXIT_PASSED: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_NO_TESTS: Final = 5
+EXIT_USAGE: Final = 64
+EXIT_CRASHED: Final = 70
+
+EXIT_CODES: Final = {
+    "passed": EXIT_PASSED,
+    "failed": EXIT_FAILED,
+    "error": EXIT_FAILED,
+    "no_tests": EXIT_NO_TESTS,
+    "usage": EXIT_USAGE,
+    "crashed": EXIT_CRASHED,
+}
+CRASHES_MAX: Final = 20
+PLUGIN: Final = "dtest_pytest_cases"
+PLUGIN_DIRECTORY: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "plugin")
+REQUEST_ENV: Final = "DTEST_PYTEST_CASES"
+
+Record = dict[str, Any]
+
+
+class Order(NamedTuple):
+    """What the caller asks for, with paths made absolute where the child reads them elsewhere."""
+
+    python: str
+    cwd: str
+    out: str
+    collect_only: bool
+    crashes_max: int
+    paths: list[str]
+    nodeids: list[str]
+    extra: list[str]
+
+    @property
+    def scratch(self) -> str:
+        """The directory for what only this script and the plugin read, and for pytest's cache."""
+        return self.out + ".work"
+
+
+def main(argv: list[str]) -> int:
+    """Run one session; the exit code says what it came to."""
+    try:
+        order = read_order(argv)
+        os.makedirs(order.scratch, exist_ok=True)
+        open(order.out, "wb").close()
+        os.chdir(order.cwd)
+    except SystemExit as stop:  # argparse has printed the help, or what is wrong
+        return EXIT_USAGE if stop.code else EXIT_PASSED
+    except (OSError, UnicodeDecodeError) as error:
+        say(str(error))
+        return EXIT_USAGE
+    ledger = Ledger(order)
+    runner_exit_code = run_until_nothing_is_left(order, ledger, Child())
+    not_run = [] if order.collect_only else ledger.remaining()
+    outcome = ledger.outcome(runner_exit_code, not_run)
+    ledger.append(
+        {
+            "kind": "finished",
+            "runner_exit_code": runner_exit_code,
+            "collected": len(ledger.collected or ()),
+            "reported": ledger.case_count,
+            "crashed": ledger.crashed,
+            "not_run": not_run,
+            "outcome": outcome,
+        }
+    )
+    clear(order.scratch)
+    return EXIT_CODES[outcome]
+
+
+def read_order(argv: list[str]) -> Order:
+    """Parse the command line and the file of paths."""
+    own = argv[: argv.index("--")] if "--" in argv else argv
+    parser = argparse.ArgumentParser(usage="%(prog)s [options] [-- PYTEST_ARGUMENT ...]")
+    parser.add_argument("--python", required=True, help="interpreter that has pytest >= 7.0")
+    parser.add_argument("--cwd", required=True, help="directory to run pytest in")
+    parser.add_argument("--out", required=True, help="file of records, written anew")
+    paths_help = "one path or node id a line; an empty file leaves the choice to pytest's settings"
+    parser.add_argument("--paths-file", required=True, help=paths_help)
+    parser.add_argument("--collect-only", action="store_true", help="list the tests, run none")
+    crashes_help = "how many crashes to go on after (default: %(default)s)"
+    parser.add_argument("--max-crashes", type=int, default=CRASHES_MAX, help=crashes_help)
+    options = parser.parse_args(own)
+    with open(options.paths_file, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        lines = [line for line in file.read().split("\n") if line]
+    python: str = options.python
+    return Order(
+        python=os.path.abspath(python) if os.sep in python else python,
+        cwd=os.path.abspath(options.cwd),
+        out=os.path.abspath(options.out),
+        collect_only=options.collect_only,
+        crashes_max=options.max_crashes,
+        paths=[line for line in lines if "::" not in line],
+        nodeids=[line for line in lines if "::" in line],
+        extra=argv[len(own) + 1 :],
+    )
+
+
+def run_until_nothing_is_left(order: Order, ledger: Ledger, child: Child) -> int | None:
+    """Run pytest again after each crash it is worth it; return pytest's last own exit code."""
+    while True:
+        write_request(order, ledger)
+        try:
+            exit_code = child.run(pytest_command(order), environment(order))
+        except OSError as error:
+            say(f"cannot start {order.python}: {error.strerror}")
+            return None
+        progressed = ledger.read()
+        ended = read_json(os.path.join(order.scratch, "ended.json"))
+        if ended is not None:
+            if exit_code >= 0:
+                return exit_code
+            say(f"pytest had finished, then died: {describe_death(exit_code)}")
+            return int(ended["exitstatus"])
+        if not ledger.session_seen and exit_code in {0, 1, 4}:  # pytest gave up before a session
+            probe = [order.python, "-c", "import pytest"]
+            if exit_code == 1 and child.run(probe, {**os.environ}, quiet=True):
+                pip = f"{order.python} -m pip install pytest"
+                say(f"{order.python} cannot import pytest; next step: {pip}")
+                return None
+            return exit_code
+        ledger.add_crash(exit_code, now=time.time())
+        left = len(ledger.remaining())
+        if not (progressed and left) or ledger.enough(order.crashes_max):
+            return None
+        say(f"{describe_death(exit_code)}; starting pytest again for the {left} tests left")
+
+
+def write_request(order: Order, ledger: Ledger) -> None:
+    """Tell the plugin what to select and where to write, and clear what it left last time."""
+    request = {
+        "out": order.out,
+        "scratch": order.scratch,
+        "pythonpath": os.environ.get("PYTHONPATH"),
+        "paths": order.paths,
+        "nodeids": order.nodeids,
+        "only": None if ledger.collected is None else ledger.remaining(),
+        "reported": sorted(ledger.reported),
+        "failures_before": ledger.failures,
+    }
+    clear(order.scratch)
+    with open(os.path.join(order.scratch, "request.json"), "w", encoding="utf-8") as file:
+        json.dump(request, file)
+
+
+def pytest_command(order: Order) -> list[str]:
+    """The command line: whole files only, since pytest finds its root directory by them.
+
+    The plugin picks the tests that were named: thousands of node ids would be slow for pytest to
+    look up one by one, might not fit on a command line, and need not survive being parsed there.
+    """
+    named_files = [nodeid.partition("::")[0] for nodeid in order.nodeids]
+    # A leading "-" or "@" would make it an option or a file of arguments.
+    paths = [
+        f"./{path}" if path.startswith(("-", "@")) else path
+        for path in dict.fromkeys([*order.paths, *named_files])
+    ]
+    command = [order.python, "-m", "pytest", "-p", PLUGIN, "--continue-on-collection-errors"]
+    # The tree under test is not ours: the cache goes beside the records.
+    command += ["-o", f"cache_dir={order.scratch}/pytest_cache"]
+    if order.collect_only:
+        command.append("--collect-only")
+    return [*command, *paths, *order.extra]
+
+
+def environment(order: Order) -> dict[str, str]:
+    """The caller's environment, a way to the plugin (which takes it out again), and one default."""
+    pythonpath = os.environ.get("PYTHONPATH")
+    added = {
+        "PYTHONPATH": os.pathsep.join([PLUGIN_DIRECTORY, *([pythonpath] if pythonpath else [])]),
+        REQUEST_ENV: os.path.join(order.scratch, "request.json"),
+    }
+    # Bytecode is trusted by size and whole-second mtime of its source: in a tree that is synced
+    # between sessions it can be stale, and would test code that is gone. A caller who wants it
+    # sets the variable empty.
+    return {"PYTHONDONTWRITEBYTECODE": "1", **os.environ, **added}
+
+
+class Child:
+    """The one child process at a time, with SIGTERM passed on to it.
+
+    SIGINT is left to pytest, which the terminal tells as well and which then ends in order.
+    """
+
+    def __init__(self) -> None:
+        self._told_to_stop = False
+        self._pid: int | None = None
+        self._defaults = {signal.SIGPIPE}  # Python ignores it, pytest and its tests should not
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            self._defaults.add(signal.SIGINT)
+        signal.signal(signal.SIGTERM, self._pass_on)
+
+    def run(self, command: list[str], env: dict[str, str], *, quiet: bool = False) -> int:
+        """Run it to its end: an exit code, or a negative signal number."""
+        silence = (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)
+        # Held back, so that a SIGTERM at this moment finds either no child or a known one.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            if self._told_to_stop:
+                self._die()
+            self._pid = os.posix_spawnp(
+                command[0],
+                command,
+                env,
+                file_actions=[silence] if quiet else [],
+                setsigmask=mask,
+                setsigdef=self._defaults,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        _, status = os.waitpid(self._pid, 0)
+        self._pid = None
+        if self._told_to_stop:
+            self._die()
+        return os.waitstatus_to_exitcode(status)
+
+    def _die(self) -> None:
+        # By the signal itself, so that the caller sees what its own SIGTERM did.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _pass_on(self, signal_number: int, _frame: object) -> None:
+        self._told_to_stop = True
+        if self._pid is not None:
+            with contextlib.suppress(ProcessLookupError):  # it has ended in this very moment
+                os.kill(self._pid, signal_number)
+
+
+class Ledger:
+    """What the records say so far, over all runs of pytest in this session."""
+
+    def __init__(self, order: Order) -> None:
+        self.collected: list[str] | None = None
+        self.reported: set[str] = set()
+        self.crashed: list[str] = []
+        self.case_count = 0
+        self.failures = 0
+        self.session_seen = False
+        self._outcomes: set[str] = set()
+        self._started_at: dict[str, float] = {}
+        self._crash_count = 0
+        self._failures_max = 0
+        self._scratch = order.scratch
+        self._out = order.out
+        self._offset = 0
+
+    def read(self) -> bool:
+        """Take in what pytest has written since; say whether a test was started or reported."""
+        with open(self._out, "rb") as file:
+            file.seek(self._offset)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        if len(whole) < len(data):  # killed within a write; the next record needs its own line
+            os.truncate(self._out, self._offset + len(whole))
+        self._offset += len(whole)
+        records = [json.loads(line) for line in whole.splitlines()]
+        for record in records:
+            self._take(record)
+        collection = read_json(os.path.join(self._scratch, "collected.json"))
+        if collection is not None and self.collected is None:
+            self.collected = collection["nodeids"]
+            self._failures_max = collection["maxfail"]
+        return any(record["kind"] in {"started", "case"} for record in records)
+
+    def add_crash(self, exit_code: int, *, now: float) -> None:
+        """Record that pytest died, and a case for the test it was in."""
+        self._crash_count += 1
+        in_flight = list(self._started_at.items())
+        nodeid = in_flight[-1][0] if in_flight else None
+        by_signal = signal_name(-exit_code) if exit_code < 0 else None
+        death = {"exit_code": None if by_signal else exit_code, "signal": by_signal}
+        phase = "run" if os.path.exists(f"{self._scratch}/collected.json") else "collect"
+        self.append({"kind": "crash", "nodeid": nodeid, **death, "phase": phase})
+        for nodeid, started_at in in_flight:
+            self.crashed.append(nodeid)
+            message = describe_death(exit_code)
+            verdict = {"outcome": "error", "phase": "call", "message": message, "output": ""}
+            times = {"started_at": started_at, "duration_s": round(now - started_at, 6)}
+            place = {"file": nodeid.partition("::")[0], "line": None}
+            self.append({"kind": "case", "nodeid": nodeid, **verdict, **times, **place})
+
+    def append(self, record: Record) -> None:
+        """Write one record, in one call as the plugin does, and count it."""
+        data = json.dumps(record).encode("ascii") + b"\n"
+        target = os.open(self._out, os.O_WRONLY | os.O_APPEND)
+        try:
+            self._offset += os.write(target, data)
+        finally:
+            os.close(target)
+        self._take(record)
+
+    def remaining(self) -> list[str]:
+        """The collected tests that have no case record."""
+        return [nodeid for nodeid in self.collected or () if nodeid not in self.reported]
+
+    def enough(self, crashes_max: int) -> bool:
+        """Whether to stop at this crash: there were too many, or the suite's --maxfail is met."""
+        too_many_failures = self._failures_max and self.failures >= self._failures_max
+        return self._crash_count > crashes_max or bool(too_many_failures)
+
+    def outcome(self, runner_exit_code: int | None, not_run: list[str]) -> str:
+        """What the whole session comes to."""
+        if self._crash_count:
+            return "crashed"
+        if runner_exit_code in {None, 4}:
+            return "usage"
+        if runner_exit_code not in {0, 1, 5}:
+            return "error"
+        if not self.session_seen:
+            return "usage"
+        for outcome in ("failed", "error"):
+            if outcome in self._outcomes:
+                return outcome
+        if runner_exit_code == 0:
+            # A test can end pytest with exit code 0 while others wait.
+            return "error" if not_run else "passed"
+        return "failed" if runner_exit_code == 1 else "no_tests"
+
+    def _take(self, record: Record) -> None:
+        kind = record["kind"]
+        if kind == "session":
+            self.session_seen = True
+        elif kind == "started":
+            self._started_at[record["nodeid"]] = record["at"]
+        elif kind == "case":
+            self.case_count += 1
+            self.reported.add(record["nodeid"])
+            self._started_at.pop(record["nodeid"], None)
+            self._outcomes.add(record["outcome"])
+            self.failures += record["outcome"] in {"failed", "error"}
+
+
+def describe_death(exit_code: int) -> str:
+    """One line on how pytest died."""
+    if exit_code < 0:
+        return f"crashed: signal {signal_name(-exit_code)}"
+    return f"crashed: exit code {exit_code} without finishing, os._exit?"
+
+
+def signal_name(number: int) -> str:
+    """A number again for a signal that has no name."""
+    return next((known.name for known in signal.Signals if known == number), str(number))
+
+
+def read_json(path: str) -> Record | None:
+    """A file the plugin may have left; None if it is absent, or was cut short by a kill."""
+    try:
+        with open(path, "rb") as file:
+            value: Record = json.load(file)
+    except (FileNotFoundError, ValueError):
+        return None
+    return value
+
+
+def clear(scratch: str) -> None:
+    """Delete what the plugin was told and has left; the cache of pytest stays."""
+    for name in os.listdir(scratch):
+        if name.endswith(".json"):
+            os.remove(os.path.join(scratch, name))
+
+
+def say(message: str) -> None:
+    """One line to stderr, between those of pytest."""
+    sys.stderr.write(f"dtest: {message}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

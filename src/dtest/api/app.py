@@ -1,0 +1,39 @@
+"""The application: routes, errors in one form, and the gate in front."""
+
+from fastapi import FastAPI
+
+import dtest
+from dtest.api import events, health, runs, tasks, workers
+from dtest.api.auth import App, Gate
+from dtest.api.context import ApiContext
+from dtest.api.problems import PROBLEMS, add_problems
+
+DESCRIPTION = (
+    "Read model and submissions of one dtest cell. Every answer reflects a sequence number of "
+    "the journal; `?after=<seq>` waits for one."
+)
+
+
+def create_app(context: ApiContext) -> FastAPI:
+    """Return the application without its gate."""
+    app = FastAPI(
+        title="dtest",
+        version=dtest.__version__,
+        description=DESCRIPTION,
+        docs_url="/api/docs",
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        responses=PROBLEMS,  # type: ignore[arg-type]
+    )
+    app.state.context = context
+    for module in (tasks, runs, workers, events, health):
+        app.include_router(module.router)
+    add_problems(app)
+    return app
+
+
+def gated(app: FastAPI, *, token: str, host: str, port: int) -> App:
+    """Return the application behind its gate, for an address on loopback or a stated host."""
+    names = {host, "127.0.0.1", "localhost", "[::1]"}
+    hosts = {f"{name}:{port}" for name in names}
+    return Gate(app, token=token, hosts=hosts)  # type: ignore[arg-type]

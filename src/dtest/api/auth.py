@@ -1,0 +1,71 @@
+"""Who may ask: the bearer token, and no web page of another origin.
+
+A token alone would not do: a page in the user's browser can reach loopback, and DNS can be made
+to point there. So Host must name this server, and Origin, if a browser sends one, too.
+"""
+
+import hmac
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+OPEN_PATHS = frozenset({"/api/health"})
+"""Answered without a token: says only that the process lives."""
+_FORBIDDEN = 403
+_UNAUTHORIZED = 401
+_POLICY_VIOLATION = 1008
+
+
+class Gate:
+    """ASGI middleware in front of everything, WebSockets included."""
+
+    def __init__(self, app: App, *, token: str, hosts: Iterable[str]) -> None:
+        self._app = app
+        self._token = token.encode()
+        self._hosts = frozenset(host.lower() for host in hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on or refuse it."""
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+            return
+        refusal = self._refusal(scope)
+        if refusal is None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": refusal[1]})
+        else:
+            await _refuse(send, *refusal)
+
+    def _refusal(self, scope: Scope) -> tuple[int, str, str] | None:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        host = headers.get(b"host", "").lower()
+        if host not in self._hosts:
+            return _FORBIDDEN, f"this server is not called {host!r}", "use its own address"
+        origin = headers.get(b"origin")
+        if origin is not None and urlsplit(origin).netloc.lower() not in self._hosts:
+            return _FORBIDDEN, "pages of another origin may not ask", "ask from the same origin"
+        if scope["path"] in OPEN_PATHS:
+            return None
+        scheme, _, given = headers.get(b"authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), self._token):
+            hint = "send `Authorization: Bearer TOKEN`; `dtest status --json` names the file"
+            return _UNAUTHORIZED, "a valid token is required", hint
+        return None
+
+
+async def _refuse(send: Send, status: int, message: str, hint: str) -> None:
+    code = "unauthorized" if status == _UNAUTHORIZED else "forbidden"
+    body = orjson.dumps({"error": {"code": code, "message": message, "hint": hint}})
+    headers = [(b"content-type", b"application/json")]
+    if status == _UNAUTHORIZED:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,61 @@
+"""What every request can reach."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from dtest.client import Client
+from dtest.errors import NotFound, TimedOut
+from dtest.events.fields import CellId, TaskId
+from dtest.journal.port import Journal
+from dtest.journal.stores import ArtifactStore, OutputStore
+from dtest.projections.projector import Projector
+from dtest.projections.store import Store
+from dtest.state.task import Task
+
+READ_S_MAX = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ApiContext:
+    """The parts of one API process."""
+
+    cell: CellId
+    store: Store
+    projector: Projector
+    journal: Journal
+    client: Client
+    output: OutputStore
+    artifacts: ArtifactStore
+    now: Callable[[], float]
+    new_id: Callable[[], str]
+    is_connected: Callable[[], bool]
+
+    async def caught_up(self, after: int | None) -> None:
+        """Wait until the read model holds a sequence number. Raises TimedOut."""
+        if after is not None and not await self.projector.reached(after, wait_s=READ_S_MAX):
+            message = f"the read model stands at {self.projector.seq}, not yet at {after}"
+            raise TimedOut(message, hint="ask again, or read without `after`")
+
+    def task(self, task_id: str) -> Task:
+        """Return a task by its id or a unique beginning of it. Raises NotFound."""
+        tasks = self.projector.rows.cell.tasks
+        found = tasks.get(TaskId(task_id))
+        if found is not None:
+            return found
+        begins = [name for name in tasks if name.startswith(task_id)][:2] if task_id else []
+        if len(begins) == 1:
+            return tasks[begins[0]]
+        message = f"{'more than one' if begins else 'no'} task is called {task_id!r}"
+        raise NotFound(message, hint="`dtest task ls` lists the tasks")
+
+
+def context_of(request: Request) -> ApiContext:
+    """Return the context of the application that serves a request."""
+    context: ApiContext = request.app.state.context
+    return context
+
+
+Context = Annotated[ApiContext, Depends(context_of)]

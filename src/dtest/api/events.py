@@ -1,0 +1,109 @@
+"""Events: list them, and follow them by WebSocket from any sequence number."""
+
+import asyncio
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
+
+from dtest.api.context import ApiContext, Context
+from dtest.api.listing import After, Cursor, Limit, Listing, one_of, page
+from dtest.api.models import Page
+from dtest.journal.memory import fits
+from dtest.journal.port import Stored
+
+router = APIRouter(prefix="/api/events", tags=["events"])
+
+EVENTS = Listing(
+    "SELECT * FROM (SELECT *, printf('%020d/%06d', seq, idx) AS page_key FROM events)",
+    "page_key",
+    str,
+    frozenset({"data"}),
+)
+_BAD_REQUEST = 1008
+
+
+@router.get("", summary="List events, newest first")
+async def list_events(
+    context: Context,
+    type: Annotated[list[str] | None, Query(max_length=30)] = None,
+    entity: Annotated[str | None, Query(max_length=200)] = None,
+    refused: Annotated[bool | None, Query()] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+    after: After = None,
+) -> Page:
+    """Return events that fit all filters, refused ones included."""
+    filters = {
+        **dict([one_of("type", type)]),
+        "entity = ?": entity,
+        "(refusal IS NOT NULL) = ?": refused,
+    }
+    return await page(context, EVENTS, filters, limit=limit, cursor=cursor, after=after)
+
+
+@router.websocket("/stream")
+async def stream(socket: WebSocket) -> None:
+    """Send each message of the journal after ``?after=`` as one JSON text, then those to come.
+
+    ``?types=task.*,attempt.finished`` selects by type.
+    """
+    context: ApiContext = socket.app.state.context
+    await socket.accept()
+    try:
+        after = max(0, int(socket.query_params.get("after", "0")))
+    except ValueError:
+        await socket.close(_BAD_REQUEST, "after must be a sequence number")
+        return
+    wanted = [name for name in socket.query_params.get("types", "").split(",") if name]
+    bounds = await context.journal.bounds()
+    after = min(after, bounds.last)
+    reading = asyncio.ensure_future(_send(context, socket, after, wanted))  # noqa: TID251 - below
+    closing = asyncio.ensure_future(_closed(socket))  # noqa: TID251 - both are awaited here
+    try:
+        await asyncio.wait({reading, closing}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (reading, closing):
+            task.cancel()
+        await asyncio.gather(reading, closing, return_exceptions=True)
+
+
+async def _closed(socket: WebSocket) -> None:
+    try:
+        while True:
+            await socket.receive_text()
+    except WebSocketDisconnect:
+        return
+
+
+async def _send(
+    context: ApiContext, socket: WebSocket, after: int, wanted: list[str]
+) -> None:
+    async with context.journal.follow(after) as feed:
+        async for batch in feed:
+            for stored in batch:
+                body = as_message(stored, wanted)
+                if body is not None:
+                    await socket.send_text(orjson.dumps(body).decode())
+
+
+def as_message(stored: Stored, wanted: list[str]) -> dict[str, Any] | None:
+    """Return a message with its events as written; none if no event has a wanted type."""
+    try:
+        content = orjson.loads(stored.payload)
+    except orjson.JSONDecodeError:
+        content = {"raw": stored.payload[:10_000].decode(errors="replace")}
+    events = content if isinstance(content, list) else [content]
+    if wanted:
+        events = [event for event in events if _is_wanted(event, wanted)]
+        if not events:
+            return None
+    return {"seq": stored.seq, "subject": stored.subject, "events": events}
+
+
+def _is_wanted(event: object, wanted: list[str]) -> bool:
+    wire = event.get("type") if isinstance(event, dict) else None
+    if not isinstance(wire, str):
+        return False
+    name = wire.removeprefix("dev.dtest.").rpartition(".")[0]
+    return any(fits(name, pattern) for pattern in wanted)

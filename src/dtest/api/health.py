@@ -1,0 +1,100 @@
+"""Health, status, queries and metrics."""
+
+from typing import Any
+
+import psutil
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from dtest.api.context import Context
+from dtest.api.listing import After
+from dtest.api.metrics import registry_of
+from dtest.api.models import QueryAnswer, QueryBody
+
+router = APIRouter(prefix="/api", tags=["health"])
+
+LEADERS = "SELECT * FROM leaders ORDER BY epoch DESC LIMIT 10"
+TASKS = "SELECT status, count(*) AS count FROM tasks GROUP BY 1 ORDER BY 1"
+WORKERS = "SELECT status, count(*) AS count FROM workers GROUP BY 1 ORDER BY 1"
+SIZES = "SELECT table_name, estimated_size FROM duckdb_tables() ORDER BY 1"
+
+
+@router.get("/health", summary="Says that the process lives; needs no token")
+async def health() -> dict[str, str]:
+    """Return a constant."""
+    return {"status": "alive"}
+
+
+@router.get("/health/db", summary="The read model and how far it is behind the journal")
+async def health_db(context: Context) -> dict[str, Any]:
+    """Return the projection's position and the journal's."""
+    bounds = await context.journal.bounds()
+    return {
+        "status": "ok",
+        "projected_seq": context.projector.seq,
+        "journal_seq": bounds.last,
+        "lag_messages": bounds.last - context.projector.seq,
+        "file_bytes": context.store.path.stat().st_size if context.store.path.exists() else 0,
+        "rows": dict(context.store.query(SIZES).rows),
+    }
+
+
+@router.get("/health/resources", summary="The use of this API's machine")
+async def health_resources() -> dict[str, Any]:
+    """Return processor, memory and disk figures; ratios from 0 to 1, sizes in bytes."""
+    memory = psutil.virtual_memory()
+    disk = psutil.disk_usage("/")
+    return {
+        "cpu_ratio": psutil.cpu_percent() / 100.0,
+        "memory_bytes": memory.total,
+        "memory_available_bytes": memory.available,
+        "disk_bytes": disk.total,
+        "disk_free_bytes": disk.free,
+    }
+
+
+@router.get("/status", summary="The cell in one view")
+async def status(context: Context, after: After = None) -> dict[str, Any]:
+    """Return leadership, tasks, workers and positions."""
+    await context.caught_up(after)
+    bounds = await context.journal.bounds()
+    cell = context.projector.rows.cell
+    return {
+        "cell": context.cell,
+        "epoch": cell.epoch,
+        "leader_id": cell.leader_id or None,
+        "leaders": context.store.query(LEADERS).records(),
+        "tasks": dict(context.store.query(TASKS).rows),
+        "workers": dict(context.store.query(WORKERS).rows),
+        "runs": len(cell.runs),
+        "ignored": dict(cell.ignored),
+        "refused": cell.refused,
+        "journal": {"last_seq": bounds.last, "messages": bounds.messages, "created": bounds.created},
+        "projected_seq": context.projector.seq,
+        "connected": context.is_connected(),
+    }
+
+
+@router.post("/query", summary="Ask the read model by SQL")
+def query(context: Context, body: QueryBody) -> QueryAnswer:
+    """Run one SELECT; files, extensions and other statements are out of reach."""
+    answer = context.store.query_untrusted(body.sql)
+    return QueryAnswer(
+        columns=list(answer.columns),
+        rows=[list(row) for row in answer.rows],
+        truncated=answer.truncated,
+    )
+
+
+@router.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}},
+)
+async def metrics(context: Context) -> Response:
+    """Return the exposition format of Prometheus."""
+    bounds = await context.journal.bounds()
+    return Response(
+        generate_latest(registry_of(context, bounds.last)), media_type=CONTENT_TYPE_LATEST
+    )

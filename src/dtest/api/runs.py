@@ -1,0 +1,78 @@
+"""Runs: list, show, cancel."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from dtest.api.context import Context
+from dtest.api.listing import After, Cursor, Limit, Listing, page
+from dtest.api.models import Page, ReasonBody, Requested
+from dtest.errors import NotFound
+from dtest.events.fields import RunId
+from dtest.events.run import RunCancelRequested
+
+router = APIRouter(prefix="/api/runs", tags=["runs"])
+
+RUNS = Listing(
+    "SELECT * FROM (SELECT run_summary.*, printf('%020d/%s', runs.seq, run_id) AS page_key "
+    "FROM run_summary JOIN runs USING (run_id))",
+    "page_key",
+    str,
+    frozenset({"labels"}),
+)
+OUTCOMES = "SELECT outcome, count(*) AS count FROM testcase_verdicts WHERE run_id = ? GROUP BY 1"
+
+
+@router.get("", summary="List runs, newest first")
+async def list_runs(
+    context: Context,
+    name: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+    after: After = None,
+) -> Page:
+    """Return runs with the number of their tasks in each state."""
+    filters = {"name = ?": name}
+    return await page(context, RUNS, filters, limit=limit, cursor=cursor, after=after)
+
+
+@router.get("/{run_id}", summary="One run with the sum of its tasks and test cases")
+async def show_run(context: Context, run_id: str, after: After = None) -> dict[str, Any]:
+    """Return the run; ``@last`` names the newest, else the id or a unique beginning."""
+    await context.caught_up(after)
+    run = _find(context, run_id)
+    filters = {"run_id = ?": run}
+    found = await page(context, RUNS, filters, limit=1, cursor=None, after=None)
+    if not found.items:
+        message = f"run {run} is not projected yet"
+        raise NotFound(message, hint="ask with ?after=<seq>")
+    outcomes = context.store.query(OUTCOMES, [run]).rows
+    unfinished = context.projector.rows.cell.runs[run].unfinished
+    return {
+        **found.items[0],
+        "testcases": {str(name): count for name, count in outcomes},
+        "finished": unfinished == 0,
+        "as_of_seq": found.seq,
+    }
+
+
+@router.post("/{run_id}/cancel", status_code=202, summary="Cancel all tasks of a run")
+async def cancel_run(context: Context, run_id: str, body: ReasonBody | None = None) -> Requested:
+    """Record the request."""
+    run = _find(context, run_id)
+    reason = body.reason if body is not None else ""
+    placed = await context.client.say([RunCancelRequested(run, reason)])
+    return Requested(seq=placed[0].seq)
+
+
+def _find(context: Context, name: str) -> RunId:
+    runs = context.projector.rows.cell.runs
+    if name == "@last" and runs:
+        return max(runs.values(), key=lambda run: run.opened_at).id
+    if RunId(name) in runs:
+        return RunId(name)
+    begins = [run_id for run_id in runs if run_id.startswith(name)][:2] if name else []
+    if len(begins) == 1:
+        return begins[0]
+    message = f"{'more than one' if begins else 'no'} run is called {name!r}"
+    raise NotFound(message, hint="`dtest run ls` lists the runs")

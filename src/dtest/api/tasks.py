@@ -1,0 +1,253 @@
+"""Tasks: submit, list, show, explain, cancel, retry, output, artefacts."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from dtest.api.context import Context
+from dtest.api.listing import After, Cursor, Limit, Listing, one_of, page
+from dtest.api.models import Page, ReasonBody, Requested, Submitted, SubmittedTask, WhyAnswer
+from dtest.client import event_ids, parse_tasks
+from dtest.errors import Conflict, NotFound
+from dtest.events.fields import RunId
+from dtest.events.run import RunOpened
+from dtest.events.task import TaskCancelRequested, TaskRetryRequested
+from dtest.scheduling.why import explain
+
+router = APIRouter(prefix="/api", tags=["tasks"])
+
+TASKS = Listing(
+    "SELECT * FROM (SELECT *, printf('%020d/%s', seq, task_id) AS page_key FROM tasks)",
+    "page_key",
+    str,
+    frozenset({"document"}),
+)
+ATTEMPTS = "SELECT * FROM attempts WHERE task_id = ? ORDER BY attempt"
+CASES = Listing(
+    "SELECT * FROM (SELECT *, printf('%020d/%s/%06d/%09d', seq, task_id, attempt, ordinal) "
+    "AS page_key FROM testcases)",
+    "page_key",
+    str,
+)
+EXAMPLE = {
+    "type": "command",
+    "config": {"command": ["python3", "-c", "print('hello')"]},
+    "requirements": {"hardware": ["cuda", "rocm"], "min_memory_gb": 8},
+    "priority": 1,
+    "timeout_seconds": 1800,
+    "retry_policy": {"max_retries": 3, "retry_delay_seconds": 60},
+}
+READ_BACK_S_MAX = 2.0
+
+
+class SubmitBody(BaseModel):
+    """Several tasks as one run."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tasks: Annotated[list[dict[str, Any]], Field(min_length=1)]
+    run_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,100}$")] | None = None
+    name: Annotated[str, Field(min_length=1, max_length=200)] = "run"
+    labels: dict[str, str] = Field(default_factory=dict)
+
+
+@router.post("/tasks/submit", status_code=202, summary="Submit one task or a batch")
+async def submit(
+    context: Context,
+    body: Annotated[
+        SubmitBody | dict[str, Any],
+        Body(
+            openapi_examples={
+                "one": {"summary": "One task document", "value": EXAMPLE},
+                "batch": {"summary": "A run", "value": {"name": "nightly", "tasks": [EXAMPLE]}},
+            }
+        ),
+    ],
+    idempotency_key: Annotated[
+        str | None, Header(max_length=200, description="The same key again submits nothing again.")
+    ] = None,
+) -> Submitted:
+    """Record tasks. The answer says of each whether the cell accepted it."""
+    batch = body if isinstance(body, SubmitBody) else None
+    documents = batch.tasks if batch is not None else [body]
+    named = batch.run_id if batch is not None else documents[0].get("run_id")  # type: ignore[union-attr]
+    base = event_ids(idempotency_key, 1)
+    run_id = RunId(str(named) if named else base[0] if base else context.new_id())
+    tasks = parse_tasks(
+        documents,  # type: ignore[arg-type]
+        new_id=context.new_id,
+        run_id=run_id,
+        idempotency_key=idempotency_key,
+    )
+    if batch is not None:
+        opened = RunOpened(run_id, batch.name, batch.labels)
+        await context.client.say([opened], ids=base)
+    ids = event_ids(idempotency_key and f"{idempotency_key}/tasks", len(tasks))
+    placed = await context.client.say(tasks, ids=ids)
+    seq = max(place.seq for place in placed)
+    reached = await context.projector.reached(seq, wait_s=READ_BACK_S_MAX)
+    results = []
+    for task, place in zip(tasks, placed, strict=True):
+        refusal = context.projector.rows.refused.get((place.seq, place.index))
+        status = "refused" if refusal else "accepted" if reached else "sent"
+        results.append(
+            SubmittedTask(
+                task_id=task.task_id,
+                status=status,  # type: ignore[arg-type]
+                code=refusal.code if refusal else None,
+                detail=refusal.detail if refusal else None,
+            )
+        )
+    refused = [result for result in results if result.status == "refused"]
+    if len(refused) == len(results):
+        first = refused[0]
+        message = f"refused: {first.code}: {first.detail}"
+        raise Conflict(message, hint=f"the bytes stand in the journal at {seq}")
+    return Submitted(run_id=run_id, seq=seq, tasks=results)
+
+
+@router.get("/tasks", summary="List tasks, newest first")
+async def list_tasks(
+    context: Context,
+    run_id: Annotated[str | None, Query(max_length=200)] = None,
+    status: Annotated[list[str] | None, Query(max_length=20)] = None,
+    worker_id: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+    after: After = None,
+) -> Page:
+    """Return tasks that fit all filters."""
+    filters = {
+        "run_id = ?": run_id,
+        "worker_id = ?": worker_id,
+        **dict([one_of("status", status)]),
+    }
+    return await page(context, TASKS, filters, limit=limit, cursor=cursor, after=after)
+
+
+@router.get("/tasks/{task_id}", summary="One task with its attempts")
+async def show_task(context: Context, task_id: str, after: After = None) -> dict[str, Any]:
+    """Return the task; the id may be a unique beginning."""
+    await context.caught_up(after)
+    task = context.task(task_id)
+    seq = context.projector.seq
+    found = await page(
+        context, TASKS, {"task_id = ?": task.id}, limit=1, cursor=None, after=None
+    )
+    if not found.items:
+        message = f"task {task.id} is not projected yet"
+        raise NotFound(message, hint="ask with ?after=<seq>")
+    attempts = context.store.query(ATTEMPTS, [task.id]).records()
+    return {**found.items[0], "attempts": attempts, "as_of_seq": seq}
+
+
+@router.get("/results/{task_id}", summary="The result of a task: verdict, attempts, test cases")
+async def show_result(context: Context, task_id: str, after: After = None) -> dict[str, Any]:
+    """Return everything that the task's attempts reported."""
+    shown = await show_task(context, task_id, after)
+    cases = await page(
+        context, CASES, {"task_id = ?": shown["task_id"]}, limit=1000, cursor=None, after=None
+    )
+    return {**shown, "testcases": cases.items, "testcases_next": cases.next}
+
+
+@router.get("/testcases", summary="List test cases, newest first")
+async def list_cases(
+    context: Context,
+    run_id: Annotated[str | None, Query(max_length=200)] = None,
+    task_id: Annotated[str | None, Query(max_length=200)] = None,
+    outcome: Annotated[list[str] | None, Query(max_length=10)] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+    after: After = None,
+) -> Page:
+    """Return test cases that fit all filters."""
+    filters = {
+        "run_id = ?": run_id,
+        "task_id = ?": task_id,
+        **dict([one_of("outcome", outcome)]),
+    }
+    return await page(context, CASES, filters, limit=limit, cursor=cursor, after=after)
+
+
+@router.get("/tasks/{task_id}/why", summary="Why the task does not run now")
+async def why(context: Context, task_id: str, after: After = None) -> WhyAnswer:
+    """Return all reasons together."""
+    await context.caught_up(after)
+    async with context.projector.lock:
+        task = context.task(task_id)
+        reasons = explain(context.projector.rows.cell, task, context.now())
+        return WhyAnswer(
+            task_id=task.id,
+            status=str(task.status),
+            reasons=[
+                {
+                    "code": reason.code,
+                    "text": reason.text,
+                    "worker_id": reason.worker_id,
+                    "task_id": reason.task_id,
+                }
+                for reason in reasons
+            ],
+            seq=context.projector.seq,
+        )
+
+
+@router.post("/tasks/{task_id}/cancel", status_code=202, summary="Cancel a task")
+async def cancel(context: Context, task_id: str, body: ReasonBody | None = None) -> Requested:
+    """Record the request; a running attempt is stopped with its whole process tree."""
+    task = context.task(task_id)
+    reason = body.reason if body is not None else ""
+    placed = await context.client.say([TaskCancelRequested(task.id, reason)])
+    return Requested(seq=placed[0].seq)
+
+
+@router.post("/tasks/{task_id}/retry", status_code=202, summary="Run an ended task once more")
+async def retry(context: Context, task_id: str, body: ReasonBody | None = None) -> Requested:
+    """Record the request. A task that passed, or has not ended, is not retried."""
+    task = context.task(task_id)
+    reason = body.reason if body is not None else ""
+    placed = await context.client.say([TaskRetryRequested(task.id, reason)])
+    seq = placed[0].seq
+    await context.projector.reached(seq, wait_s=READ_BACK_S_MAX)
+    refusal = context.projector.rows.refused.get((seq, 0))
+    if refusal is not None:
+        raise Conflict(refusal.detail, hint="submit it again under another id")
+    return Requested(seq=seq)
+
+
+@router.get(
+    "/tasks/{task_id}/logs",
+    summary="The output of an attempt, as its bytes",
+    response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {}}}},
+)
+async def logs(
+    context: Context,
+    task_id: str,
+    attempt: Annotated[int | None, Query(ge=1, le=1_000_000)] = None,
+) -> StreamingResponse:
+    """Return what was stored so far, of the latest attempt by default."""
+    task = context.task(task_id)
+    chunks = context.output.chunks(task.id, attempt or max(1, task.attempt))
+
+    async def body() -> Any:  # noqa: ANN401 - an async generator of bytes
+        async for _, chunk in chunks:
+            yield chunk
+
+    return StreamingResponse(body(), media_type="application/octet-stream")
+
+
+@router.get(
+    "/tasks/{task_id}/artifacts/{attempt}/{name:path}",
+    summary="One artefact of an attempt",
+    response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {}}}},
+)
+async def artifact(context: Context, task_id: str, attempt: int, name: str) -> Response:
+    """Return a file that the attempt left in its artefact directory."""
+    task = context.task(task_id)
+    content = await context.artifacts.get(f"{task.id}/{attempt}/{name}")
+    return Response(content, media_type="application/octet-stream")

@@ -1,0 +1,159 @@
+"""``dtest up``, ``down`` and ``status``: a whole cell on this machine."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from dtest.cli import output
+from dtest.cli.api_client import open_api
+from dtest.cli.options import DEFAULTS, Common
+from dtest.errors import Conflict, Unavailable
+from dtest.runtime.stack_file import StackFile, read_stack_file
+from dtest.settings import environment, stack_path
+
+WAIT_S_MAX = 90.0
+LOOK_EVERY_S = 0.05
+
+
+def up(
+    *,
+    workers: int = 2,
+    slots: int | None = None,
+    simulate: str = "",
+    simulate_seconds: float = 0.1,
+    port: int = 0,
+    foreground: Annotated[bool, Parameter(negative="")] = False,
+    common: Common = DEFAULTS,
+) -> int:
+    """Start a cell on this machine: broker, scheduler, API, agents. It stays until `dtest down`.
+
+    Examples: `dtest up` · `dtest up --workers 4 --simulate cuda:2,rocm:1,cpu:4`
+
+    Parameters
+    ----------
+    workers
+        Agents that run real processes.
+    slots
+        Attempts that run at once on each of them; by default one for each processor.
+    simulate
+        Simulated workers beside them, as ``cuda:2,rocm:1,cpu:4``; labelled as simulated.
+    simulate_seconds
+        How long a task takes on a simulated worker unless the task says so.
+    port
+        Port of the HTTP API on loopback; by default a free one.
+    foreground
+        Stay in the foreground until Ctrl-C.
+    """
+    settings = common.settings()
+    path = stack_path(settings)
+    running = read_stack_file(path)
+    if running is not None:
+        message = f"a stack of cell {settings.cell} is up already (pid {running.pid})"
+        raise Conflict(message, hint="use it, or `dtest down` first")
+    arguments = [
+        *("--cell", settings.cell, "--state-dir", str(settings.state_dir)),
+        *("--workers", str(workers), "--port", str(port)),
+        *("--simulate-seconds", str(simulate_seconds)),
+    ]
+    if slots is not None:
+        arguments += ["--slots", str(slots)]
+    if simulate:
+        arguments += ["--simulate", simulate]
+    if common.nats or environment().get("DTEST_NATS_URL"):
+        arguments += ["--nats", settings.require("nats_url")]
+    command = [sys.executable, "-m", "dtest.roles.stack_main", *arguments]
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    log_path = path.with_name("stack.log")
+    if foreground:
+        os.execv(sys.executable, command)  # noqa: S606 - this very program goes on
+    with log_path.open("ab") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    stack = _wait_for(path, process, log_path)
+    _tell(stack, path, as_json=common.json)
+    return 0
+
+
+def _wait_for(path: Path, process: subprocess.Popen[bytes], log_path: Path) -> StackFile:
+    deadline = time.monotonic() + WAIT_S_MAX  # noqa: TID251 - a wait on another process
+    while time.monotonic() < deadline:  # noqa: TID251
+        stack = read_stack_file(path)
+        if stack is not None and stack.pid == process.pid:
+            return stack
+        if process.poll() is not None:
+            lines = log_path.read_text(errors="replace").strip().splitlines()
+            message = f"the stack did not start: {lines[-1] if lines else 'no reason given'}"
+            raise Unavailable(message, hint=f"see {log_path}")
+        time.sleep(LOOK_EVERY_S)  # noqa: TID251
+    process.terminate()
+    message = f"the stack did not become ready in {WAIT_S_MAX:g} s"
+    raise Unavailable(message, hint=f"see {log_path}")
+
+
+def _tell(stack: StackFile, path: Path, *, as_json: bool) -> None:
+    if as_json:
+        shown = {"cell": stack.cell, "pid": stack.pid, "api_url": stack.api_url}
+        output.as_json({**shown, "nats_url": stack.nats_url, "credentials": str(path)})
+        return
+    output.say(f"cell {stack.cell} is up (pid {stack.pid})")
+    output.say(f"  API   {stack.api_url}/api/docs")
+    output.say(f"  NATS  {stack.nats_url}")
+    output.say(f"  credentials in {path}; the command line finds them by itself")
+
+
+def down(*, purge: Annotated[bool, Parameter(negative="")] = False, common: Common = DEFAULTS) -> int:
+    """Stop the cell that `dtest up` started. Its journal stays, unless it is purged.
+
+    Parameters
+    ----------
+    purge
+        Delete the cell's journal and everything else it kept on this machine.
+    """
+    settings = common.settings()
+    path = stack_path(settings)
+    stack = read_stack_file(path)
+    if stack is not None:
+        os.kill(stack.pid, signal.SIGTERM)
+        deadline = time.monotonic() + WAIT_S_MAX  # noqa: TID251 - a wait on another process
+        while read_stack_file(path) is not None:
+            if time.monotonic() > deadline:  # noqa: TID251
+                message = f"the stack (pid {stack.pid}) did not stop in {WAIT_S_MAX:g} s"
+                raise Unavailable(message, hint=f"see {path.with_name('stack.log')}")
+            time.sleep(LOOK_EVERY_S)  # noqa: TID251
+    if purge:
+        import shutil
+
+        shutil.rmtree(path.parent, ignore_errors=True)
+    said = "stopped" if stack is not None else "was not up"
+    if common.json:
+        output.as_json({"cell": settings.cell, "stopped": stack is not None, "purged": purge})
+    else:
+        output.say(f"cell {settings.cell} {said}{' and is deleted' if purge else ''}")
+    return 0
+
+
+def status(common: Common = DEFAULTS) -> int:
+    """Show leadership, workers, tasks and positions of the cell."""
+    settings = common.settings()
+    api = open_api(settings)
+    shown = api.get("/api/status")
+    shown["api_url"] = api.url
+    shown["credentials"] = str(stack_path(settings))
+    if common.json:
+        output.as_json(shown)
+        return 0
+    output.say(f"cell {shown['cell']}, leader {shown['leader_id']} since epoch {shown['epoch']}")
+    journal = shown["journal"]["last_seq"]
+    output.say(f"journal at {journal}, read model at {shown['projected_seq']}, API {api.url}")
+    counts = [{"what": "workers", "state": k, "count": v} for k, v in shown["workers"].items()]
+    counts += [{"what": "tasks", "state": k, "count": v} for k, v in shown["tasks"].items()]
+    counts += [{"what": "events", "state": "refused", "count": shown["refused"]}]
+    output.table(counts, ["what", "state", "count"])
+    return 0

@@ -1,0 +1,206 @@
+"""Facts about attempts: one execution of a task on one worker, numbered from 1."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from dtest.events.fields import (
+    Count,
+    Document,
+    Gigabytes,
+    Instant,
+    Integer,
+    Name,
+    Number,
+    Ordinal,
+    RunId,
+    Seconds,
+    SecondsAboveZero,
+    TaskToken,
+    Text,
+    Token,
+    WorkerToken,
+)
+from dtest.events.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptAssigned:
+    """Decided: this worker runs the attempt. Holds all that the worker needs to do so."""
+
+    TYPE: ClassVar[str] = "attempt.assigned"
+
+    task_id: TaskToken
+    attempt: Ordinal
+    worker_id: WorkerToken
+    incarnation: Token
+    hardware: Token
+    type: Token
+    run_id: RunId | None = None
+    config: Document = field(default_factory=dict)
+    devices: tuple[Name, ...] = ()
+    timeout_seconds: SecondsAboveZero | None = None
+    idle_timeout_seconds: SecondsAboveZero | None = None
+    grace_seconds: Seconds = 5.0
+    memory_limit_gb: Gigabytes | None = None
+
+    @property
+    def entity_id(self) -> str:
+        """The task."""
+        return self.task_id
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStopRequested:
+    """Decided: the worker stops the attempt: TERM, grace, KILL, whole process tree."""
+
+    TYPE: ClassVar[str] = "attempt.stop_requested"
+
+    task_id: TaskToken
+    attempt: Ordinal
+    worker_id: WorkerToken
+    reason: Reason
+
+    @property
+    def entity_id(self) -> str:
+        """The task."""
+        return self.task_id
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStarted:
+    """The worker accepted the attempt and its process runs.
+
+    An attempt that ends before its start was sent is reported by ``attempt.finished`` alone.
+    """
+
+    TYPE: ClassVar[str] = "attempt.started"
+
+    task_id: TaskToken
+    attempt: Ordinal
+    worker_id: WorkerToken
+    started_at: Instant
+    pid: Count | None = None
+
+    @property
+    def entity_id(self) -> str:
+        """The task."""
+        return self.task_id
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRefused:
+    """The worker cannot take the attempt; it costs the task no retry."""
+
+    TYPE: ClassVar[str] = "attempt.refused"
+
+    task_id: TaskToken
+    attempt: Ordinal
+    worker_id: WorkerToken
+    detail: Text
+
+    @property
+    def entity_id(self) -> str:
+        """The task."""
+        return self.task_id
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptReleased:
+    """The worker hands the attempt back unfinished, as when it drains; it costs no retry."""
+
+    TYPE: ClassVar[str] = "attempt.released"
+
+    task_id: TaskToken
+    attempt: Ordinal
+    worker_id: WorkerToken
+    reason: Reason = Reason.WORKER_SHUTDOWN
+
+    @property
+    def entity_id(self) -> str:
+        """The task."""
+        return self.task_id
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file that an attempt left in its artefact directory, kept in the object store."""
+
+    name: Name
+    size_bytes: Count
+    sha256: Name
+    object_name: Name
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFinished:
+    """The attempt ended. ``failed`` is a verdict of the work, ``faulted`` is not."""
+
+    TYPE: ClassVar[str] = "attempt.finished"
+
+    task_id: TaskToken
+    attempt: Ordinal
+    worker_id: WorkerToken
+    outcome: Literal["passed", "failed", "faulted", "cancelled"]
+    started_at: Instant
+    finished_at: Instant
+    reason: Reason | None = None
+    detail: Text = ""
+    exit_code: Integer | None = None
+    signal: Count | None = None
+    cpu_s: Annotated[Number, Field(ge=0)] | None = None
+    """User and system time of the whole process tree, seconds."""
+    memory_bytes_peak: Count | None = None
+    output_bytes: Count | None = None
+    output_bytes_dropped: Count | None = None
+    artifacts: tuple[Artifact, ...] = ()
+
+    @property
+    def entity_id(self) -> str:
+        """The task."""
+        return self.task_id
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptReturned:
+    """Decided: the attempt was not accepted in time, so the task goes back to the queue."""
+
+    TYPE: ClassVar[str] = "attempt.returned"
+
+    task_id: TaskToken
+    attempt: Ordinal
+    worker_id: WorkerToken
+    reason: Reason = Reason.NOT_ACCEPTED
+
+    @property
+    def entity_id(self) -> str:
+        """The task."""
+        return self.task_id
+
+
+@dataclass(frozen=True, slots=True)
+class TestcaseFinished:
+    """One test case inside an attempt of a ``test`` task has its verdict."""
+
+    __test__: ClassVar[bool] = False  # pytest must not take the class for a test
+    TYPE: ClassVar[str] = "testcase.finished"
+
+    task_id: TaskToken
+    attempt: Ordinal
+    worker_id: WorkerToken
+    ordinal: Ordinal
+    """Position in the attempt's report; with task and attempt it identifies the case."""
+    nodeid: Annotated[str, Field(min_length=1, max_length=4096)]
+    outcome: Literal["passed", "failed", "skipped", "xfailed", "xpassed", "error"]
+    phase: Literal["setup", "call", "teardown", "collect"] = "call"
+    duration_s: Annotated[Number, Field(ge=0)] = 0.0
+    message: Text = ""
+    output: Text = ""
+    file: Text = ""
+    line: Count | None = None
+
+    @property
+    def entity_id(self) -> str:
+        """The task."""
+        return self.task_id

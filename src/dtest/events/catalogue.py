@@ -1,0 +1,81 @@
+"""The list of all events, by type name, and which role may write each.
+
+A new event is added here, in its entity's file, and nowhere else in this package.
+"""
+
+from typing import Literal, get_args
+
+from dtest.events.attempt import (
+    AttemptAssigned,
+    AttemptFinished,
+    AttemptRefused,
+    AttemptReleased,
+    AttemptReturned,
+    AttemptStarted,
+    AttemptStopRequested,
+    TestcaseFinished,
+)
+from dtest.events.leader import EventRefused, LeaderElected
+from dtest.events.run import RunCancelRequested, RunOpened
+from dtest.events.task import (
+    TaskCancelRequested,
+    TaskEnded,
+    TaskQueued,
+    TaskRetryRequested,
+    TaskRetryScheduled,
+)
+from dtest.events.worker import (
+    WorkerDraining,
+    WorkerDrainRequested,
+    WorkerLeft,
+    WorkerLost,
+    WorkerRegistered,
+    WorkerSuspected,
+)
+
+Role = Literal["client", "agent", "scheduler"]
+
+ClientPayload = (
+    RunOpened
+    | RunCancelRequested
+    | TaskQueued
+    | TaskCancelRequested
+    | TaskRetryRequested
+    | WorkerDrainRequested
+)
+AgentPayload = (
+    WorkerRegistered
+    | WorkerDraining
+    | WorkerLeft
+    | AttemptStarted
+    | AttemptRefused
+    | AttemptReleased
+    | AttemptFinished
+    | TestcaseFinished
+)
+SchedulerPayload = (
+    LeaderElected
+    | WorkerSuspected
+    | WorkerLost
+    | AttemptAssigned
+    | AttemptStopRequested
+    | AttemptReturned
+    | TaskRetryScheduled
+    | TaskEnded
+    | EventRefused
+)
+Payload = ClientPayload | AgentPayload | SchedulerPayload
+
+WRITTEN_BY: dict[Role, tuple[type[Payload], ...]] = {
+    "client": get_args(ClientPayload),
+    "agent": get_args(AgentPayload),
+    "scheduler": get_args(SchedulerPayload),
+}
+PAYLOADS: dict[str, type[Payload]] = {
+    payload.TYPE: payload for payloads in WRITTEN_BY.values() for payload in payloads
+}
+ROLE_OF: dict[str, Role] = {
+    payload.TYPE: role for role, payloads in WRITTEN_BY.items() for payload in payloads
+}
+VERSION = 1
+"""Version of every event's meaning; a changed meaning gets the next one and an upcast."""

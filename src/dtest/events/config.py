@@ -1,0 +1,82 @@
+"""What the ``config`` of the built-in task types must hold.
+
+Types that only plugins know are passed through: the worker that announces the type checks them.
+"""
+
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from dtest.events.fields import Document, SecondsAboveZero, Seconds
+
+Argument = Annotated[str, Field(max_length=131_072)]
+
+
+@dataclass(frozen=True, slots=True)
+class CommandConfig:
+    """A program to run: an argument list, or a line for ``/bin/sh``."""
+
+    command: Annotated[tuple[Argument, ...], Field(min_length=1)] | Annotated[
+        str, Field(min_length=1, max_length=131_072)
+    ]
+    env: dict[str, str] = field(default_factory=dict)
+    """Added to the agent's environment."""
+    cwd: str | None = None
+    """Absolute; by default the attempt's own empty directory."""
+    simulate: "Simulation | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class TestConfig:
+    """Tests to run with pytest in a child process."""
+
+    paths: Annotated[tuple[Argument, ...], Field(min_length=1)]
+    """Files, directories or node ids, relative to ``cwd``."""
+    cwd: str
+    python: str | None = None
+    """Interpreter of the environment that holds the tested project; by default the agent's."""
+    args: tuple[Argument, ...] = ()
+    env: dict[str, str] = field(default_factory=dict)
+    simulate: "Simulation | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """What a simulated worker does with the task instead of running it."""
+
+    seconds: Seconds = 0.0
+    outcome: Literal["passed", "failed", "faulted"] = "passed"
+    output_every_seconds: SecondsAboveZero | None = None
+
+
+_CONFIGS: dict[str, type[CommandConfig | TestConfig]] = {
+    "command": CommandConfig,
+    "test": TestConfig,
+}
+
+
+@cache
+def _adapter(kind: str) -> TypeAdapter[CommandConfig | TestConfig]:
+    return TypeAdapter(_CONFIGS[kind])
+
+
+def parse_config(kind: str, config: Document) -> CommandConfig | TestConfig | None:
+    """Read the config of a built-in type; none for a type that is not built in.
+
+    Raises pydantic.ValidationError.
+    """
+    return _adapter(kind).validate_python(config) if kind in _CONFIGS else None
+
+
+def config_fault(kind: str, config: Document) -> str | None:
+    """Say what is wrong with a config, or none."""
+    try:
+        parse_config(kind, config)
+    except ValidationError as error:
+        return "; ".join(
+            f"config.{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_context=False)[:5]
+        )
+    return None

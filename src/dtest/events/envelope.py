@@ -1,0 +1,65 @@
+"""The envelope around every fact (CloudEvents 1.0) and the record of it in the journal."""
+
+from dataclasses import dataclass
+
+from dtest.events.catalogue import Payload
+from dtest.events.fields import EventId
+from dtest.events.reasons import RefusalCode
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One fact in its envelope."""
+
+    id: EventId
+    source: str
+    """``/dtest/<cell>/<role>/<name>``."""
+    time: float
+    """When the writer says it happened, seconds since 1970 UTC."""
+    data: Payload
+    correlation: str | None = None
+    """For a decision: ``<epoch>.<basis>``, shared by all that was decided together."""
+
+    @property
+    def type(self) -> str:
+        """``<entity>.<event>``."""
+        return self.data.TYPE
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """An event of the journal that cannot be accepted as written."""
+
+    code: RefusalCode
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One message of the journal: one event, or several of a batch, at one sequence number."""
+
+    seq: int
+    subject: str
+    stored_at: float
+    """When the server stored it, seconds since 1970 UTC."""
+    events: tuple[Event | Malformed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Correlation:
+    """The identity of a decision."""
+
+    epoch: int
+    basis: int
+
+    def __str__(self) -> str:
+        """Return the wire form."""
+        return f"{self.epoch}.{self.basis}"
+
+    @staticmethod
+    def parse(text: str | None) -> "Correlation | None":
+        """Read the wire form; none for anything else."""
+        epoch, dot, basis = (text or "").partition(".")
+        if dot and epoch.isdigit() and basis.isdigit():
+            return Correlation(int(epoch), int(basis))
+        return None

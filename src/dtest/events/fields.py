@@ -1,0 +1,52 @@
+"""Field types that several events share, with their limits.
+
+Scalars are strict (``"5"`` is not a number); sequences accept any JSON array.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, NewType
+
+from pydantic import AwareDatetime, Field, Strict
+
+CellId = NewType("CellId", str)
+ClientId = NewType("ClientId", str)
+EventId = NewType("EventId", str)
+RunId = NewType("RunId", str)
+TaskId = NewType("TaskId", str)
+WorkerId = NewType("WorkerId", str)
+
+TOKEN_PATTERN = r"^[A-Za-z0-9_-]{1,100}$"  # noqa: S105 - a grammar, not a secret
+"""What may stand between two dots of a NATS subject here."""
+
+Token = Annotated[str, Field(pattern=TOKEN_PATTERN)]
+RunToken = Annotated[RunId, Field(pattern=TOKEN_PATTERN)]
+TaskToken = Annotated[TaskId, Field(pattern=TOKEN_PATTERN)]
+WorkerToken = Annotated[WorkerId, Field(pattern=TOKEN_PATTERN)]
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Text = Annotated[str, Field(max_length=262_144)]
+Flag = Annotated[bool, Strict()]
+Count = Annotated[int, Strict(), Field(ge=0)]
+Ordinal = Annotated[int, Strict(), Field(ge=1)]
+Integer = Annotated[int, Strict()]
+Seconds = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
+SecondsAboveZero = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
+Gigabytes = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Instant = AwareDatetime
+Labels = dict[Name, Annotated[str, Field(max_length=200)]]
+Document = dict[str, Any]
+
+
+def epoch_s(instant: datetime) -> float:
+    """Seconds since 1970-01-01 UTC, exact to the microsecond."""
+    return instant.timestamp()
+
+
+NO_LABELS: dict[str, str] = {}
+"""The shared empty default. Events are facts: nobody changes their labels."""
+
+
+def no_labels() -> dict[str, str]:
+    """Return the shared empty default, so that a million tasks do not each hold a dict."""
+    return NO_LABELS

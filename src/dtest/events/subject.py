@@ -1,0 +1,117 @@
+"""Every subject of the system is built and read here, and nowhere else.
+
+A subject says who speaks; the type inside says what happened.
+"""
+
+import re
+from dataclasses import dataclass
+
+from dtest.events.catalogue import ROLE_OF, Role
+from dtest.events.fields import TOKEN_PATTERN, CellId, ClientId, TaskId, WorkerId
+
+ROOT = "dtest"
+TOKEN = re.compile(TOKEN_PATTERN)
+_EPOCH_TYPES = frozenset({"leader.elected"})
+_OBSERVED_TYPES = frozenset({"worker.suspected"})
+_WORK_TYPES = frozenset({"attempt.assigned", "attempt.stop_requested"})
+_DECIDED_TYPES = (
+    frozenset(name for name, role in ROLE_OF.items() if role == "scheduler")
+    - _EPOCH_TYPES
+    - _OBSERVED_TYPES
+    - _WORK_TYPES
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What a subject of the journal says: who speaks, and which types may stand there."""
+
+    cell: str
+    role: Role
+    name: str
+    """The client, the agent's worker, or for ``work`` the worker addressed; else empty."""
+    types: frozenset[str]
+
+
+def client(cell: CellId, client_id: ClientId, event_type: str) -> str:
+    """Where a client writes an event of that type."""
+    return f"{ROOT}.{cell}.client.{client_id}.{event_type}"
+
+
+def agent(cell: CellId, worker_id: WorkerId, event_type: str) -> str:
+    """Where an agent writes an event of that type."""
+    return f"{ROOT}.{cell}.agent.{worker_id}.{event_type}"
+
+
+def epoch(cell: CellId) -> str:
+    """Where a candidate writes ``leader.elected``: the fencing token's subject."""
+    return f"{ROOT}.{cell}.scheduler.epoch"
+
+
+def decided(cell: CellId) -> str:
+    """Where the leader writes the decisions that are not dispatches."""
+    return f"{ROOT}.{cell}.scheduler.decided"
+
+
+def observed(cell: CellId) -> str:
+    """Where the leader's detector writes what it saw."""
+    return f"{ROOT}.{cell}.scheduler.observed"
+
+
+def work(cell: CellId, hardware: str, worker_id: WorkerId) -> str:
+    """Where the leader writes what a worker has to do."""
+    return f"{ROOT}.{cell}.work.{hardware}.{worker_id}"
+
+
+def work_of(cell: CellId, worker_id: WorkerId) -> str:
+    """Filter for all that one worker has to do, whatever the hardware."""
+    return f"{ROOT}.{cell}.work.*.{worker_id}"
+
+
+def output(cell: CellId, task_id: TaskId, attempt: int) -> str:
+    """Where an agent writes the output of an attempt (own stream, limited age)."""
+    return f"{ROOT}.{cell}.output.{task_id}.{attempt}"
+
+
+def telemetry(cell: CellId, worker_id: WorkerId) -> str:
+    """Where an agent writes its use of resources (own stream, short age)."""
+    return f"{ROOT}.{cell}.telemetry.{worker_id}"
+
+
+def beat(cell: CellId, worker_id: WorkerId) -> str:
+    """Where an agent beats (core NATS, not stored)."""
+    return f"{ROOT}.{cell}.beat.{worker_id}"
+
+
+def ping(cell: CellId, worker_id: WorkerId) -> str:
+    """Where an agent answers pings (core NATS, not stored)."""
+    return f"{ROOT}.{cell}.ping.{worker_id}"
+
+
+def journal_filters(cell: CellId) -> list[str]:
+    """The subjects that the journal's stream keeps."""
+    return [f"{ROOT}.{cell}.{part}.>" for part in ("client", "agent", "scheduler", "work")]
+
+
+def parse(subject: str) -> Address | None:
+    """Read a subject of the journal; none if it is not in the grammar."""
+    match subject.split("."):
+        case [root, cell, ("client" | "agent") as role, name, entity, event] if root == ROOT:
+            event_type = f"{entity}.{event}"
+            if ROLE_OF.get(event_type) != role:
+                return Address(cell, _role(role), name, frozenset())
+            return Address(cell, _role(role), name, frozenset({event_type}))
+        case [root, cell, "scheduler", "epoch"] if root == ROOT:
+            return Address(cell, "scheduler", "", _EPOCH_TYPES)
+        case [root, cell, "scheduler", "decided"] if root == ROOT:
+            return Address(cell, "scheduler", "", _DECIDED_TYPES)
+        case [root, cell, "scheduler", "observed"] if root == ROOT:
+            return Address(cell, "scheduler", "", _OBSERVED_TYPES)
+        case [root, cell, "work", _, worker] if root == ROOT:
+            return Address(cell, "scheduler", worker, _WORK_TYPES)
+        case _:
+            return None
+
+
+def _role(word: str) -> Role:
+    return "client" if word == "client" else "agent"

@@ -1,0 +1,92 @@
+"""The streams of a cell as data, and their creation.
+
+The journal forgets nothing: it refuses new messages when it is full. Output and telemetry are
+bounded by age and size and lose their oldest.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from dtest.events import subject
+from dtest.events.fields import CellId
+
+SECOND_NS = 1_000_000_000
+DAY_NS = 86_400 * SECOND_NS
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes that an operator chooses."""
+
+    replicas: int = 1
+    journal_bytes: int = 16 << 30
+    output_bytes: int = 4 << 30
+    telemetry_bytes: int = 512 << 20
+    artifact_bytes: int = 16 << 30
+
+
+def journal_name(cell: CellId) -> str:
+    """Name of the journal's stream."""
+    return f"dtest-{cell}-journal"
+
+
+def output_name(cell: CellId) -> str:
+    """Name of the output's stream."""
+    return f"dtest-{cell}-output"
+
+
+def telemetry_name(cell: CellId) -> str:
+    """Name of the telemetry's stream."""
+    return f"dtest-{cell}-telemetry"
+
+
+def artifact_bucket(cell: CellId) -> str:
+    """Name of the object store of artefacts."""
+    return f"dtest-{cell}-artifacts"
+
+
+def stream_configs(cell: CellId, limits: Limits) -> list[dict[str, Any]]:
+    """Return the configuration of each stream, as JetStream's API takes it."""
+    return [
+        {
+            "name": journal_name(cell),
+            "subjects": subject.journal_filters(cell),
+            "retention": "limits",
+            "storage": "file",
+            "num_replicas": limits.replicas,
+            "discard": "new",
+            "max_bytes": limits.journal_bytes,
+            "max_consumers": 20_000,
+            "duplicate_window": 900 * SECOND_NS,
+            "compression": "s2",
+            "deny_delete": True,
+            "deny_purge": True,
+            "allow_atomic": True,
+            "allow_direct": True,
+        },
+        {
+            "name": output_name(cell),
+            "subjects": [f"{subject.ROOT}.{cell}.output.>"],
+            "retention": "limits",
+            "storage": "file",
+            "num_replicas": limits.replicas,
+            "discard": "old",
+            "max_bytes": limits.output_bytes,
+            "max_age": 7 * DAY_NS,
+            "max_consumers": 20_000,
+            "duplicate_window": 120 * SECOND_NS,
+            "compression": "s2",
+        },
+        {
+            "name": telemetry_name(cell),
+            "subjects": [f"{subject.ROOT}.{cell}.telemetry.>"],
+            "retention": "limits",
+            "storage": "file",
+            "num_replicas": limits.replicas,
+            "discard": "old",
+            "max_bytes": limits.telemetry_bytes,
+            "max_age": DAY_NS,
+            "max_consumers": 1_000,
+            "compression": "s2",
+        },
+    ]

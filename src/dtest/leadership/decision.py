@@ -1,0 +1,82 @@
+"""One decision: what all deciders say about one state at one instant. Pure.
+
+The deciders do not know each other; they meet here and in the log. ``basis`` and ``now`` make a
+decision checkable: fold to the basis, decide again, compare.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from dtest.events import codec, subject
+from dtest.events.attempt import AttemptAssigned, AttemptStopRequested
+from dtest.events.catalogue import Payload
+from dtest.events.envelope import Correlation, Event
+from dtest.events.fields import CellId, EventId
+from dtest.journal.port import Outgoing
+from dtest.recovery.decider import decide_recovery
+from dtest.recovery.policy import DEFAULT_RECOVERY, RecoveryPolicy
+from dtest.scheduling.decider import decide_assignments
+from dtest.scheduling.policy import DEFAULT_SCHEDULING, SchedulingPolicy
+from dtest.state.cell import Cell
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """All settings that decisions depend on."""
+
+    scheduling: SchedulingPolicy = DEFAULT_SCHEDULING
+    recovery: RecoveryPolicy = DEFAULT_RECOVERY
+
+
+Parts = dict[tuple[str, str], list[Payload]]
+"""``(subject, event type)`` maps to what is said there."""
+
+
+def decide(cell: Cell, now: float, policy: Policy) -> Parts:
+    """Return everything to be recorded now, by subject; empty if there is nothing.
+
+    The caller lets ``cell.wake(now)`` precede.
+    """
+    parts: Parts = {}
+    for ruling in decide_recovery(cell, now, policy.recovery):
+        parts.setdefault((_subject(cell, ruling), ruling.TYPE), []).append(ruling)
+    for assignment in decide_assignments(cell, policy.scheduling):
+        parts.setdefault((_subject(cell, assignment), assignment.TYPE), []).append(assignment)
+    return parts
+
+
+def _subject(cell: Cell, data: Payload) -> str:
+    match data:
+        case AttemptAssigned():
+            return subject.work(cell.id, data.hardware, data.worker_id)
+        case AttemptStopRequested():
+            task = cell.tasks.get(data.task_id)
+            hardware = task.hardware if task is not None and task.hardware else "cpu"
+            return subject.work(cell.id, hardware, data.worker_id)
+        case _:
+            return subject.decided(cell.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Who decided, on what, and when."""
+
+    cell: CellId
+    leader_id: str
+    correlation: Correlation
+    now: float
+
+
+def messages(
+    parts: Parts, signature: Signature, new_id: Callable[[], str]
+) -> Iterator[Outgoing]:
+    """Write a decision down, as few messages as the limits allow."""
+    source = codec.source(signature.cell, "scheduler", signature.leader_id)
+    correlation = str(signature.correlation)
+    for (where, _), payloads in parts.items():
+        events = [
+            Event(EventId(new_id()), source, signature.now, payload, correlation)
+            for payload in payloads
+        ]
+        for first_id, payload in codec.split(events):
+            yield Outgoing(where, payload, first_id)

@@ -1,0 +1,178 @@
+"""The leader's cycle: follow, fold, decide, append guarded by the epoch; one decision in flight.
+
+While one decision is on its way the next accumulates, so decisions grow with load and latency at
+low load stays one round trip. A refused guard means that somebody else leads: step down at once.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from dtest.events import codec, subject
+from dtest.events.catalogue import Payload
+from dtest.events.envelope import Correlation, Event
+from dtest.events.fields import CellId, EventId
+from dtest.events.leader import LeaderElected
+from dtest.journal.port import (
+    BATCH_MESSAGES_MAX,
+    Appended,
+    Feed,
+    Guard,
+    GuardRefused,
+    Journal,
+    Outgoing,
+)
+from dtest.leadership.decision import Policy, Signature, decide, messages
+from dtest.state.cell import Cell
+from dtest.state.fold import apply
+
+log = structlog.get_logger()
+
+SINGLES_MAX = 8
+"""Up to this many messages go singly: an atomic batch has a fixed cost of some milliseconds."""
+ELECTION_ATTEMPTS_MAX = 10
+
+
+class Deposed(Exception):
+    """Another leader was elected; nothing that this one writes is stored any more."""
+
+
+class Clock(Protocol):
+    """Tells the instant, seconds since 1970 UTC."""
+
+    def now(self) -> float:
+        """Return it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who leads."""
+
+    cell: CellId
+    leader_id: str
+    host: str
+    version: str
+
+
+class Leader:
+    """One term of leadership."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        identity: Identity,
+        clock: Clock,
+        new_id: Callable[[], str],
+        policy: Policy,
+    ) -> None:
+        self.cell = Cell(identity.cell)
+        self.leading = asyncio.Event()
+        """Set once everything up to the own election is folded."""
+        self.decisions = 0
+        self._journal = journal
+        self._identity = identity
+        self._clock = clock
+        self._new_id = new_id
+        self._policy = policy
+        self._stir = asyncio.Event()
+        self._guard = Guard(subject.epoch(identity.cell), 0)
+        self._own_seq = 0
+        self._now = 0.0
+
+    async def run(self) -> None:
+        """Lead until deposed (raises Deposed) or cancelled."""
+        async with self._journal.follow(self.cell.seq) as feed:
+            await self._take_epoch()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._fold(feed))
+                await self._cycle()
+
+    async def _take_epoch(self) -> None:
+        for _ in range(ELECTION_ATTEMPTS_MAX):
+            last = await self._journal.last(self._guard.subject)
+            previous = last.seq if last is not None else 0
+            elected = LeaderElected(
+                self._identity.leader_id, previous, self._identity.host, self._identity.version
+            )
+            message = self._message(self._guard.subject, elected, correlation=None)
+            result = await self._journal.append(
+                message, guard=Guard(self._guard.subject, previous)
+            )
+            if isinstance(result, Appended):
+                self._guard = Guard(self._guard.subject, result.seq)
+                self._own_seq = result.seq
+                log.info("leader_elected", epoch=result.seq, previous=previous)
+                return
+        message_text = f"lost {ELECTION_ATTEMPTS_MAX} elections in a row"
+        raise Deposed(message_text)
+
+    def _message(self, where: str, data: Payload, correlation: str | None) -> Outgoing:
+        source = codec.source(self._identity.cell, "scheduler", self._identity.leader_id)
+        event = Event(EventId(self._new_id()), source, self._clock.now(), data, correlation)
+        return Outgoing(where, codec.encode([event]), event.id)
+
+    async def _fold(self, feed: Feed) -> None:
+        async for batch in feed:
+            for stored in batch:
+                apply(self.cell, stored.record())
+            self._stir.set()
+
+    async def _cycle(self) -> None:
+        while True:
+            await self._something()
+            if self.cell.seq < self._own_seq:
+                continue
+            if not self.leading.is_set():
+                self.leading.set()
+            self._now = max(self._now, self._clock.now())
+            self.cell.wake(self._now)
+            parts = decide(self.cell, self._now, self._policy)
+            if parts:
+                basis = Correlation(self._guard.seq, self.cell.seq)
+                signature = Signature(
+                    self._identity.cell, self._identity.leader_id, basis, self._now
+                )
+                await self._record(list(messages(parts, signature, self._new_id)))
+                self.decisions += 1
+
+    async def _something(self) -> None:
+        """Wait until the state changed or an instant passed."""
+        at = self.cell.next_timer_at()
+        wait_s = None if at is None else max(0.0, at - self._clock.now())
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._stir.wait()
+        except TimeoutError:
+            return
+        self._stir.clear()
+
+    async def _record(self, parts: list[Outgoing]) -> None:
+        if len(parts) <= SINGLES_MAX:
+            results = await asyncio.gather(
+                *(self._journal.append(part, guard=self._guard) for part in parts)
+            )
+        else:
+            results = []
+            for start in range(0, len(parts), BATCH_MESSAGES_MAX):
+                chunk = parts[start : start + BATCH_MESSAGES_MAX]
+                if len(chunk) == 1:
+                    results.append(await self._journal.append(chunk[0], guard=self._guard))
+                else:
+                    results.append(await self._journal.append_batch(chunk, guard=self._guard))
+        for result in results:
+            if isinstance(result, GuardRefused):
+                log.warning("leader_deposed", epoch=self._guard.seq, detail=result.detail)
+                raise Deposed(result.detail)
+            self._own_seq = max(self._own_seq, result.seq)
+
+    async def observe(self, fact: Payload) -> None:
+        """Record what the leader's detector saw; fenced like a decision."""
+        message = self._message(subject.observed(self._identity.cell), fact, None)
+        result = await self._journal.append(message, guard=self._guard)
+        if isinstance(result, GuardRefused):
+            raise Deposed(result.detail)

@@ -1,0 +1,159 @@
+"""Follows the journal and keeps the read model true: micro-batches, exactly once.
+
+The position is written in the transaction of the rows, so a projector that dies anywhere goes on
+where its file stands. A file of another stream or schema is made anew from the journal.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+import orjson
+import structlog
+
+from dtest.events.fields import CellId
+from dtest.journal.port import Journal, Stored, read_to
+from dtest.projections.rows import Row, Rows, micros
+from dtest.projections.store import Progress, Store
+
+log = structlog.get_logger()
+
+MESSAGES_MAX = 2_000
+"""Most messages of one transaction."""
+COMMIT_EVERY_S = 0.02
+"""A commit costs some milliseconds: at high load more goes into each."""
+TELEMETRY_FIGURES = (
+    "cpu_ratio",
+    "memory_used_bytes",
+    "memory_bytes",
+    "disk_free_bytes",
+    "disk_bytes",
+    "network_sent_bytes",
+    "network_received_bytes",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A stream and its identity."""
+
+    journal: Journal
+    name: str
+
+
+class Projector:
+    """Keeps one store true to one journal."""
+
+    def __init__(self, store: Store, source: Source, *, cell: CellId) -> None:
+        self.rows = Rows(cell)
+        self.store = store
+        self.lock = asyncio.Lock()
+        """Held while the fold or the store changes."""
+        self.seq = 0
+        self.projected = 0
+        """Events projected by this process."""
+        self._source = source
+        self._created = ""
+        self._moved = asyncio.Condition()
+
+    async def start(self) -> None:
+        """Bring the fold to where the file stands."""
+        bounds = await self._source.journal.bounds()
+        self._created = bounds.created
+        progress = self.store.progress(self._source.name)
+        if progress is not None and (
+            progress.created != bounds.created or progress.seq > bounds.last
+        ):
+            log.warning("projection_of_another_stream", stream=self._source.name)
+            self.store.reset()
+            progress = None
+        if progress is not None:
+            async for batch in read_to(self._source.journal, 0, progress.seq):
+                await asyncio.to_thread(self._refold, batch)
+            self.seq = progress.seq
+
+    def _refold(self, batch: list[Stored]) -> None:
+        for stored in batch:
+            self.rows.fold(stored.record())
+
+    async def run(self, *, until: int | None = None) -> None:
+        """Project until cancelled, or until a sequence number is reached."""
+        if until is not None and self.seq >= until:
+            return
+        pending: list[Stored] = []
+        async with self._source.journal.follow(self.seq) as feed:
+            async for batch in feed:
+                pending += batch
+                while pending:
+                    part, pending = pending[:MESSAGES_MAX], pending[MESSAGES_MAX:]
+                    await self._project(part)
+                if until is not None and self.seq >= until:
+                    return
+                await asyncio.sleep(COMMIT_EVERY_S)
+
+    async def _project(self, batch: list[Stored]) -> None:
+        async with self.lock:
+            await asyncio.to_thread(self._write, batch)
+        self.seq = batch[-1].seq
+        async with self._moved:
+            self._moved.notify_all()
+
+    def _write(self, batch: list[Stored]) -> None:
+        for stored in batch:
+            record = stored.record()
+            self.rows.add(record, stored.payload)
+            self.projected += len(record.events)
+        progress = Progress(self._created, batch[-1].seq)
+        self.store.write(self._source.name, progress, self.rows.take())
+
+    async def reached(self, seq: int, *, wait_s: float) -> bool:
+        """Wait until a sequence number is projected; say whether it is."""
+        try:
+            async with asyncio.timeout(wait_s), self._moved:
+                await self._moved.wait_for(lambda: self.seq >= seq)
+        except TimeoutError:
+            return False
+        return True
+
+
+class TelemetryProjector:
+    """Keeps the telemetry of the last day."""
+
+    def __init__(
+        self, store: Store, source: Source, *, lock: asyncio.Lock
+    ) -> None:
+        self._store = store
+        self._source = source
+        self._lock = lock
+
+
+    async def run(self) -> None:
+        """Project until cancelled."""
+        bounds = await self._source.journal.bounds()
+        progress = self._store.progress(self._source.name)
+        after = max(bounds.first - 1, 0)
+        if progress is not None and progress.created == bounds.created:
+            after = max(after, min(progress.seq, bounds.last))
+        async with self._source.journal.follow(after, subject="dtest.*.telemetry.*") as feed:
+            async for batch in feed:
+                rows = [row for stored in batch if (row := _telemetry_row(stored)) is not None]
+                progress = Progress(bounds.created, batch[-1].seq)
+                async with self._lock:
+                    await asyncio.to_thread(
+                        self._store.write,
+                        self._source.name,
+                        progress,
+                        {"telemetry": rows, "forget_telemetry": [()]},
+                    )
+                await asyncio.sleep(1.0)
+
+
+def _telemetry_row(stored: Stored) -> Row | None:
+    try:
+        body = orjson.loads(stored.payload)
+        figures = tuple(
+            float(body[name]) if body.get(name) is not None else None for name in TELEMETRY_FIGURES
+        )
+    except (orjson.JSONDecodeError, TypeError, ValueError, AttributeError):
+        return None  # telemetry that is not understood is shed, never an error
+    worker_id = stored.subject.rpartition(".")[2]
+    return (stored.seq, worker_id, micros(stored.stored_at), *figures)

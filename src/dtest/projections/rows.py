@@ -1,0 +1,260 @@
+"""From recorded events to rows: folds them with the leader's own fold and notes what changed.
+
+One implementation of what events mean: a task's state here is the state that the leader decides
+on. Pure; the store writes what this collects.
+"""
+
+from collections import OrderedDict
+from typing import Any
+
+import orjson
+
+from dtest.events.attempt import (
+    AttemptAssigned,
+    AttemptFinished,
+    AttemptStarted,
+    TestcaseFinished,
+)
+from dtest.events.envelope import Event, Malformed, Recorded
+from dtest.events.fields import CellId, RunId, TaskId, WorkerId, epoch_s
+from dtest.events.leader import LeaderElected
+from dtest.events.reasons import Reason
+from dtest.events.run import RunOpened
+from dtest.events.task import TaskQueued
+from dtest.state.cell import Cell, PendingRefusal
+from dtest.state.fold import apply
+from dtest.state.task import LIVE, Run, Task
+from dtest.state.worker import Worker
+
+RAW_CHARS_MAX = 65_536
+REFUSED_KEPT_MAX = 10_000
+Row = tuple[Any, ...]
+_ENDED_AS: dict[Reason, str] = {
+    Reason.WORKER_SHUTDOWN: "released",
+    Reason.NOT_ACCEPTED: "returned",
+}
+
+
+class Rows:
+    """The fold of a journal, with the rows that changed since they were last taken."""
+
+    def __init__(self, cell_id: CellId) -> None:
+        self.cell = Cell(cell_id, changed_tasks=set())
+        self.refused: OrderedDict[tuple[int, int], PendingRefusal] = OrderedDict()
+        """The latest refusals, by sequence number and place in the message."""
+        self._new: dict[str, list[Row]] = {}
+        self._finished: dict[tuple[TaskId, int], AttemptFinished] = {}
+        self._started: dict[tuple[TaskId, int], AttemptStarted] = {}
+        self._runs: dict[RunId, tuple[RunOpened | None, str, int]] = {}
+        self._workers: set[WorkerId] = set()
+
+    def fold(self, record: Recorded) -> None:
+        """Fold without collecting rows: they are in the file already."""
+        apply(self.cell, record)
+        if self.cell.changed_tasks:
+            self.cell.changed_tasks.clear()
+
+    def add(self, record: Recorded, payload: bytes) -> None:
+        """Fold a message and note its rows."""
+        if record.seq <= self.cell.seq:
+            return
+        for event in record.events:
+            if isinstance(event, Event):
+                self._before(event)
+        apply(self.cell, record)
+        self._events(record, payload)
+        for event in record.events:
+            if isinstance(event, Event):
+                self._after(event, record)
+
+    def take(self) -> dict[str, list[Row]]:
+        """Return the collected rows by statement, and start anew."""
+        changed = self.cell.changed_tasks or set()
+        rows, self._new = self._new, {}
+        rows["runs"] = [self._run_row(run_id) for run_id in self._runs]
+        tasks = [self.cell.tasks[task_id] for task_id in sorted(changed)]
+        rows["tasks_changed"] = [_task_change(task) for task in tasks]
+        rows["attempts_changed"] = self._attempt_changes(tasks)
+        touched = self._workers | {t.worker_id for t in tasks if t.worker_id is not None}
+        workers = self.cell.workers
+        rows["workers"] = [_worker_row(workers[name]) for name in sorted(touched) if name in workers]
+        changed.clear()
+        self._finished.clear()
+        self._started.clear()
+        self._runs.clear()
+        self._workers.clear()
+        return {name: content for name, content in rows.items() if content}
+
+    # -- collecting ---------------------------------------------------------------------------
+
+    def _row(self, statement: str, row: Row) -> None:
+        self._new.setdefault(statement, []).append(row)
+
+    def _events(self, record: Recorded, payload: bytes) -> None:
+        raw = _raw(payload, len(record.events))
+        stored_at = micros(record.stored_at)
+        for index, event in enumerate(record.events):
+            where = (record.seq, index)
+            refused = self._refusal(where)
+            if isinstance(event, Malformed):
+                row = (*where, None, None, None, record.subject, None, None)
+                self._row("events", (*row, stored_at, None, raw[index], refused))
+                continue
+            row = (*where, event.id, event.type, event.source, record.subject)
+            named = (*row, event.data.entity_id, micros(event.time), stored_at)
+            self._row("events", (*named, event.correlation, raw[index], refused))
+
+    def _refusal(self, where: tuple[int, int]) -> str | None:
+        pending = self.cell.refusals.get(where)
+        if pending is None:
+            return None
+        self.refused[where] = pending
+        while len(self.refused) > REFUSED_KEPT_MAX:
+            self.refused.popitem(last=False)
+        return f"{pending.code}: {pending.detail}"[:2000]
+
+    def _before(self, event: Event) -> None:
+        """Note the reports that the fold is about to accept: those of the live attempt."""
+        data = event.data
+        if isinstance(data, AttemptFinished | AttemptStarted):
+            task = self.cell.tasks.get(data.task_id)
+            if (
+                task is not None
+                and task.attempt == data.attempt
+                and task.worker_id == data.worker_id
+                and task.status in LIVE
+            ):
+                key = (data.task_id, data.attempt)
+                if isinstance(data, AttemptFinished):
+                    self._finished.setdefault(key, data)
+                else:
+                    self._started.setdefault(key, data)
+
+    def _after(self, event: Event, record: Recorded) -> None:
+        match event.data:
+            case TaskQueued() as data:
+                self._queued(data, event, record)
+            case AttemptAssigned() as data:
+                self._assigned(data, record)
+            case TestcaseFinished() as data:
+                self._testcase(data, record)
+            case RunOpened() as data:
+                self._runs.setdefault(data.run_id, (data, event.source, record.seq))
+            case LeaderElected() as data:
+                when = micros(record.stored_at)
+                row = (record.seq, data.leader_id, data.previous_epoch, data.host, when)
+                self._row("leaders", row)
+            case _:
+                worker_id = getattr(event.data, "worker_id", None)
+                if event.type.startswith("worker.") and worker_id in self.cell.workers:
+                    self._workers.add(WorkerId(str(worker_id)))
+
+    def _queued(self, data: TaskQueued, event: Event, record: Recorded) -> None:
+        task = self.cell.tasks.get(data.task_id)
+        if task is None or task.seq != record.seq:
+            return  # refused, or known before
+        self._runs.setdefault(task.run_id, (None, event.source, record.seq))
+        at = micros(task.queued_at)
+        row = (task.id, task.run_id, data.name or task.id, data.type, "queued", None, data.priority)
+        rest = (0, None, None, at, at, False, None, event.source, _json(data), record.seq)
+        self._row("tasks_new", (*row, *rest))
+
+    def _assigned(self, data: AttemptAssigned, record: Recorded) -> None:
+        task = self.cell.tasks.get(data.task_id)
+        if task is None or task.attempt != data.attempt or task.worker_id != data.worker_id:
+            return
+        row = (data.task_id, data.attempt, data.worker_id, data.hardware, ",".join(data.devices))
+        rest = ("assigned", None, None, micros(record.stored_at), *(None,) * 9)
+        self._row("attempts_new", (*row, *rest))
+
+    def _testcase(self, data: TestcaseFinished, record: Recorded) -> None:
+        task = self.cell.tasks.get(data.task_id)
+        if task is None or data.attempt > task.attempt:
+            return
+        key = (data.task_id, data.attempt, data.ordinal, task.run_id, data.worker_id)
+        verdict = (data.nodeid, data.outcome, data.phase, data.duration_s)
+        self._row(
+            "testcases",
+            (*key, *verdict, data.message, data.output, data.file, data.line, record.seq),
+        )
+
+    # -- what changed -------------------------------------------------------------------------
+
+    def _run_row(self, run_id: RunId) -> Row:
+        opened, source, seq = self._runs[run_id]
+        run: Run = self.cell.runs[run_id]
+        labels = _json(opened.labels) if opened is not None else "{}"
+        return (run_id, run.name or run_id, labels, micros(run.opened_at), source, seq)
+
+    def _attempt_changes(self, tasks: list[Task]) -> list[Row]:
+        rows: list[Row] = []
+        ended = set(self._finished)
+        for key, data in self._finished.items():
+            rows.append(_finished_row(key, data))
+        for task in tasks:
+            key = (task.id, task.attempt)
+            if key in ended or not task.attempt:
+                continue
+            started = self._started.get(key)
+            started_at = micros(epoch_s(started.started_at)) if started is not None else None
+            status, reason = _attempt_status(task)
+            rows.append(
+                (*key, status, reason, None, started_at, *(None,) * 8)
+            )
+        return rows
+
+
+def _attempt_status(task: Task) -> tuple[str, str | None]:
+    if task.status in LIVE:
+        return str(task.status), None
+    if task.reason is not None and task.reason in _ENDED_AS:
+        return _ENDED_AS[task.reason], str(task.reason)
+    return "faulted", str(task.reason) if task.reason is not None else None
+
+
+def _finished_row(key: tuple[TaskId, int], data: AttemptFinished) -> Row:
+    reason = str(data.reason) if data.reason is not None else None
+    instants = (micros(epoch_s(data.started_at)), micros(epoch_s(data.finished_at)))
+    measured = (data.exit_code, data.signal, data.cpu_s, data.memory_bytes_peak)
+    output = (data.output_bytes, data.output_bytes_dropped)
+    artifacts = _json(data.artifacts) if data.artifacts else None
+    return (*key, data.outcome, reason, data.detail or None, *instants, *measured, *output, artifacts)
+
+
+def _task_change(task: Task) -> Row:
+    reason = str(task.reason) if task.reason is not None else None
+    row = (task.id, str(task.status), reason, task.attempt, task.worker_id, task.hardware or None)
+    return (*row, micros(task.since), task.flaky, task.upstream)
+
+
+def _worker_row(worker: Worker) -> Row:
+    has = worker.capability
+    row = (worker.id, worker.incarnation, worker.host, str(worker.status), worker.evidence)
+    size = (worker.simulated, has.slots, has.cpus, has.memory_gb, ",".join(sorted(worker.kinds)))
+    rest = (has.device_type, _json(has), micros(worker.registered_at), len(worker.running))
+    return (*row, *size, *rest)
+
+
+def _raw(payload: bytes, count: int) -> list[str]:
+    """Return the data of each event as the writer wrote it; the text itself if it is no event."""
+    try:
+        content = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return [payload[:RAW_CHARS_MAX].decode(errors="replace")] * count
+    items = content if isinstance(content, list) and len(content) == count else [content]
+    texts = [
+        orjson.dumps(item["data"] if isinstance(item, dict) and "data" in item else item).decode()
+        for item in items
+    ]
+    return [text if len(text) <= RAW_CHARS_MAX else text[:RAW_CHARS_MAX] for text in texts]
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
+def micros(instant_s: float) -> int:
+    """Return microseconds since 1970, as the columns are loaded."""
+    return round(instant_s * 1e6)
+
+

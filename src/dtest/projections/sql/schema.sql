@@ -1,0 +1,161 @@
+-- The read model. Every row follows from the journal; the file may be deleted at any time.
+-- Instants are UTC. Durations are seconds, sizes bytes unless the name says GB (10^9 bytes).
+
+-- How far the journal is projected, written in the transaction of the rows themselves.
+CREATE TABLE progress (
+    stream VARCHAR PRIMARY KEY,
+    created VARCHAR NOT NULL,
+    seq BIGINT NOT NULL,
+    schema_hash VARCHAR NOT NULL
+);
+
+-- One row for each event of the journal, refused ones included.
+CREATE TABLE events (
+    seq BIGINT NOT NULL,
+    idx INTEGER NOT NULL,
+    id VARCHAR,
+    type VARCHAR,
+    source VARCHAR,
+    subject VARCHAR NOT NULL,
+    entity VARCHAR,
+    time TIMESTAMP,
+    stored_at TIMESTAMP NOT NULL,
+    correlation VARCHAR,
+    data VARCHAR,
+    refusal VARCHAR
+);
+
+CREATE TABLE runs (
+    run_id VARCHAR PRIMARY KEY,
+    name VARCHAR NOT NULL,
+    labels VARCHAR NOT NULL,
+    opened_at TIMESTAMP NOT NULL,
+    opened_by VARCHAR NOT NULL,
+    seq BIGINT NOT NULL
+);
+
+CREATE TABLE tasks (
+    task_id VARCHAR PRIMARY KEY,
+    run_id VARCHAR NOT NULL,
+    name VARCHAR NOT NULL,
+    type VARCHAR NOT NULL,
+    status VARCHAR NOT NULL,
+    reason VARCHAR,
+    priority INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    worker_id VARCHAR,
+    hardware VARCHAR,
+    queued_at TIMESTAMP NOT NULL,
+    since TIMESTAMP NOT NULL,
+    flaky BOOLEAN NOT NULL,
+    upstream VARCHAR,
+    submitted_by VARCHAR NOT NULL,
+    document VARCHAR NOT NULL,
+    seq BIGINT NOT NULL
+);
+
+CREATE TABLE attempts (
+    task_id VARCHAR NOT NULL,
+    attempt INTEGER NOT NULL,
+    worker_id VARCHAR NOT NULL,
+    hardware VARCHAR NOT NULL,
+    devices VARCHAR NOT NULL,
+    status VARCHAR NOT NULL,
+    reason VARCHAR,
+    detail VARCHAR,
+    assigned_at TIMESTAMP NOT NULL,
+    started_at TIMESTAMP,
+    finished_at TIMESTAMP,
+    exit_code INTEGER,
+    signal INTEGER,
+    cpu_s DOUBLE,
+    memory_bytes_peak BIGINT,
+    output_bytes BIGINT,
+    output_bytes_dropped BIGINT,
+    artifacts VARCHAR,
+    PRIMARY KEY (task_id, attempt)
+);
+
+CREATE TABLE testcases (
+    task_id VARCHAR NOT NULL,
+    attempt INTEGER NOT NULL,
+    ordinal INTEGER NOT NULL,
+    run_id VARCHAR NOT NULL,
+    worker_id VARCHAR NOT NULL,
+    nodeid VARCHAR NOT NULL,
+    outcome VARCHAR NOT NULL,
+    phase VARCHAR NOT NULL,
+    duration_s DOUBLE NOT NULL,
+    message VARCHAR NOT NULL,
+    output VARCHAR NOT NULL,
+    file VARCHAR NOT NULL,
+    line INTEGER,
+    seq BIGINT NOT NULL,
+    PRIMARY KEY (task_id, attempt, ordinal)
+);
+
+CREATE TABLE workers (
+    worker_id VARCHAR PRIMARY KEY,
+    incarnation VARCHAR NOT NULL,
+    host VARCHAR NOT NULL,
+    status VARCHAR NOT NULL,
+    evidence VARCHAR NOT NULL,
+    simulated BOOLEAN NOT NULL,
+    slots INTEGER NOT NULL,
+    cpus DOUBLE NOT NULL,
+    memory_gb DOUBLE NOT NULL,
+    hardware VARCHAR NOT NULL,
+    device_type VARCHAR NOT NULL,
+    capability VARCHAR NOT NULL,
+    registered_at TIMESTAMP NOT NULL,
+    running INTEGER NOT NULL
+);
+
+CREATE TABLE leaders (
+    epoch BIGINT PRIMARY KEY,
+    leader_id VARCHAR NOT NULL,
+    previous_epoch BIGINT NOT NULL,
+    host VARCHAR NOT NULL,
+    elected_at TIMESTAMP NOT NULL
+);
+
+CREATE TABLE telemetry (
+    seq BIGINT NOT NULL,
+    worker_id VARCHAR NOT NULL,
+    at TIMESTAMP NOT NULL,
+    cpu_ratio DOUBLE,
+    memory_used_bytes DOUBLE,
+    memory_bytes DOUBLE,
+    disk_free_bytes DOUBLE,
+    disk_bytes DOUBLE,
+    network_sent_bytes DOUBLE,
+    network_received_bytes DOUBLE
+);
+
+-- A run with the number of its tasks in each state.
+CREATE VIEW run_summary AS
+SELECT
+    runs.run_id,
+    runs.name,
+    runs.labels,
+    runs.opened_at,
+    runs.opened_by,
+    count(tasks.task_id) AS tasks,
+    count(*) FILTER (tasks.status = 'passed') AS passed,
+    count(*) FILTER (tasks.status = 'failed') AS failed,
+    count(*) FILTER (tasks.status = 'errored') AS errored,
+    count(*) FILTER (tasks.status = 'cancelled') AS cancelled,
+    count(*) FILTER (tasks.status = 'skipped') AS skipped,
+    count(*) FILTER (tasks.status = 'expired') AS expired,
+    count(*) FILTER (tasks.status IN ('assigned', 'running', 'stopping')) AS running,
+    count(*) FILTER (tasks.status IN ('blocked', 'queued', 'delayed', 'judged')) AS waiting,
+    count(*) FILTER (tasks.flaky) AS flaky,
+    max(tasks.since) AS changed_at
+FROM runs LEFT JOIN tasks USING (run_id)
+GROUP BY ALL;
+
+-- The one verdict of each test case: that of the last attempt that reported it.
+CREATE VIEW testcase_verdicts AS
+SELECT *
+FROM testcases
+QUALIFY row_number() OVER (PARTITION BY run_id, nodeid ORDER BY seq DESC, ordinal DESC) = 1;

@@ -1,0 +1,58 @@
+-- name: events
+INSERT INTO events SELECT * FROM batch;
+
+-- name: runs
+INSERT INTO runs SELECT * FROM batch
+ON CONFLICT (run_id) DO UPDATE SET name = excluded.name, labels = excluded.labels;
+
+-- name: tasks_new
+INSERT OR IGNORE INTO tasks SELECT * FROM batch;
+
+-- name: tasks_changed
+UPDATE tasks SET
+    status = batch.status,
+    reason = batch.reason,
+    attempt = batch.attempt,
+    worker_id = batch.worker_id,
+    hardware = batch.hardware,
+    since = batch.since,
+    flaky = batch.flaky,
+    upstream = batch.upstream
+FROM batch WHERE tasks.task_id = batch.task_id;
+
+-- name: attempts_new
+INSERT OR IGNORE INTO attempts SELECT * FROM batch;
+
+-- name: attempts_changed
+UPDATE attempts SET
+    status = batch.status,
+    reason = batch.reason,
+    detail = coalesce(batch.detail, attempts.detail),
+    started_at = coalesce(batch.started_at, attempts.started_at),
+    finished_at = coalesce(batch.finished_at, attempts.finished_at),
+    exit_code = coalesce(batch.exit_code, attempts.exit_code),
+    signal = coalesce(batch.signal, attempts.signal),
+    cpu_s = coalesce(batch.cpu_s, attempts.cpu_s),
+    memory_bytes_peak = coalesce(batch.memory_bytes_peak, attempts.memory_bytes_peak),
+    output_bytes = coalesce(batch.output_bytes, attempts.output_bytes),
+    output_bytes_dropped = coalesce(batch.output_bytes_dropped, attempts.output_bytes_dropped),
+    artifacts = coalesce(batch.artifacts, attempts.artifacts)
+FROM batch WHERE attempts.task_id = batch.task_id AND attempts.attempt = batch.attempt;
+
+-- name: testcases
+INSERT OR IGNORE INTO testcases SELECT * FROM batch;
+
+-- name: workers
+INSERT OR REPLACE INTO workers SELECT * FROM batch;
+
+-- name: leaders
+INSERT OR IGNORE INTO leaders SELECT * FROM batch;
+
+-- name: telemetry
+INSERT INTO telemetry SELECT * FROM batch;
+
+-- name: progress
+INSERT OR REPLACE INTO progress SELECT * FROM batch;
+
+-- name: forget_telemetry
+DELETE FROM telemetry WHERE at < (SELECT max(at) FROM telemetry) - INTERVAL 1 DAY;

@@ -1,0 +1,96 @@
+"""Decide what follows from faults, losses, refusals, cancellations and passed instants.
+
+Retry is keyed on the reason: what the test did is repeated only if its own policy says so, what
+the infrastructure did is repeated elsewhere, from a budget of its own.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+
+from dtest.events.attempt import AttemptReturned, AttemptStopRequested
+from dtest.events.catalogue import SchedulerPayload
+from dtest.events.leader import EventRefused
+from dtest.events.reasons import MEANINGS, Reason
+from dtest.events.task import TaskEnded, TaskRetryScheduled
+from dtest.events.worker import WorkerLost
+from dtest.recovery.policy import RecoveryPolicy, backoff_s
+from dtest.state.cell import Cell
+from dtest.state.task import LIVE, Task
+
+RULINGS_MAX = 2_000
+"""Most rulings of one decision; the rest follows in the next."""
+_VERDICTS = frozenset({Reason.ASSERTION_FAILED, Reason.EXIT_NONZERO})
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def decide_recovery(cell: Cell, now: float, policy: RecoveryPolicy) -> list[SchedulerPayload]:
+    """Return what has to be ruled now; ``now`` in seconds since 1970 UTC."""
+    return list(islice(_rulings(cell, now, policy), RULINGS_MAX))
+
+
+def _rulings(cell: Cell, now: float, policy: RecoveryPolicy) -> Iterator[SchedulerPayload]:
+    for worker_id, evidence in cell.suspects.items():
+        yield WorkerLost(worker_id, cell.workers[worker_id].incarnation, evidence)
+    for pending in cell.refusals.values():
+        yield EventRefused(
+            pending.seq, pending.index, pending.code, pending.detail, pending.subject[:200]
+        )
+    for worker_id, task_id, attempt in cell.strays:
+        yield AttemptStopRequested(task_id, attempt, worker_id, Reason.WORKER_LOST)
+    for task_id in cell.cancelling:
+        yield from _cancellation(cell.tasks[task_id])
+    for task_id in cell.judged:
+        yield _judgement(cell.tasks[task_id], now, policy)
+    for task_id, upstream_id in cell.doomed.items():
+        if task_id not in cell.cancelling:
+            upstream = cell.tasks[upstream_id]
+            yield TaskEnded(
+                task_id,
+                "skipped",
+                Reason.DEPENDENCY_NEVER,
+                upstream_id,
+                f"{upstream_id} is {upstream.status}",
+            )
+    for task_id, reason in cell.expiring.items():
+        if task_id not in cell.cancelling and task_id not in cell.doomed:
+            yield TaskEnded(task_id, "expired", reason)
+    for task_id, attempt in cell.unaccepted.items():
+        worker_id_of = cell.tasks[task_id].worker_id
+        if worker_id_of is not None and task_id not in cell.cancelling:
+            yield AttemptReturned(task_id, attempt, worker_id_of)
+
+
+def _cancellation(task: Task) -> Iterator[SchedulerPayload]:
+    if task.status not in LIVE:
+        yield TaskEnded(task.id, "cancelled", Reason.CANCELLED_USER)
+    elif task.worker_id is not None:
+        yield AttemptStopRequested(task.id, task.attempt, task.worker_id, Reason.CANCELLED_USER)
+
+
+def _judgement(task: Task, now: float, policy: RecoveryPolicy) -> SchedulerPayload:
+    reason = task.reason or Reason.UNKNOWN
+    if task.cancel:
+        return TaskEnded(task.id, "cancelled", Reason.CANCELLED_USER)
+    match MEANINGS[reason].retry:
+        case "free":
+            first_s = 0.0 if reason is Reason.WORKER_SHUTDOWN else policy.refusal_delay_s
+            delay_s = backoff_s(policy, first_s, task.attempt - 1, task.id)
+            return _again(task, now + delay_s, reason, "none")
+        case "elsewhere" if task.faults_used < policy.faults_max:
+            delay_s = backoff_s(policy, policy.fault_delay_s, task.faults_used, task.id)
+            return _again(task, now + delay_s, reason, "infrastructure")
+        case "once" if task.faults_used < 1:
+            return _again(task, now + policy.fault_delay_s, reason, "infrastructure")
+        case "policy" if task.spec and task.retries_used < task.spec.retry_policy.max_retries:
+            first_s = task.spec.retry_policy.retry_delay_seconds
+            delay_s = backoff_s(policy, first_s, task.retries_used, task.id)
+            return _again(task, now + delay_s, reason, "user")
+        case _:
+            status = "failed" if reason in _VERDICTS else "errored"
+            return TaskEnded(task.id, status, reason)
+
+
+def _again(task: Task, at: float, reason: Reason, budget: str) -> TaskRetryScheduled:
+    not_before = _EPOCH + timedelta(microseconds=round(at * 1e6))
+    return TaskRetryScheduled(task.id, task.attempt, not_before, reason, budget)  # type: ignore[arg-type]

@@ -1,0 +1,222 @@
+"""The process of one agent, or of several simulated ones."""
+
+import asyncio
+import fcntl
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import structlog
+
+import dtest
+from dtest.agents.agent import Agent, AgentIdentity, NoPosition
+from dtest.agents.probe import declared, detect
+from dtest.agents.processes import ProcessExecutor, Spool, base_environment
+from dtest.agents.reporter import Reporter
+from dtest.agents.simulated import SimulatedExecutor
+from dtest.agents.usage import MachineUsage
+from dtest.errors import Conflict
+from dtest.events.fields import TaskId, WorkerId
+from dtest.events.worker import Capability
+from dtest.journal.stores import ArtifactStore, OutputStore, output_stream
+from dtest.journal.streams import Limits
+from dtest.roles.session import Session, session
+from dtest.runtime.clock import SystemClock
+from dtest.runtime.ids import short_id
+from dtest.runtime.lifecycle import on_stop_signals
+from dtest.settings import Settings, environment
+
+log = structlog.get_logger()
+
+DRAIN_S_MAX = 10.0
+CONNECT_S_MAX = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentOptions:
+    """What an operator states about an agent."""
+
+    worker_id: str = ""
+    slots: int | None = None
+    declared: Mapping[str, object] = field(default_factory=dict)
+    drain_s: float = DRAIN_S_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationOptions:
+    """What the workers of a simulating process pretend to be."""
+
+    kinds: tuple[tuple[str, int], ...]
+    """Kinds of hardware with how many workers of each."""
+    slots: int = 4
+    seconds: float = 0.1
+    """How long a task takes that does not say so itself."""
+    prefix: str = "sim"
+
+
+class _Stores:
+    """Output and artefacts of one agent."""
+
+    def __init__(self, output: OutputStore, artifacts: ArtifactStore) -> None:
+        self._output = output
+        self._artifacts = artifacts
+
+    async def put_output(self, task_id: TaskId, attempt: int, offset: int, chunk: bytes) -> None:
+        """Store a chunk of output."""
+        await self._output.put(task_id, attempt, offset, chunk)
+
+    async def put_artifact(self, name: str, path: Path) -> None:
+        """Store a file."""
+        await self._artifacts.put(name, path)
+
+
+def default_worker_id() -> WorkerId:
+    """Return the host's name as it may stand in a subject."""
+    name = socket.gethostname().partition(".")[0].lower()
+    kept = "".join(char if char.isalnum() or char in "-_" else "-" for char in name)
+    return WorkerId(kept[:60] or "worker")
+
+
+def _lock(directory: Path) -> IO[str]:
+    """Hold an agent's directory; a second agent on the same one is refused."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = (directory / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        message = f"another agent works in {directory}"
+        raise Conflict(message, hint="give this one another --name") from error
+    return lock
+
+
+def _incarnation(directory: Path) -> str:
+    path = directory / "incarnation"
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        made = short_id()
+        path.write_text(made)
+        return made
+
+
+async def serve_agent(settings: Settings, options: AgentOptions) -> None:
+    """Run one agent with real processes until drained by a signal."""
+    worker_id = WorkerId(options.worker_id or default_worker_id())
+    directory = settings.state_dir / settings.cell / "agents" / worker_id
+    lock = _lock(directory)
+    with lock:
+        found = await asyncio.to_thread(detect, work_dir=directory)
+        stated = dict(options.declared)
+        if options.slots is not None:
+            stated["slots"] = options.slots
+        capability = declared.apply(found, stated)
+        async with session(
+            settings, name=f"dtest agent {worker_id}", wait_s=CONNECT_S_MAX
+        ) as opened:
+            agent = _real_agent(opened, worker_id, directory, capability)
+            on_stop_signals(lambda: agent.drain(options.drain_s))
+            await agent.run(MachineUsage(str(directory)).figures)
+        (directory / "incarnation").unlink()  # left in good order: the next start is a new worker
+        (directory / "position").unlink(missing_ok=True)
+
+
+def _real_agent(
+    opened: Session, worker_id: WorkerId, directory: Path, capability: Capability
+) -> Agent:
+    clock = SystemClock()
+    identity = AgentIdentity(
+        opened.cell,
+        worker_id,
+        _incarnation(directory),
+        socket.gethostname(),
+        os.getpid(),
+        dtest.__version__,
+        simulated=False,
+    )
+    reporter = Reporter(
+        opened.journal,
+        cell=opened.cell,
+        worker_id=worker_id,
+        now=clock.now,
+        new_id=opened.new_id,
+    )
+    output = OutputStore(output_stream(opened.connection, opened.cell, opened.new_id), opened.cell)
+    spool = Spool(directory)
+    executor = ProcessExecutor(
+        spool,
+        reporter,
+        _Stores(output, ArtifactStore(opened.connection, opened.cell, Limits())),
+        worker_id=worker_id,
+        now=clock.now,
+        env=base_environment(environment()),
+    )
+    return Agent(
+        identity,
+        capability,
+        journal=opened.journal,
+        line=opened.connection,
+        reporter=reporter,
+        executor=executor,
+        position=spool,
+        now=clock.now,
+    )
+
+
+async def serve_simulation(settings: Settings, options: SimulationOptions) -> None:
+    """Run simulated agents in this process until drained by a signal."""
+    async with session(settings, name="dtest simulation", wait_s=CONNECT_S_MAX) as opened:
+        agents = [
+            _simulated_agent(opened, kind, number, options)
+            for kind, count in options.kinds
+            for number in range(count)
+        ]
+
+        def drain() -> None:
+            for agent in agents:
+                agent.drain(DRAIN_S_MAX)
+
+        on_stop_signals(drain)
+        async with asyncio.TaskGroup() as group:
+            for agent in agents:
+                group.create_task(agent.run())
+
+
+def _simulated_agent(
+    opened: Session, kind: str, number: int, options: SimulationOptions
+) -> Agent:
+    clock = SystemClock()
+    worker_id = WorkerId(f"{options.prefix}-{kind}-{number}")
+    identity = AgentIdentity(
+        opened.cell,
+        worker_id,
+        short_id(),
+        socket.gethostname(),
+        os.getpid(),
+        dtest.__version__,
+        simulated=True,
+    )
+    reporter = Reporter(
+        opened.journal,
+        cell=opened.cell,
+        worker_id=worker_id,
+        now=clock.now,
+        new_id=opened.new_id,
+    )
+    executor = SimulatedExecutor(
+        reporter, worker_id=worker_id, now=clock.now, default_s=options.seconds
+    )
+    capability = declared.apply(declared.simulated(kind, number), {"slots": options.slots})
+    return Agent(
+        identity,
+        capability,
+        journal=opened.journal,
+        line=opened.connection,
+        reporter=reporter,
+        executor=executor,
+        position=NoPosition(),
+        now=clock.now,
+    )

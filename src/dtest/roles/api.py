@@ -1,0 +1,142 @@
+"""The process of the read side: projector and HTTP API over one DuckDB file."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from dtest.api.app import create_app, gated
+from dtest.api.context import ApiContext
+from dtest.client import Client
+from dtest.errors import UsageError
+from dtest.events.fields import ClientId
+from dtest.journal.jetstream import JetStreamJournal
+from dtest.journal.stores import ArtifactStore, OutputStore, output_stream
+from dtest.journal.streams import Limits, journal_name, telemetry_name
+from dtest.projections.projector import Projector, Source, TelemetryProjector
+from dtest.projections.store import Store
+from dtest.roles.session import Session, session
+from dtest.runtime.clock import SystemClock
+from dtest.runtime.lifecycle import on_stop_signals, run_until_stopped
+from dtest.runtime.logs import set_up_logs
+from dtest.settings import Settings, load_settings
+
+log = structlog.get_logger()
+
+CONNECT_S_MAX = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class ApiOptions:
+    """Where the API listens and keeps its file."""
+
+    host: str
+    port: int
+    token: str
+    database: Path
+
+
+async def serve(settings: Settings, options: ApiOptions) -> None:
+    """Project and serve until stopped by a signal."""
+    stop = asyncio.Event()
+    on_stop_signals(stop.set)
+    store = Store(options.database)
+    try:
+        async with session(settings, name="dtest api", wait_s=CONNECT_S_MAX) as opened:
+            async with asyncio.TaskGroup() as group:
+                main = group.create_task(_serve(opened, store, options))
+                await run_until_stopped(main, stop)
+    finally:
+        store.close()
+
+
+async def _serve(opened: Session, store: Store, options: ApiOptions) -> None:
+    clock = SystemClock()
+    source = Source(opened.journal, journal_name(opened.cell))
+    projector = Projector(store, source, cell=opened.cell)
+    await projector.start()
+    context = ApiContext(
+        opened.cell,
+        store,
+        projector,
+        opened.journal,
+        Client(
+            opened.journal,
+            cell=opened.cell,
+            client_id=ClientId("api"),
+            now=clock.now,
+            new_id=opened.new_id,
+        ),
+        OutputStore(output_stream(opened.connection, opened.cell, opened.new_id), opened.cell),
+        ArtifactStore(opened.connection, opened.cell, Limits()),
+        clock.now,
+        opened.new_id,
+        lambda: opened.connection.is_connected,
+    )
+    application = gated(
+        create_app(context), token=options.token, host=options.host, port=options.port
+    )
+    async with asyncio.TaskGroup() as group:
+        group.create_task(projector.run())
+        group.create_task(_telemetry(opened, store, projector).run())
+        group.create_task(_http(application, options))
+
+
+def _telemetry(opened: Session, store: Store, projector: Projector) -> TelemetryProjector:
+    name = telemetry_name(opened.cell)
+    stream = JetStreamJournal(opened.connection, name, new_id=opened.new_id)
+    return TelemetryProjector(store, Source(stream, name), lock=projector.lock)
+
+
+async def _http(application: object, options: ApiOptions) -> None:
+    config = uvicorn.Config(
+        application,  # type: ignore[arg-type]
+        host=options.host,
+        port=options.port,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        ws="websockets-sansio",
+        timeout_graceful_shutdown=2,
+    )
+    server = _Server(config)
+    listener = socket.create_server((options.host, options.port), reuse_port=False)
+    with listener:
+        log.info("api_listening", host=options.host, port=options.port)
+        await server.serve(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the role."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+
+def main() -> None:
+    """Run the API with the settings of the environment."""
+    set_up_logs(role="api", json_lines=True)
+    settings = load_settings()
+    asyncio.run(serve(settings, options_of(settings, database=None)))
+
+
+def options_of(settings: Settings, *, database: Path | None) -> ApiOptions:
+    """Read where to listen from the settings. Raises UsageError."""
+    url = settings.require("api_url")
+    host, _, port = url.removeprefix("http://").rstrip("/").rpartition(":")
+    if not host or not port.isdigit():
+        message = f"the API's address {url!r} is not of the form http://HOST:PORT"
+        raise UsageError(message, hint="set DTEST_API_URL")
+    file = database or settings.state_dir / settings.cell / "read-model.duckdb"
+    return ApiOptions(host, int(port), settings.require("token"), file)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""What every role opens first: the connection and the journal of its cell."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dtest.events.fields import CellId
+from dtest.journal.connection import Connection, NatsAddress, connect
+from dtest.journal.jetstream import JetStreamJournal
+from dtest.journal.streams import journal_name
+from dtest.runtime.ids import IdSource
+from dtest.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An open connection to one cell."""
+
+    cell: CellId
+    connection: Connection
+    journal: JetStreamJournal
+    new_id: IdSource
+
+
+def address_of(settings: Settings) -> NatsAddress:
+    """Return where NATS is. Raises UsageError if nothing says so."""
+    creds = settings.get("nats_creds")
+    return NatsAddress(
+        tuple(settings.require("nats_url").split(",")),
+        settings.get("nats_user"),
+        settings.get("nats_password"),
+        settings.get("nats_token"),
+        Path(creds) if creds else None,
+    )
+
+
+@asynccontextmanager
+async def session(
+    settings: Settings, *, name: str, retry_s_max: float = 30.0, wait_s: float = 5.0
+) -> AsyncIterator[Session]:
+    """Connect to the settings' cell."""
+    connection = await connect(address_of(settings), name=name, wait_s=wait_s)
+    new_id = IdSource()
+    stream = journal_name(settings.cell)
+    journal = JetStreamJournal(connection, stream, new_id=new_id, retry_s_max=retry_s_max)
+    try:
+        yield Session(settings.cell, connection, journal, new_id)
+    finally:
+        await connection.close()

@@ -1,0 +1,281 @@
+"""A whole cell on one machine: broker, scheduler, API and agents as child processes.
+
+Children that end unasked are started again; children end when their supervisor does.
+"""
+
+import asyncio
+import ctypes
+import fcntl
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import httpx
+import structlog
+
+from dtest.errors import Conflict, Unavailable
+from dtest.events.fields import CellId
+from dtest.journal.connection import NatsAddress, connect
+from dtest.journal.jetstream import create_streams
+from dtest.journal.streams import Limits
+from dtest.runtime.ids import secret
+from dtest.runtime.nats_server import EmbeddedServer, free_port
+from dtest.runtime.stack_file import StackFile, process_started_at, write_stack_file
+from dtest.settings import environment
+
+log = structlog.get_logger()
+
+READY_S_MAX = 60.0
+STOP_S_MAX = 15.0
+RESTART_S_MIN = 0.5
+RESTART_S_MAX = 10.0
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StackOptions:
+    """What to start."""
+
+    cell: CellId
+    state_dir: Path
+    workers: int = 2
+    slots: int | None = None
+    """Of each real worker; by default what it detects."""
+    simulate: str = ""
+    """As ``cuda:2,rocm:1``."""
+    simulate_slots: int = 4
+    simulate_seconds: float = 0.1
+    api: bool = True
+    api_port: int = 0
+    nats: NatsAddress | None = None
+    """A broker that runs already; by default an embedded one is started."""
+    drain_s: float = 2.0
+
+
+@dataclass(slots=True)
+class Child:
+    """One process of the stack."""
+
+    name: str
+    start: Callable[[], "asyncio.Future[asyncio.subprocess.Process]"]
+    process: asyncio.subprocess.Process
+    restart: bool = True
+    restarts: int = 0
+
+
+@dataclass(slots=True)
+class Stack:
+    """A running cell. Use ``start``, then ``stop``; ``supervise`` in between."""
+
+    options: StackOptions
+    children: dict[str, Child] = field(default_factory=dict)
+    file: StackFile | None = None
+    _lock: IO[str] | None = None
+    _stopping: bool = False
+
+    @property
+    def directory(self) -> Path:
+        """Where the cell keeps its local state."""
+        return self.options.state_dir / self.options.cell
+
+    async def start(self) -> StackFile:
+        """Start everything and wait until it serves. Raises Conflict or Unavailable."""
+        self._take_directory()
+        try:
+            return await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    def _take_directory(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (self.directory / "stack.lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.close()
+            message = f"a stack of cell {self.options.cell} is up already"
+            raise Conflict(message, hint="use it, or `dtest down`, or give another --cell") from error
+        self._lock = lock
+
+    async def _start(self) -> StackFile:
+        address = self.options.nats or await self._start_broker()
+        connection = await connect(address, name="dtest stack", wait_s=READY_S_MAX)
+        try:
+            await create_streams(connection, self.options.cell, Limits())
+        finally:
+            await connection.close()
+        api_port = self.options.api_port or free_port()
+        self.file = StackFile(
+            self.options.cell,
+            os.getpid(),
+            process_started_at(os.getpid()) or 0.0,
+            ",".join(address.servers),
+            address.user,
+            address.password,
+            address.token,
+            f"http://127.0.0.1:{api_port}" if self.options.api else None,
+            secret() if self.options.api else None,
+        )
+        await self._start_roles()
+        await self._ready()
+        write_stack_file(self.directory / "stack.json", self.file)
+        return self.file
+
+    async def _start_broker(self) -> NatsAddress:
+        server = EmbeddedServer(self.directory / "nats", free_port(), "dtest", secret())
+        await self._add("nats", server.start)
+        return NatsAddress((server.url,), server.user, server.password)
+
+    async def _start_roles(self) -> None:
+        options = self.options
+        await self._add_role("scheduler", "scheduler")
+        if options.api:
+            await self._add_role("api", "api")
+        for number in range(1, options.workers + 1):
+            arguments = ["--name", f"local-{number}", "--drain-seconds", str(options.drain_s)]
+            if options.slots is not None:
+                arguments += ["--slots", str(options.slots)]
+            await self._add_role(f"agent local-{number}", "agent_main", arguments)
+        if options.simulate:
+            arguments = ["--simulate", options.simulate]
+            arguments += ["--slots", str(options.simulate_slots)]
+            arguments += ["--simulate-seconds", str(options.simulate_seconds)]
+            await self._add_role("simulation", "agent_main", arguments)
+
+    def child_environment(self) -> dict[str, str]:
+        """Return the environment of the stack's processes: its own settings and nobody's else."""
+        kept = {name: value for name, value in environment().items() if name[:6] != "DTEST_"}
+        if self.file is None:
+            return kept
+        stated = {
+            "DTEST_CELL": self.file.cell,
+            "DTEST_STATE_DIR": str(self.options.state_dir),
+            "DTEST_NATS_URL": self.file.nats_url,
+            "DTEST_NATS_USER": self.file.nats_user,
+            "DTEST_NATS_PASSWORD": self.file.nats_password,
+            "DTEST_NATS_TOKEN": self.file.nats_token,
+            "DTEST_API_URL": self.file.api_url,
+            "DTEST_TOKEN": self.file.token,
+        }
+        return {**kept, **{name: value for name, value in stated.items() if value}}
+
+    async def _add_role(self, name: str, module: str, arguments: list[str] | None = None) -> None:
+        async def start() -> asyncio.subprocess.Process:
+            with (self.directory / f"{name.replace(' ', '-')}.log").open("ab") as output:
+                return await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    *("-m", f"dtest.roles.{module}", *(arguments or [])),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env=self.child_environment(),
+                    start_new_session=True,
+                    preexec_fn=_end_with_parent,
+                )
+
+        await self._add(name, start)
+
+    async def _add(self, name: str, start: Callable[[], object]) -> None:
+        process = await start()  # type: ignore[misc]
+        self.children[name] = Child(name, start, process)  # type: ignore[arg-type]
+
+    # -- while it runs ------------------------------------------------------------------------
+
+    async def _ready(self) -> None:
+        """Wait until the API answers and every worker is registered."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + READY_S_MAX
+        while loop.time() < deadline:
+            self._check_alive()
+            if await self._serves():
+                return
+            await asyncio.sleep(0.05)
+        message = f"the stack did not become ready in {READY_S_MAX:g} s"
+        raise Unavailable(message, hint=f"see the logs in {self.directory}")
+
+    def _check_alive(self) -> None:
+        for child in self.children.values():
+            if child.process.returncode is not None:
+                log_name = f"{child.name.replace(' ', '-')}.log"
+                message = f"{child.name} ended with {child.process.returncode} while starting"
+                raise Unavailable(message, hint=f"see {self.directory / log_name}")
+
+    async def _serves(self) -> bool:
+        if self.file is None or self.file.api_url is None:
+            return True
+        wanted = self.options.workers + sum(
+            int(part.partition(":")[2] or 1) for part in self.options.simulate.split(",") if part
+        )
+        headers = {"Authorization": f"Bearer {self.file.token}"}
+        try:
+            async with httpx.AsyncClient(base_url=self.file.api_url, headers=headers) as api:
+                answer = await api.get("/api/status")
+        except httpx.HTTPError:
+            return False
+        if answer.status_code != httpx.codes.OK:
+            return False
+        content = answer.json()
+        return bool(content["leader_id"]) and content["workers"].get("active", 0) >= wanted
+
+    async def supervise(self) -> None:
+        """Start again what ends unasked, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for child in self.children.values():
+                group.create_task(self._keep(child))
+
+    async def _keep(self, child: Child) -> None:
+        while not self._stopping:
+            await child.process.wait()
+            if self._stopping or not child.restart:
+                return
+            delay_s = min(RESTART_S_MAX, RESTART_S_MIN * 2**child.restarts)
+            log.warning("child_ended", child=child.name, code=child.process.returncode)
+            child.restarts += 1
+            await asyncio.sleep(delay_s)
+            child.process = await child.start()
+
+    # -- the end ------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """End everything: agents first, so that they can say goodbye; the broker last."""
+        self._stopping = True
+        agents = [c for name, c in self.children.items() if name.startswith(("agent", "simul"))]
+        roles = [c for name, c in self.children.items() if name in ("api", "scheduler")]
+        broker = [c for name, c in self.children.items() if name == "nats"]
+        for group in (agents, roles, broker):
+            await asyncio.gather(*(_end(child) for child in group))
+        (self.directory / "stack.json").unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def remove(self) -> None:
+        """Delete everything that the cell kept on this machine, its journal included."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+async def _end(child: Child) -> None:
+    process = child.process
+    if process.returncode is not None:
+        return
+    try:
+        process.terminate()
+        async with asyncio.timeout(STOP_S_MAX):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+    except ProcessLookupError:
+        return
+
+
+def _end_with_parent() -> None:
+    """In the child: be terminated when the supervisor dies (Linux only)."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)

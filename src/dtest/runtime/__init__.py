@@ -1,0 +1,1 @@
+"""What every long-running process needs: a clock, ids, logs, a lifecycle. No domain words."""

@@ -1,0 +1,58 @@
+"""What a running local stack writes down for the command line: addresses, credentials, pid.
+
+The file is readable by its owner alone; who can read it can submit commands.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+
+@dataclass(frozen=True, slots=True)
+class StackFile:
+    """The content."""
+
+    cell: str
+    pid: int
+    process_started_at: float
+    """With the pid, names the process that owns the stack."""
+    nats_url: str
+    nats_user: str | None
+    nats_password: str | None
+    nats_token: str | None
+    api_url: str | None
+    token: str | None
+
+
+def process_started_at(pid: int) -> float | None:
+    """Return when a process started, none if there is none."""
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.NoSuchProcess:
+        return None
+
+
+def write_stack_file(path: Path, content: StackFile) -> None:
+    """Write the file, whole or not at all, for its owner only."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".new")
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(asdict(content), file, indent=2)
+    unfinished.replace(path)
+
+
+def read_stack_file(path: Path) -> StackFile | None:
+    """Read the file of a stack that is alive; none otherwise."""
+    try:
+        content = StackFile(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    started_at = process_started_at(content.pid)
+    if started_at is None or abs(started_at - content.process_started_at) > 1.0:
+        return None
+    return content

@@ -1,0 +1,1 @@
+"""Which task goes to which worker, in what order, and why one waits. Pure."""

@@ -1,0 +1,112 @@
+"""Why a task waits: all reasons together, never an empty answer. Pure."""
+
+from dataclasses import dataclass
+
+from dtest.events.codec import iso
+from dtest.state.cell import Cell
+from dtest.state.matching import Refusal, match
+from dtest.state.task import LIVE, TERMINAL, WAITING, Status, Task
+from dtest.state.worker import GONE, Worker, WorkerStatus
+
+NEAREST_MAX = 5
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingReason:
+    """One reason, for machines (``code``) and people (``text``)."""
+
+    code: str
+    text: str
+    worker_id: str | None = None
+    task_id: str | None = None
+
+
+def explain(cell: Cell, task: Task, now: float) -> list[WaitingReason]:
+    """Return why the task does not run now; for one that runs or ended, say just that."""
+    if task.status in TERMINAL:
+        because = f", {task.reason}" if task.reason is not None else ""
+        return [WaitingReason("ended", f"it ended: {task.status}{because}")]
+    if task.status in LIVE:
+        text = f"attempt {task.attempt} is {task.status} on {task.worker_id}"
+        return [WaitingReason("not_waiting", text, task.worker_id)]
+    if task.status is Status.JUDGED:
+        return [WaitingReason("being_decided", f"its last attempt ended: {task.reason}")]
+    reasons = [*_own_reasons(cell, task, now), *_worker_reasons(cell, task, now)]
+    return reasons or [WaitingReason("next_decision", "a worker is free: it starts next")]
+
+
+def _own_reasons(cell: Cell, task: Task, now: float) -> list[WaitingReason]:
+    reasons: list[WaitingReason] = []
+    for upstream in sorted(task.waiting_on or ()):
+        status = cell.tasks[upstream].status
+        text = f"waits for {upstream}, which is {status}"
+        reasons.append(WaitingReason("waiting_dependency", text, task_id=upstream))
+    if task.not_before > now and task.status is Status.DELAYED:
+        text = f"waits until {iso(task.not_before)} after {task.reason}"
+        reasons.append(WaitingReason("backoff_until", text))
+    if task.cancel:
+        reasons.append(WaitingReason("cancelling", "it is being cancelled"))
+    return reasons
+
+
+def _worker_reasons(cell: Cell, task: Task, now: float) -> list[WaitingReason]:
+    serving = [cell.workers[name] for name in task.demand.servers]
+    active = [worker for worker in serving if worker.takes_work]
+    if not active:
+        return [*_not_taking(serving), *_no_match(cell, task)]
+    reasons = [*_not_taking(serving)]
+    busy = [worker for worker in active if not _has_room(task, worker)]
+    if len(busy) == len(active):
+        running = sum(len(worker.running) for worker in active)
+        text = f"all {len(active)} matching workers are busy with {running} attempts"
+        reasons.append(WaitingReason("all_matching_busy", text))
+    ahead = _ahead(cell, task)
+    if ahead and task.status in WAITING:
+        text = f"{ahead} tasks that could run in the same places go first"
+        reasons.append(WaitingReason("lower_priority_than", text))
+    if task.avoid and set(task.avoid) >= {worker.id for worker in active}:
+        text = f"it faulted on {', '.join(task.avoid)}; nothing else matches"
+        reasons.append(WaitingReason("avoided", text))
+    return reasons
+
+
+def _has_room(task: Task, worker: Worker) -> bool:
+    offer = task.demand.servers[worker.id]
+    return any(worker.free.fits(task.demand, kind, fitting) for kind, fitting in offer.items())
+
+
+def _ahead(cell: Cell, task: Task) -> int:
+    mine = (task.order, task.seq, task.index, task.id)
+    own = set(task.demand.servers)
+    return sum(
+        demand.queue.bisect_left(mine)
+        for demand in cell.ready.values()
+        if not own.isdisjoint(demand.servers)
+    )
+
+
+def _not_taking(serving: list[Worker]) -> list[WaitingReason]:
+    return [
+        WaitingReason(f"worker_{worker.status}", f"{worker.id} is {worker.status}", worker.id)
+        for worker in serving
+        if worker.status in (WorkerStatus.DRAINING, WorkerStatus.SUSPECTED)
+    ]
+
+
+def _no_match(cell: Cell, task: Task) -> list[WaitingReason]:
+    """Say of each worker why not, those that come nearest first."""
+    present = [worker for worker in cell.workers.values() if worker.status not in GONE]
+    if not present:
+        return [WaitingReason("no_match", "no worker is registered")]
+    refusals: list[WaitingReason] = []
+    for worker in present:
+        offer = match(task.demand, worker)
+        if isinstance(offer, Refusal):
+            text = f"{worker.id} {offer.text}"
+            refusals.append(WaitingReason("no_match", text, worker.id))
+    return refusals[:NEAREST_MAX]
+
+
+def can_ever_match(cell: Cell, task: Task) -> bool:
+    """Say whether some registered worker that is not gone could run the task."""
+    return bool(task.demand.servers)

@@ -1,0 +1,191 @@
+"""The one reader of environment and configuration files; everyone else is handed values.
+
+Precedence: flag, then environment (``DTEST_*``, a secret also by ``DTEST_*_FILE``), then
+``dtest.toml`` or ``[tool.dtest]`` of the nearest ``pyproject.toml``, then the user's
+``config.toml``, then the running local stack, then the default.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from dtest.errors import UsageError
+from dtest.events.fields import CellId
+from dtest.runtime.stack_file import StackFile, read_stack_file
+
+SECRETS = frozenset({"nats_password", "nats_token", "token"})
+DEFAULTS: dict[str, str] = {"cell": "main"}
+KEYS: dict[str, str] = {
+    "cell": "name of the cell: one journal with its leader and workers",
+    "nats_url": "where the NATS servers are, comma-separated",
+    "nats_user": "user name at NATS",
+    "nats_password": "password at NATS",
+    "nats_token": "token at NATS, instead of user and password",
+    "nats_creds": "NATS credentials file",
+    "api_url": "where the HTTP API is",
+    "token": "bearer token of the HTTP API",
+    "state_dir": "where local stacks and agents keep their state",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One value and where it came from."""
+
+    value: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings, resolved."""
+
+    values: Mapping[str, Setting]
+    tables: Mapping[str, Any] = field(default_factory=dict)
+    """The ``[agent]`` table of the configuration file, and others that are not plain values."""
+
+    def get(self, key: str) -> str | None:
+        """Return a value, none if nothing states it."""
+        found = self.values.get(key)
+        return found.value if found is not None else None
+
+    @property
+    def cell(self) -> CellId:
+        """The cell."""
+        return CellId(self.get("cell") or "main")
+
+    @property
+    def state_dir(self) -> Path:
+        """Where local state is kept."""
+        stated = self.get("state_dir")
+        return Path(stated) if stated else default_state_dir()
+
+    def require(self, key: str) -> str:
+        """Return a value, or raise UsageError that names the ways to state it."""
+        value = self.get(key)
+        if value is None:
+            hint = f"run `dtest up`, or set DTEST_{key.upper()} or --{key.replace('_', '-')}"
+            message = f"no {KEYS[key]} is known: nothing runs here"
+            raise UsageError(message, hint=hint)
+        return value
+
+
+def default_state_dir() -> Path:
+    """Return ``$XDG_STATE_HOME/dtest`` or the platform's equivalent."""
+    return Path(platformdirs.user_state_path("dtest"))
+
+
+def environment() -> dict[str, str]:
+    """Return a copy of the process's environment."""
+    return dict(os.environ)
+
+
+def load_settings(
+    flags: Mapping[str, str | None] | None = None,
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Settings:
+    """Resolve every setting. Raises UsageError for files that cannot be read."""
+    env = os.environ if env is None else env
+    tables: dict[str, Any] = {}
+    layers: list[dict[str, Setting]] = [
+        {k: Setting(v, f"flag --{k.replace('_', '-')}") for k, v in (flags or {}).items() if v},
+        _from_environment(env),
+        _from_project(cwd or Path.cwd(), tables),
+        _from_file(Path(platformdirs.user_config_path("dtest")) / "config.toml", (), tables),
+    ]
+    values: dict[str, Setting] = {}
+    for layer in layers:
+        for key, setting in layer.items():
+            values.setdefault(key, setting)
+    for key, value in DEFAULTS.items():
+        values.setdefault(key, Setting(value, "default"))
+    settings = Settings(values, tables)
+    for key, setting in _from_stack(settings).items():
+        values.setdefault(key, setting)
+    return settings
+
+
+def _from_environment(env: Mapping[str, str]) -> dict[str, Setting]:
+    found: dict[str, Setting] = {}
+    for key in KEYS:
+        name = f"DTEST_{key.upper()}"
+        if env.get(name):
+            found[key] = Setting(env[name], f"environment {name}")
+        elif key in SECRETS and env.get(f"{name}_FILE"):
+            path = Path(env[f"{name}_FILE"])
+            try:
+                found[key] = Setting(path.read_text().strip(), f"file {path} by {name}_FILE")
+            except OSError as error:
+                message = f"{name}_FILE names a file that cannot be read: {error}"
+                raise UsageError(message) from error
+    if "nats_url" not in found and env.get("NATS_URL"):
+        found["nats_url"] = Setting(env["NATS_URL"], "environment NATS_URL")
+    return found
+
+
+def _from_project(start: Path, tables: dict[str, Any]) -> dict[str, Setting]:
+    for directory in (start, *start.parents):
+        own = directory / "dtest.toml"
+        if own.is_file():
+            return _from_file(own, (), tables)
+        project = directory / "pyproject.toml"
+        if project.is_file():
+            return _from_file(project, ("tool", "dtest"), tables)
+    return {}
+
+
+def _from_file(path: Path, inside: tuple[str, ...], tables: dict[str, Any]) -> dict[str, Setting]:
+    if not path.is_file():
+        return {}
+    try:
+        content: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        message = f"{path} cannot be read: {error}"
+        raise UsageError(message) from error
+    for part in inside:
+        content = content.get(part, {})
+    found: dict[str, Setting] = {}
+    for key, value in content.items():
+        if isinstance(value, dict):
+            tables.setdefault(key, value)
+        elif key in KEYS:
+            found[key] = Setting(str(value), f"file {path}")
+        else:
+            message = f"{path}: unknown setting {key!r}"
+            raise UsageError(message, hint=f"known: {', '.join(sorted(KEYS))}")
+    return found
+
+
+def _from_stack(settings: Settings) -> dict[str, Setting]:
+    """Take what a stack on this machine wrote down, unless something else is addressed."""
+    if settings.get("nats_url") or settings.get("api_url"):
+        return {}
+    path = stack_path(settings)
+    stack = read_stack_file(path)
+    if stack is None:
+        return {}
+    origin = f"running stack {path}"
+    return {key: Setting(value, origin) for key, value in _addresses(stack).items() if value}
+
+
+def _addresses(stack: StackFile) -> dict[str, str | None]:
+    return {
+        "nats_url": stack.nats_url,
+        "nats_user": stack.nats_user,
+        "nats_password": stack.nats_password,
+        "nats_token": stack.nats_token,
+        "api_url": stack.api_url,
+        "token": stack.token,
+    }
+
+
+def stack_path(settings: Settings) -> Path:
+    """Return where the stack of the settings' cell is written down."""
+    return settings.state_dir / settings.cell / "stack.json"

@@ -1,0 +1,243 @@
+"""The whole state of one cell, and the only door through which it changes.
+
+The container is mutable and changed in place (copying 100,000 keys for each event would make a
+replay quadratic); determinism is what counts. Indexes (queues, timers, free workers) follow from
+the facts and are kept beside them.
+"""
+
+import heapq
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+
+from dtest.events.envelope import Recorded
+from dtest.events.fields import CellId, RunId, TaskId, WorkerId
+from dtest.events.reasons import Reason, RefusalCode
+from dtest.events.task import TaskQueued
+from dtest.state.demand import Demand, DemandKey, Entry, key_of
+from dtest.state.matching import Refusal, match
+from dtest.state.task import WAITING, Run, Status, Task
+from dtest.state.worker import Worker
+
+AGEING_S_PER_LEVEL = 60.0
+"""A task that waited this long overtakes newer ones that are one priority level more urgent."""
+ACCEPT_S_MAX = 10.0
+"""An assignment that is not confirmed for this long returns to the queue."""
+IDLE_DEMANDS_MAX = 1_000
+
+TimerEntry = tuple[float, int, str, TaskId, int]
+"""``(at, tie-break, kind, task, attempt)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingRefusal:
+    """A message that is to be refused by the next decision."""
+
+    seq: int
+    index: int
+    code: RefusalCode
+    detail: str
+    subject: str
+
+
+@dataclass(slots=True)
+class Cell:
+    """One journal's state. Read anything; change nothing except through ``dtest.state.fold``."""
+
+    id: CellId
+    seq: int = 0
+    """The last message folded."""
+    now: float = 0.0
+    """When the last message was stored: the only clock that the fold knows."""
+    epoch: int = 0
+    leader_id: str = ""
+    decided_basis: int = 0
+    tasks: dict[TaskId, Task] = field(default_factory=dict)
+    runs: dict[RunId, Run] = field(default_factory=dict)
+    workers: dict[WorkerId, Worker] = field(default_factory=dict)
+    demands: dict[DemandKey, Demand] = field(default_factory=dict)
+    ready: dict[DemandKey, Demand] = field(default_factory=dict)
+    """Demands with a queued task."""
+    free: dict[WorkerId, Worker] = field(default_factory=dict)
+    """Workers that take work and have a free slot."""
+    timers: list[TimerEntry] = field(default_factory=list)
+    timer_count: int = 0
+    # What waits for the next decision, in the order in which it came up:
+    judged: OrderedDict[TaskId, None] = field(default_factory=OrderedDict)
+    cancelling: OrderedDict[TaskId, None] = field(default_factory=OrderedDict)
+    doomed: OrderedDict[TaskId, TaskId] = field(default_factory=OrderedDict)
+    expiring: OrderedDict[TaskId, Reason] = field(default_factory=OrderedDict)
+    unaccepted: OrderedDict[TaskId, int] = field(default_factory=OrderedDict)
+    strays: OrderedDict[tuple[WorkerId, TaskId, int], None] = field(default_factory=OrderedDict)
+    suspects: OrderedDict[WorkerId, str] = field(default_factory=OrderedDict)
+    refusals: OrderedDict[tuple[int, int], PendingRefusal] = field(default_factory=OrderedDict)
+    # Counters for those who watch:
+    changed_tasks: set[TaskId] | None = None
+    """Tasks that moved since the set was last emptied; kept only for who sets it."""
+    ended: Counter[Status] = field(default_factory=Counter)
+    ignored: Counter[str] = field(default_factory=Counter)
+    refused: int = 0
+
+    # -- queues -------------------------------------------------------------------------------
+
+    def demand_of(self, spec: TaskQueued) -> Demand:
+        """Find or open the demand of a task."""
+        key = key_of(spec)
+        demand = self.demands.get(key)
+        if demand is None:
+            if len(self.demands) > IDLE_DEMANDS_MAX:
+                self._forget_idle_demands()
+            demand = Demand(key, spec.type, spec.requirements, spec.resources)
+            for worker in self.workers.values():
+                self._introduce(demand, worker)
+            self.demands[key] = demand
+        return demand
+
+    def _forget_idle_demands(self) -> None:
+        for key in [key for key, demand in self.demands.items() if not demand.unfinished]:
+            del self.demands[key]
+
+    def _introduce(self, demand: Demand, worker: Worker) -> None:
+        offer = match(demand, worker)
+        if isinstance(offer, Refusal):
+            demand.servers.pop(worker.id, None)
+        else:
+            demand.servers[worker.id] = offer
+
+    def introduce(self, worker: Worker) -> None:
+        """Match a new or changed worker against every demand."""
+        for demand in self.demands.values():
+            self._introduce(demand, worker)
+
+    def dismiss(self, worker: Worker) -> None:
+        """Take a worker that is gone out of every demand."""
+        for demand in self.demands.values():
+            demand.servers.pop(worker.id, None)
+
+    def enqueue(self, task: Task) -> None:
+        """Make a task eligible for assignment; one that is being cancelled stays out."""
+        self.hold(task, Status.QUEUED)
+        if task.cancel:
+            self.cancelling[task.id] = None
+        else:
+            self._index(task)
+
+    def _index(self, task: Task) -> None:
+        if task.in_queue:
+            return
+        task.in_queue = True
+        task.demand.queue.add(_entry(task))
+        self.ready[task.demand.key] = task.demand
+
+    def dequeue(self, task: Task) -> None:
+        """Take a task out of its queue, if it stands in it."""
+        if not task.in_queue:
+            return
+        task.in_queue = False
+        queue = task.demand.queue
+        queue.remove(_entry(task))
+        if not queue:
+            self.ready.pop(task.demand.key, None)
+
+    def delay(self, task: Task, until: float) -> None:
+        """Let a task wait until an instant; ``wake`` makes it eligible."""
+        task.not_before = until
+        self.hold(task, Status.DELAYED)
+        self.set_timer(until, "backoff", task)
+
+    def refresh_free(self, worker: Worker) -> None:
+        """Keep the index of free workers true."""
+        if worker.takes_work and worker.free.slots > 0:
+            self.free[worker.id] = worker
+        else:
+            self.free.pop(worker.id, None)
+
+    # -- a task's way -------------------------------------------------------------------------
+
+    def hold(self, task: Task, status: Status) -> None:
+        """Move a task to a state, without touching any index."""
+        task.status = status
+        task.since = self.now
+        if self.changed_tasks is not None:
+            self.changed_tasks.add(task.id)
+
+    def release_capacity(self, task: Task) -> None:
+        """Give back what the task's attempt reserved on its worker."""
+        worker = self.workers.get(task.worker_id) if task.worker_id is not None else None
+        if worker is None or worker.running.get(task.id) != task.attempt:
+            return
+        del worker.running[task.id]
+        worker.free.give_back(task.demand, task.hardware, task.devices)
+        self.refresh_free(worker)
+
+    def end(self, task: Task, status: Status, reason: Reason | None) -> None:
+        """Bring a task to a terminal state and tell those that depend on it."""
+        self.hold(task, status)
+        task.reason = reason
+        task.demand.unfinished -= 1
+        self.ended[status] += 1
+        self.runs[task.run_id].unfinished -= 1
+        for pending in (self.judged, self.cancelling, self.doomed, self.expiring, self.unaccepted):
+            pending.pop(task.id, None)
+        dependents, task.dependents = task.dependents, None
+        for dependent_id in dependents or ():
+            self._dependency_ended(self.tasks[dependent_id], task)
+
+    def _dependency_ended(self, task: Task, upstream: Task) -> None:
+        if task.status is not Status.BLOCKED or task.waiting_on is None or task.spec is None:
+            return
+        if upstream.status is not Status.PASSED and task.spec.dependency_rule == "all_passed":
+            self.doomed.setdefault(task.id, upstream.id)
+            return
+        task.waiting_on.discard(upstream.id)
+        if not task.waiting_on:
+            task.waiting_on = None
+            self.enqueue(task)
+
+    # -- time ---------------------------------------------------------------------------------
+
+    def set_timer(self, at: float, kind: str, task: Task) -> None:
+        """Have ``wake`` look at the task at an instant."""
+        self.timer_count += 1
+        heapq.heappush(self.timers, (at, self.timer_count, kind, task.id, task.attempt))
+
+    def next_timer_at(self) -> float | None:
+        """When ``wake`` has something to do next."""
+        return self.timers[0][0] if self.timers else None
+
+    def wake(self, now: float) -> None:
+        """Let time pass: move what became due to where the next decision finds it.
+
+        Touches indexes only; facts come from events alone, so a replay without it folds the same.
+        """
+        while self.timers and self.timers[0][0] <= now:
+            _, _, kind, task_id, attempt = heapq.heappop(self.timers)
+            task = self.tasks.get(task_id)
+            if task is None or task.cancel:
+                continue
+            if kind == "accept":
+                if task.status is Status.ASSIGNED and task.attempt == attempt:
+                    self.unaccepted[task.id] = attempt
+            elif task.status not in WAITING:
+                continue
+            elif kind == "backoff":
+                if task.status is Status.DELAYED and task.not_before <= now:
+                    self._index(task)
+            else:
+                self.dequeue(task)
+                reason = Reason.NO_CAPACITY if kind == "wait" else Reason.DEADLINE_EXCEEDED
+                self.expiring.setdefault(task.id, reason)
+
+    # -- what was not accepted ----------------------------------------------------------------
+
+    def refuse(self, record: Recorded, index: int, code: RefusalCode, detail: str) -> None:
+        """Note that the next decision has to refuse this event."""
+        key = (record.seq, index)
+        self.refusals[key] = PendingRefusal(record.seq, index, code, detail, record.subject)
+
+    def ignore(self, why: str) -> None:
+        """Count an event that no longer applies."""
+        self.ignored[why] += 1
+
+
+def _entry(task: Task) -> Entry:
+    return (task.order, task.seq, task.index, task.id)

@@ -1,0 +1,69 @@
+"""``apply``: one message of the journal, folded into the state of its cell.
+
+Total: whatever the journal holds, ``apply`` returns; what cannot be accepted is noted for
+refusal, what no longer applies is counted.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from dtest.events.envelope import Correlation, Event, Malformed, Recorded
+from dtest.events.leader import EventRefused, LeaderElected
+from dtest.state.cell import Cell
+from dtest.state.fold_attempt import ATTEMPT_FOLDS
+from dtest.state.fold_task import TASK_FOLDS, admit
+from dtest.state.fold_worker import WORKER_FOLDS
+
+Fold = Callable[[Cell, Any, Event, Recorded, int], None]
+
+
+def apply(cell: Cell, record: Recorded) -> None:
+    """Fold one message; messages that were folded before change nothing."""
+    if record.seq <= cell.seq:
+        return
+    cell.seq = record.seq
+    cell.now = max(cell.now, record.stored_at)
+    batch = None
+    for index, event in enumerate(record.events):
+        if isinstance(event, Malformed):
+            cell.refuse(record, index, event.code, event.detail)
+            continue
+        fold = FOLDS.get(type(event.data))
+        if fold is not None:
+            fold(cell, event.data, event, record, index)
+        elif event.data.TYPE == "task.queued":
+            batch = batch or []
+            batch.append(index)
+    if batch:
+        admit(cell, record, batch)
+
+
+def apply_all(cell: Cell, records: Iterable[Recorded]) -> Cell:
+    """Fold a series of messages."""
+    for record in records:
+        apply(cell, record)
+    return cell
+
+
+def _elected(cell: Cell, data: LeaderElected, _: Event, record: Recorded, __: int) -> None:
+    cell.epoch = record.seq
+    cell.leader_id = data.leader_id
+
+
+def _refused(cell: Cell, data: EventRefused, _: Event, __: Recorded, ___: int) -> None:
+    if cell.refusals.pop((data.refused_seq, data.index), None) is not None:
+        cell.refused += 1
+
+
+def decision_of(event: Event | Malformed) -> Correlation | None:
+    """Return the decision an event belongs to, if it is part of one."""
+    return None if isinstance(event, Malformed) else Correlation.parse(event.correlation)
+
+
+FOLDS: dict[type, Fold] = {
+    LeaderElected: _elected,
+    EventRefused: _refused,
+    **TASK_FOLDS,
+    **ATTEMPT_FOLDS,
+    **WORKER_FOLDS,
+}

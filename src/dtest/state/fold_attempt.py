@@ -1,0 +1,187 @@
+"""Fold of what happens to attempts. Fenced by the attempt's number: late reports change nothing."""
+
+from dtest.events.attempt import (
+    AttemptAssigned,
+    AttemptFinished,
+    AttemptRefused,
+    AttemptReleased,
+    AttemptReturned,
+    AttemptStarted,
+    AttemptStopRequested,
+    TestcaseFinished,
+)
+from dtest.events.codec import fingerprint
+from dtest.events.envelope import Event, Recorded
+from dtest.events.fields import TaskId, WorkerId
+from dtest.events.reasons import MEANINGS, Reason, RefusalCode
+from dtest.state.cell import ACCEPT_S_MAX, Cell
+from dtest.state.task import LIVE, Status, Task
+from dtest.state.worker import GONE
+
+AVOID_MAX = 8
+
+
+def _assigned(cell: Cell, data: AttemptAssigned, _: Event, __: Recorded, ___: int) -> None:
+    task = cell.tasks.get(data.task_id)
+    worker = cell.workers.get(data.worker_id)
+    if (
+        task is None
+        or worker is None
+        or task.status not in (Status.QUEUED, Status.DELAYED)
+        or data.attempt != task.attempt + 1
+        or worker.status in GONE
+        or worker.incarnation != data.incarnation
+    ):
+        cell.ignore("assignment_out_of_date")
+        return
+    cell.dequeue(task)
+    task.attempt = data.attempt
+    task.worker_id = worker.id
+    task.hardware = data.hardware
+    task.devices = data.devices
+    worker.running[task.id] = data.attempt
+    worker.free.take_named(task.demand, data.hardware, data.devices)
+    cell.refresh_free(worker)
+    cell.hold(task, Status.ASSIGNED)
+    cell.set_timer(cell.now + ACCEPT_S_MAX, "accept", task)
+
+
+def _current(
+    cell: Cell,
+    record: Recorded,
+    index: int,
+    attempt: tuple[TaskId, int, WorkerId],
+) -> Task | None:
+    """Return the task if this is its live attempt on that worker; else count or refuse."""
+    task_id, number, worker_id = attempt
+    task = cell.tasks.get(task_id)
+    if task is None:
+        cell.refuse(record, index, RefusalCode.UNKNOWN_TASK, f"unknown task {task_id}")
+        return None
+    assigned_here = number < task.attempt or (
+        number == task.attempt and task.worker_id == worker_id
+    )
+    if not assigned_here:
+        detail = f"attempt {number} of task {task_id} was never assigned to {worker_id}"
+        cell.refuse(record, index, RefusalCode.NOT_ASSIGNED, detail)
+        return None
+    if number != task.attempt or task.status not in LIVE:
+        cell.ignore("stale_attempt")
+        return None
+    return task
+
+
+def _started(cell: Cell, data: AttemptStarted, _: Event, record: Recorded, index: int) -> None:
+    task = _current(cell, record, index, (data.task_id, data.attempt, data.worker_id))
+    if task is None:
+        return
+    cell.unaccepted.pop(task.id, None)
+    if task.status is Status.ASSIGNED:
+        cell.hold(task, Status.RUNNING)
+
+
+def _finished(cell: Cell, data: AttemptFinished, _: Event, record: Recorded, index: int) -> None:
+    task = _current(cell, record, index, (data.task_id, data.attempt, data.worker_id))
+    if task is None:
+        return
+    cell.release_capacity(task)
+    cell.unaccepted.pop(task.id, None)
+    cell.cancelling.pop(task.id, None)
+    match data.outcome:
+        case "passed":
+            if task.spec is not None:
+                task.fingerprint = fingerprint(task.spec)
+            task.spec = None
+            cell.end(task, Status.PASSED, None)
+        case "failed":
+            reason = data.reason or Reason.EXIT_NONZERO
+            task.failed_before = True
+            if task.cancel or _may_retry(task, reason):
+                judge(cell, task, reason)
+            else:
+                cell.end(task, Status.FAILED, reason)
+        case "faulted":
+            judge(cell, task, data.reason or Reason.UNKNOWN)
+        case "cancelled":
+            if task.cancel:
+                cell.end(task, Status.CANCELLED, data.reason or Reason.CANCELLED_USER)
+            else:  # stopped by the agent for a reason of its own
+                judge(cell, task, data.reason or Reason.WORKER_SHUTDOWN)
+
+
+def _may_retry(task: Task, reason: Reason) -> bool:
+    return (
+        task.spec is not None
+        and MEANINGS[reason].retry != "never"
+        and task.spec.retry_policy.max_retries > task.retries_used
+    )
+
+
+def judge(cell: Cell, task: Task, reason: Reason) -> None:
+    """Leave it to the next decision whether the task is tried again."""
+    worker_id = task.worker_id
+    if worker_id is not None and reason is not Reason.WORKER_SHUTDOWN:
+        task.avoid = (*(name for name in task.avoid if name != worker_id), worker_id)[-AVOID_MAX:]
+    task.reason = reason
+    cell.hold(task, Status.JUDGED)
+    cell.judged[task.id] = None
+    cell.cancelling.pop(task.id, None)
+
+
+def _give_up(cell: Cell, task: Task, reason: Reason) -> None:
+    cell.release_capacity(task)
+    cell.unaccepted.pop(task.id, None)
+    judge(cell, task, reason)
+
+
+def _refused(cell: Cell, data: AttemptRefused, _: Event, record: Recorded, index: int) -> None:
+    task = _current(cell, record, index, (data.task_id, data.attempt, data.worker_id))
+    if task is not None:
+        _give_up(cell, task, Reason.NOT_ACCEPTED)
+
+
+def _released(cell: Cell, data: AttemptReleased, _: Event, record: Recorded, index: int) -> None:
+    task = _current(cell, record, index, (data.task_id, data.attempt, data.worker_id))
+    if task is not None:
+        _give_up(cell, task, data.reason)
+
+
+def _returned(cell: Cell, data: AttemptReturned, _: Event, __: Recorded, ___: int) -> None:
+    task = cell.tasks.get(data.task_id)
+    if task is None or task.status is not Status.ASSIGNED or task.attempt != data.attempt:
+        cell.ignore("return_out_of_date")
+        return
+    _give_up(cell, task, data.reason)
+
+
+def _stop(cell: Cell, data: AttemptStopRequested, _: Event, __: Recorded, ___: int) -> None:
+    cell.strays.pop((data.worker_id, data.task_id, data.attempt), None)
+    task = cell.tasks.get(data.task_id)
+    if task is None or task.status not in LIVE or task.attempt != data.attempt:
+        cell.ignore("stop_out_of_date")
+        return
+    cell.cancelling.pop(task.id, None)
+    cell.hold(task, Status.STOPPING)
+
+
+def _testcase(cell: Cell, data: TestcaseFinished, _: Event, record: Recorded, index: int) -> None:
+    task = cell.tasks.get(data.task_id)
+    if task is None:
+        cell.refuse(record, index, RefusalCode.UNKNOWN_TASK, f"unknown task {data.task_id}")
+    elif data.attempt > task.attempt or (
+        data.attempt == task.attempt and task.worker_id != data.worker_id
+    ):
+        detail = f"attempt {data.attempt} of task {task.id} was never assigned there"
+        cell.refuse(record, index, RefusalCode.NOT_ASSIGNED, detail)
+
+
+ATTEMPT_FOLDS = {
+    AttemptAssigned: _assigned,
+    AttemptStarted: _started,
+    AttemptFinished: _finished,
+    AttemptRefused: _refused,
+    AttemptReleased: _released,
+    AttemptReturned: _returned,
+    AttemptStopRequested: _stop,
+    TestcaseFinished: _testcase,
+}

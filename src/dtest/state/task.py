@@ -1,0 +1,103 @@
+"""What is known of one task.
+
+The states and their legal order stand in ``docs/states.md``; this module only holds them.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from dtest.events.fields import RunId, TaskId, WorkerId
+from dtest.events.reasons import Reason
+from dtest.events.task import TaskQueued
+from dtest.state.demand import Demand
+
+
+class Status(StrEnum):
+    """Where a task is in its life."""
+
+    BLOCKED = "blocked"
+    """Waits for dependencies."""
+    QUEUED = "queued"
+    DELAYED = "delayed"
+    """Waits for the end of a backoff."""
+    ASSIGNED = "assigned"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    JUDGED = "judged"
+    """The last attempt ended; whether to retry is the next decision's matter."""
+    PASSED = "passed"
+    FAILED = "failed"
+    ERRORED = "errored"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+    EXPIRED = "expired"
+
+
+WAITING = frozenset({Status.BLOCKED, Status.QUEUED, Status.DELAYED})
+LIVE = frozenset({Status.ASSIGNED, Status.RUNNING, Status.STOPPING})
+TERMINAL = frozenset(
+    {
+        Status.PASSED,
+        Status.FAILED,
+        Status.ERRORED,
+        Status.CANCELLED,
+        Status.SKIPPED,
+        Status.EXPIRED,
+    }
+)
+
+
+@dataclass(slots=True)
+class Task:
+    """One task. Mutable, but changed only by the fold."""
+
+    id: TaskId
+    run_id: RunId
+    spec: TaskQueued | None
+    """The document; dropped once the task passed."""
+    demand: Demand
+    seq: int
+    index: int
+    queued_at: float
+    order: float
+    """Position among all tasks: smaller goes first."""
+    status: Status = Status.QUEUED
+    in_queue: bool = False
+    """Stands in its demand's queue (an index, not a fact)."""
+    fingerprint: bytes = b""
+    attempt: int = 0
+    """Number of the latest attempt; 0 before the first."""
+    worker_id: WorkerId | None = None
+    hardware: str = ""
+    devices: tuple[str, ...] = ()
+    since: float = 0.0
+    """When the present status began."""
+    not_before: float = 0.0
+    waiting_on: set[TaskId] | None = None
+    dependents: list[TaskId] | None = None
+    retries_used: int = 0
+    """Of the task's own retry policy."""
+    faults_used: int = 0
+    """Of the infrastructure budget."""
+    avoid: tuple[WorkerId, ...] = ()
+    """Workers on which an attempt faulted."""
+    reason: Reason | None = None
+    upstream: TaskId | None = None
+    cancel: bool = False
+    failed_before: bool = False
+
+    @property
+    def flaky(self) -> bool:
+        """Passed after a failure."""
+        return self.status is Status.PASSED and self.failed_before
+
+
+@dataclass(slots=True)
+class Run:
+    """One submission."""
+
+    id: RunId
+    name: str
+    opened_at: float
+    task_ids: list[TaskId] = field(default_factory=list)
+    unfinished: int = 0

@@ -1,0 +1,116 @@
+"""What is known of one worker, and what of it is free."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from dtest.events.fields import TaskId, WorkerId
+from dtest.events.worker import Capability
+from dtest.state.demand import Demand
+
+
+class WorkerStatus(StrEnum):
+    """Where a worker is in its life."""
+
+    ACTIVE = "active"
+    DRAINING = "draining"
+    SUSPECTED = "suspected"
+    LOST = "lost"
+    LEFT = "left"
+
+
+GONE = frozenset({WorkerStatus.LOST, WorkerStatus.LEFT})
+
+
+@dataclass(slots=True)
+class Capacity:
+    """What of a worker is free. Copied by a decision that plans with it."""
+
+    slots: int
+    cpus: float
+    memory_gb: float
+    devices: dict[str, tuple[str, ...]]
+
+    def copy(self) -> "Capacity":
+        """Return an independent copy."""
+        return Capacity(self.slots, self.cpus, self.memory_gb, dict(self.devices))
+
+    def fits(self, demand: Demand, kind: str, fitting: tuple[str, ...]) -> bool:
+        """Say whether an attempt can start now on hardware of that kind, on fitting devices."""
+        takes = demand.resources
+        if (
+            self.slots < takes.slots
+            or self.cpus < takes.cpus
+            or self.memory_gb < takes.memory_gb
+        ):
+            return False
+        wanted = demand.devices_for(kind)
+        return not wanted or len(self._free(kind, fitting)) >= wanted
+
+    def take(self, demand: Demand, kind: str, fitting: tuple[str, ...]) -> tuple[str, ...]:
+        """Reserve for one attempt that fits; return the names of the reserved devices."""
+        wanted = demand.devices_for(kind)
+        devices = self._free(kind, fitting)[:wanted] if wanted else ()
+        self.take_named(demand, kind, devices)
+        return devices
+
+    def _free(self, kind: str, fitting: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name for name in self.devices.get(kind, ()) if name in fitting)
+
+    def take_named(self, demand: Demand, kind: str, devices: tuple[str, ...]) -> None:
+        """Reserve for one attempt exactly these devices."""
+        takes = demand.resources
+        self.slots -= takes.slots
+        self.cpus -= takes.cpus
+        self.memory_gb -= takes.memory_gb
+        if devices:
+            free = self.devices.get(kind, ())
+            self.devices[kind] = tuple(name for name in free if name not in devices)
+
+    def give_back(self, demand: Demand, kind: str, devices: tuple[str, ...]) -> None:
+        """Free what one attempt had reserved."""
+        takes = demand.resources
+        self.slots += takes.slots
+        self.cpus += takes.cpus
+        self.memory_gb += takes.memory_gb
+        if devices:
+            self.devices[kind] = tuple(sorted((*self.devices.get(kind, ()), *devices)))
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker. Mutable, but changed only by the fold."""
+
+    id: WorkerId
+    incarnation: str
+    host: str
+    capability: Capability
+    simulated: bool
+    free: Capacity
+    registered_at: float
+    status: WorkerStatus = WorkerStatus.ACTIVE
+    evidence: str = ""
+    running: dict[TaskId, int] = field(default_factory=dict)
+    """Tasks that hold capacity here, with the attempt's number."""
+
+    @property
+    def takes_work(self) -> bool:
+        """Say whether new attempts may go there."""
+        return self.status is WorkerStatus.ACTIVE
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of hardware it has."""
+        return frozenset({"cpu", *(device.kind for device in self.capability.devices)})
+
+
+def whole(capability: Capability) -> Capacity:
+    """Return the capacity of a worker on which nothing runs."""
+    devices: dict[str, tuple[str, ...]] = {}
+    for device in capability.devices:
+        devices[device.kind] = (*devices.get(device.kind, ()), device.device_id)
+    return Capacity(
+        capability.slots,
+        capability.cpus,
+        capability.memory_gb,
+        {kind: tuple(sorted(names)) for kind, names in devices.items()},
+    )
