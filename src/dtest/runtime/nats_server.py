@@ -12,7 +12,6 @@ from dtest.errors import Unavailable
 
 PAYLOAD_BYTES_MAX = 8 << 20
 """Above the limit of an event, so that an event that is too large is kept and refused by name."""
-TWO_MINUTES = '"2m"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +37,7 @@ class EmbeddedServer:
     def write_config(self) -> None:
         """Write the configuration file."""
         self.directory.mkdir(parents=True, exist_ok=True)
+        sync = "always" if self.sync_always else '"2m"'
         text = "\n".join(
             (
                 f"listen: 127.0.0.1:{self.port}",
@@ -45,7 +45,7 @@ class EmbeddedServer:
                 'ping_interval: "5s"',
                 "jetstream {",
                 f'  store_dir: "{self.directory / "jetstream"}"',
-                f"  sync_interval: {"always" if self.sync_always else TWO_MINUTES}",
+                f"  sync_interval: {sync}",
                 "}",
                 "authorization {",
                 f'  users: [{{ user: "{self.user}", password: "{self.password}" }}]',

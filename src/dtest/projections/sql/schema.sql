@@ -122,7 +122,7 @@ CREATE TABLE leaders (
 CREATE TABLE telemetry (
     seq BIGINT NOT NULL,
     worker_id VARCHAR NOT NULL,
-    at TIMESTAMP NOT NULL,
+    sampled_at TIMESTAMP NOT NULL,
     cpu_ratio DOUBLE,
     memory_used_bytes DOUBLE,
     memory_bytes DOUBLE,

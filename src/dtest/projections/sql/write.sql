@@ -55,4 +55,4 @@ INSERT INTO telemetry SELECT * FROM batch;
 INSERT OR REPLACE INTO progress SELECT * FROM batch;
 
 -- name: forget_telemetry
-DELETE FROM telemetry WHERE at < (SELECT max(at) FROM telemetry) - INTERVAL 1 DAY;
+DELETE FROM telemetry WHERE sampled_at < (SELECT max(sampled_at) FROM telemetry) - INTERVAL 1 DAY;
