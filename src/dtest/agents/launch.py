@@ -9,10 +9,9 @@ from dtest.agents.pytest_session import SESSION_SCRIPT
 from dtest.events.attempt import AttemptAssigned
 from dtest.events.config import CommandConfig, TestConfig, parse_config
 
-_VISIBLE = {
-    "cuda": ("CUDA_VISIBLE_DEVICES",),
-    "rocm": ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"),
-}
+_VISIBLE = {"cuda": "CUDA_VISIBLE_DEVICES", "rocm": "HIP_VISIBLE_DEVICES"}
+_ORDER = {"cuda": {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}}
+"""CUDA numbers devices by speed unless told; the probe numbers them as the driver does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,8 @@ def _visible_devices(assigned: AttemptAssigned) -> dict[str, str]:
     numbers = ",".join(name.partition(":")[2] for name in assigned.devices)
     if not numbers:
         return {}
-    return dict.fromkeys(_VISIBLE.get(assigned.hardware, ()), numbers)
+    name = _VISIBLE.get(assigned.hardware)
+    return {name: numbers, **_ORDER.get(assigned.hardware, {})} if name else {}
 
 
 def write_inputs(planned: Launch, directory: Path) -> None:

@@ -188,7 +188,7 @@ class ProcessExecutor:
         await self._keeper.close()
 
 
-def base_environment(own: dict[str, str]) -> dict[str, str]:
+def inherited_environment(own: dict[str, str]) -> dict[str, str]:
     """Return what attempts inherit: the agent's environment without dtest's own settings."""
     kept = {name: value for name, value in own.items() if not name.startswith("DTEST_")}
     kept.setdefault("PATH", os.defpath)

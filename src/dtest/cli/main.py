@@ -19,38 +19,74 @@ app = App(
     help_epilogue="Exit codes: 0 success · 1 work ran and failed · 2 usage · 3 infrastructure · "
     "4 permission · 5 nothing selected · 6 timed out · 8 no worker can ever match",
 )
-app.command("dtest.cli.demo:demo")
-app.command("dtest.cli.stack:up")
-app.command("dtest.cli.stack:down")
-app.command("dtest.cli.stack:status")
-app.command("dtest.cli.doctor:doctor")
-app.command("dtest.cli.submit:submit")
-app.command("dtest.cli.testing:test")
-app.command("dtest.cli.tasks:why")
-app.command("dtest.cli.stress:stress")
-
-_GROUPS = {
-    "run": ("Runs.", "dtest.cli.runs", ("ls", "show", "watch", "cancel")),
-    "task": ("Tasks.", "dtest.cli.tasks", ("ls", "show", "logs", "cancel", "retry")),
-    "worker": ("Workers.", "dtest.cli.workers", ("ls", "show", "drain")),
-    "event": (
-        "Events of the journal.",
-        "dtest.cli.events",
-        ("tail", "publish", "show", "schema", "verify", "replay"),
-    ),
-    "db": ("The read model.", "dtest.cli.db", ("query",)),
-    "config": ("Settings.", "dtest.cli.config", ("view",)),
-    "server": (
-        "Single parts of a cell, for service managers.",
-        "dtest.cli.server",
-        ("scheduler", "api", "migrate", "rebuild"),
-    ),
+_COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
+    "": {
+        "demo": ("demo", "See it all on this machine: a small cell, a run that goes wrong, a check."),
+        "up": ("stack", "Start a cell on this machine."),
+        "down": ("stack", "Stop it."),
+        "status": ("stack", "Show leadership, workers, tasks and positions."),
+        "doctor": ("doctor", "Check this machine and the cell, and say how to mend them."),
+        "submit": ("submit", "Submit task documents."),
+        "test": ("testing", "Run a pytest suite on the workers."),
+        "why": ("tasks", "Say why a task does not run now."),
+        "stress": ("stress", "Measure this machine with simulated tasks."),
+    },
+    "run": {
+        "ls": ("runs", "List runs."),
+        "show": ("runs", "Show one run with its tasks."),
+        "watch": ("runs", "Follow a run until it ends."),
+        "cancel": ("runs", "Cancel every task of a run."),
+    },
+    "task": {
+        "ls": ("tasks", "List tasks."),
+        "show": ("tasks", "Show one task with its attempts and test cases."),
+        "logs": ("tasks", "Print the output of an attempt."),
+        "cancel": ("tasks", "Cancel a task."),
+        "retry": ("tasks", "Run an ended task once more."),
+    },
+    "worker": {
+        "ls": ("workers", "List workers."),
+        "show": ("workers", "Show what a worker has and what runs there."),
+        "drain": ("workers", "Let a worker take no new work."),
+    },
+    "event": {
+        "tail": ("events", "Print events as they come."),
+        "publish": ("events", "Record events as a client."),
+        "show": ("events", "Print one message of the journal."),
+        "schema": ("events", "Print the JSON Schema of an event, or list the events."),
+        "verify": ("events", "Check the whole journal from its events alone."),
+        "replay": ("events", "Show the state as it was at a sequence number or time."),
+    },
+    "db": {"query": ("db", "Run one SELECT over the read model.")},
+    "config": {"view": ("config", "Show every setting with its origin.")},
+    "server": {
+        "scheduler": ("server", "Run a scheduler in the foreground."),
+        "api": ("server", "Run the HTTP API with its projector in the foreground."),
+        "migrate": ("server", "Create the cell's streams."),
+        "rebuild": ("server", "Make the read model anew from the journal."),
+    },
 }
-for _name, (_help, _module, _verbs) in _GROUPS.items():
-    _group = App(name=_name, help=_help)
-    for _verb in _verbs:
-        _group.command(f"{_module}:{_verb}")
-    app.command(_group)
+_GROUP_HELP = {
+    "run": "Runs: submissions of tasks that belong together.",
+    "task": "Tasks.",
+    "worker": "Workers.",
+    "event": "Events of the journal.",
+    "db": "The read model.",
+    "config": "Settings.",
+    "server": "Single parts of a cell, for service managers and operators.",
+}
+
+
+def _build() -> None:
+    for group, verbs in _COMMANDS.items():
+        target = App(name=group, help=_GROUP_HELP[group]) if group else app
+        for verb, (module, text) in verbs.items():
+            target.command(f"dtest.cli.{module}:{verb}", name=verb, help=text)
+        if target is not app:
+            app.command(target)
+
+
+_build()
 
 
 def main() -> None:

@@ -1,10 +1,8 @@
 """``dtest up``, ``down`` and ``status``: a whole cell on this machine."""
 
 import os
-import signal
-import subprocess
+import shutil
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -12,13 +10,11 @@ from cyclopts import Parameter
 
 from dtest.cli import output
 from dtest.cli.api_client import open_api
+from dtest.cli.local_stack import LocalStack, stop_stack
 from dtest.cli.options import DEFAULTS, Common
-from dtest.errors import Conflict, Unavailable
+from dtest.errors import Conflict
 from dtest.runtime.stack_file import StackFile, read_stack_file
 from dtest.settings import environment, stack_path
-
-WAIT_S_MAX = 90.0
-LOOK_EVERY_S = 0.05
 
 
 def up(
@@ -56,45 +52,21 @@ def up(
     if running is not None:
         message = f"a stack of cell {settings.cell} is up already (pid {running.pid})"
         raise Conflict(message, hint="use it, or `dtest down` first")
-    arguments = [
-        *("--cell", settings.cell, "--state-dir", str(settings.state_dir)),
-        *("--workers", str(workers), "--port", str(port)),
-        *("--simulate-seconds", str(simulate_seconds)),
-    ]
-    if slots is not None:
-        arguments += ["--slots", str(slots)]
-    if simulate:
-        arguments += ["--simulate", simulate]
-    if common.nats or environment().get("DTEST_NATS_URL"):
-        arguments += ["--nats", settings.require("nats_url")]
-    command = [sys.executable, "-m", "dtest.roles.stack_main", *arguments]
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    log_path = path.with_name("stack.log")
+    nats = settings.get("nats_url") if common.nats or environment().get("DTEST_NATS_URL") else None
+    wanted = LocalStack(
+        settings.cell,
+        settings.state_dir,
+        workers=workers,
+        slots=slots,
+        simulate=simulate,
+        simulate_seconds=simulate_seconds,
+        port=port,
+        nats=nats,
+    )
     if foreground:
-        os.execv(sys.executable, command)  # noqa: S606 - this very program goes on
-    with log_path.open("ab") as log:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
-    stack = _wait_for(path, process, log_path)
-    _tell(stack, path, as_json=common.json)
+        os.execv(sys.executable, wanted.command)  # noqa: S606 - this very program goes on
+    _tell(wanted.start(), path, as_json=common.json)
     return 0
-
-
-def _wait_for(path: Path, process: subprocess.Popen[bytes], log_path: Path) -> StackFile:
-    deadline = time.monotonic() + WAIT_S_MAX  # noqa: TID251 - a wait on another process
-    while time.monotonic() < deadline:  # noqa: TID251
-        stack = read_stack_file(path)
-        if stack is not None and stack.pid == process.pid:
-            return stack
-        if process.poll() is not None:
-            lines = log_path.read_text(errors="replace").strip().splitlines()
-            message = f"the stack did not start: {lines[-1] if lines else 'no reason given'}"
-            raise Unavailable(message, hint=f"see {log_path}")
-        time.sleep(LOOK_EVERY_S)  # noqa: TID251
-    process.terminate()
-    message = f"the stack did not become ready in {WAIT_S_MAX:g} s"
-    raise Unavailable(message, hint=f"see {log_path}")
 
 
 def _tell(stack: StackFile, path: Path, *, as_json: bool) -> None:
@@ -118,18 +90,8 @@ def down(*, purge: Annotated[bool, Parameter(negative="")] = False, common: Comm
     """
     settings = common.settings()
     path = stack_path(settings)
-    stack = read_stack_file(path)
-    if stack is not None:
-        os.kill(stack.pid, signal.SIGTERM)
-        deadline = time.monotonic() + WAIT_S_MAX  # noqa: TID251 - a wait on another process
-        while read_stack_file(path) is not None:
-            if time.monotonic() > deadline:  # noqa: TID251
-                message = f"the stack (pid {stack.pid}) did not stop in {WAIT_S_MAX:g} s"
-                raise Unavailable(message, hint=f"see {path.with_name('stack.log')}")
-            time.sleep(LOOK_EVERY_S)  # noqa: TID251
+    stack = stop_stack(path)
     if purge:
-        import shutil
-
         shutil.rmtree(path.parent, ignore_errors=True)
     said = "stopped" if stack is not None else "was not up"
     if common.json:

@@ -14,7 +14,7 @@ import structlog
 import dtest
 from dtest.agents.agent import Agent, AgentIdentity, NoPosition
 from dtest.agents.probe import declared, detect
-from dtest.agents.processes import ProcessExecutor, Spool, base_environment
+from dtest.agents.processes import ProcessExecutor, Spool, inherited_environment
 from dtest.agents.reporter import Reporter
 from dtest.agents.simulated import SimulatedExecutor
 from dtest.agents.usage import MachineUsage
@@ -152,7 +152,7 @@ def _real_agent(
         _Stores(output, ArtifactStore(opened.connection, opened.cell, Limits())),
         worker_id=worker_id,
         now=clock.now,
-        env=base_environment(environment()),
+        env=inherited_environment(environment()),
     )
     return Agent(
         identity,

@@ -4,11 +4,9 @@ Children that end unasked are started again; children end when their supervisor 
 """
 
 import asyncio
-import ctypes
 import fcntl
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +22,7 @@ from dtest.journal.connection import NatsAddress, connect
 from dtest.journal.jetstream import create_streams
 from dtest.journal.streams import Limits
 from dtest.runtime.ids import secret
+from dtest.runtime.lifecycle import end_with_parent
 from dtest.runtime.nats_server import EmbeddedServer, free_port
 from dtest.runtime.stack_file import StackFile, process_started_at, write_stack_file
 from dtest.settings import environment
@@ -34,7 +33,6 @@ READY_S_MAX = 60.0
 STOP_S_MAX = 15.0
 RESTART_S_MIN = 0.5
 RESTART_S_MAX = 10.0
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +174,7 @@ class Stack:
                     stderr=output,
                     env=self.child_environment(),
                     start_new_session=True,
-                    preexec_fn=_end_with_parent,
+                    preexec_fn=end_with_parent,
                 )
 
         await self._add(name, start)
@@ -273,9 +271,3 @@ async def _end(child: Child) -> None:
         await process.wait()
     except ProcessLookupError:
         return
-
-
-def _end_with_parent() -> None:
-    """In the child: be terminated when the supervisor dies (Linux only)."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)

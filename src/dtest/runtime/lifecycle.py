@@ -1,8 +1,12 @@
 """How a long-running process starts and stops: signals become a graceful end."""
 
 import asyncio
+import ctypes
 import signal
+import sys
 from collections.abc import Callable
+
+_PR_SET_PDEATHSIG = 1
 
 
 def on_stop_signals(call: Callable[[], None]) -> None:
@@ -24,3 +28,9 @@ async def run_until_stopped(main: asyncio.Task[None], stop: asyncio.Event) -> No
         await asyncio.wait({main})
     if not main.cancelled():
         main.result()
+
+
+def end_with_parent() -> None:
+    """In a new child: be terminated when its parent dies (Linux only)."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)

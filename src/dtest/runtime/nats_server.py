@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dtest.errors import Unavailable
+from dtest.runtime.lifecycle import end_with_parent
 
 PAYLOAD_BYTES_MAX = 8 << 20
 """Above the limit of an event, so that an event that is too large is kept and refused by name."""
@@ -70,6 +71,7 @@ class EmbeddedServer:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=end_with_parent,
             )
 
 

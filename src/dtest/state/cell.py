@@ -86,7 +86,8 @@ class Cell:
         if demand is None:
             if len(self.demands) > IDLE_DEMANDS_MAX:
                 self._forget_idle_demands()
-            demand = Demand(key, spec.type, spec.requirements, spec.resources)
+            simulable = "simulate" in spec.config
+            demand = Demand(key, spec.type, spec.requirements, spec.resources, simulable)
             for worker in self.workers.values():
                 self._introduce(demand, worker)
             self.demands[key] = demand

@@ -30,6 +30,8 @@ class Demand:
     type: str
     requirements: Requirements
     resources: Resources
+    simulable: bool = False
+    """The tasks say what a simulated worker may do in their stead; others need a real one."""
     queue: "SortedList[Entry]" = field(default_factory=SortedList)
     servers: dict[WorkerId, Offer] = field(default_factory=dict)
     unfinished: int = 0
@@ -50,9 +52,10 @@ def key_of(spec: TaskQueued) -> DemandKey:
     """Return equal keys for tasks that can run in the same places."""
     needs, takes = spec.requirements, spec.resources
     if needs == ANYWHERE and takes == ONE_SLOT:
-        return (spec.type,)
+        return (spec.type, "simulate" in spec.config)
     return (
         spec.type,
+        "simulate" in spec.config,
         needs.hardware,
         needs.min_memory_gb,
         needs.min_device_memory_gb,

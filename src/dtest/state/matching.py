@@ -19,6 +19,8 @@ class Refusal:
 
 def match(demand: Demand, worker: Worker) -> Offer | Refusal:
     """Return what of the worker matches, preferred kind first, or why nothing does."""
+    if worker.simulated and not demand.simulable:
+        return Refusal("is simulated, and the task does not say `config.simulate`")
     refusal = _machine(demand, worker.capability)
     if refusal is not None:
         return refusal

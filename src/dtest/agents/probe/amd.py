@@ -144,7 +144,7 @@ def _told(part: Row, name: str) -> str:
 
 
 def _without_tool(machine: Machine) -> Found:
-    nodes = machine.paths("/sys/class/drm/renderD*/device/vendor")
+    nodes = machine.paths("/sys/class/drm/renderD*/device/vendor")  # codespell:ignore renderd
     count = sum((machine.read(node) or "").strip() == _VENDOR for node in nodes)
     if not count:
         return Found()

@@ -37,7 +37,7 @@ _PARTS = {
     ("0x43", "0x0af"): "ThunderX2",
     ("0x46", "0x001"): "A64FX",
     ("0x48", "0xd01"): "TaiShan-v110",
-    ("0x4e", "0x004"): "Carmel",
+    ("0x4e", "0x004"): "Carmel",  # codespell:ignore carmel
     ("0x51", "0x001"): "Oryon",
     ("0xc0", "0xac3"): "Ampere-1",
     ("0xc0", "0xac4"): "Ampere-1a",

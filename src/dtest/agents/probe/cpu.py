@@ -18,7 +18,7 @@ CORES_MAX = 65_536
 
 # Those that decide which kernels, precisions and ciphers are fast; not every bit of CPUID.
 _MEANINGFUL = re.compile(
-    r"(?:avx|amx|asimd|sve|sme)\w{0,30}"
+    r"(?:avx|amx|asimd|sve)\w{0,30}|sme(?:[2bfi]\w{0,30})?"  # codespell:ignore sme
     r"|ssse3|sse4_[12]|popcnt|aes|vaes|sha_ni|gfni|fma|f16c|bmi[12]"
     r"|neon|fphp|e?bf16|i8mm|atomics|crc32|pmull|sha2|sha512|sha3",
     re.ASCII,
@@ -44,7 +44,7 @@ _MAC_ARM = {
     "arm.FEAT_SHA256": "sha2",
     "arm.FEAT_SHA512": "sha512",
     "arm.FEAT_SHA3": "sha3",
-    "arm.FEAT_SME": "sme",
+    "arm.FEAT_SME": "sme",  # codespell:ignore sme
     "arm.FEAT_SME2": "sme2",
 }
 """``hw.optional.*`` in the words of Linux."""

@@ -99,13 +99,14 @@ def simulated(kind: str, index: int) -> Capability:
 
 def _devices(detected: Sequence[Device], value: object) -> tuple[Device, ...]:
     said: dict[str, list[Device]] = {}
-    for position, entry in enumerate(_parsed(_ENTRIES, value, "devices", KEYS)):
+    entries = _parsed(_ENTRIES, value, "devices", KEYS)
+    for position, entry in enumerate(entries):
         where = f"devices[{position}]"
         _refuse_unknown(entry, where, DEVICE_KEYS)
         stated = {name: item for name, item in entry.items() if name != "count"}
         count = _parsed(_COUNT, entry.get("count", 1), f"{where}.count", DEVICE_KEYS)
         if "count" in entry and "index" in entry:
-            message = f"{where}: say index or count, not both"
+            message = f"{where}: index or count, not both; known keys: {', '.join(DEVICE_KEYS)}"
             raise UsageError(message)
         first = _parsed(TypeAdapter(Device), stated, where, DEVICE_KEYS)
         of_kind = said.setdefault(first.kind, [])
@@ -123,7 +124,8 @@ def _devices(detected: Sequence[Device], value: object) -> tuple[Device, ...]:
 
 def _browsers(detected: Sequence[Browser], value: object) -> tuple[Browser, ...]:
     said: dict[str, Browser] = {}
-    for position, entry in enumerate(_parsed(_ENTRIES, value, "browsers", KEYS)):
+    entries = _parsed(_ENTRIES, value, "browsers", KEYS)
+    for position, entry in enumerate(entries):
         where = f"browsers[{position}]"
         _refuse_unknown(entry, where, BROWSER_KEYS)
         browser = _parsed(TypeAdapter(Browser), entry, where, BROWSER_KEYS)

@@ -4,6 +4,7 @@ What a probe cannot read becomes a problem in words. The probes run side by side
 decides how long it takes, a tool that hangs costs its own time limit.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -92,7 +93,7 @@ def detect(*, machine: Machine | None = None, work_dir: Path) -> Capability:
 
 def _cpus(usable: int, quota: float | None) -> float:
     share = min(float(usable), quota) if quota is not None else float(usable)
-    return max(round(share, 3), 0.001)
+    return max(math.floor(share * 1000) / 1000, 0.001)
 
 
 def _system(machine: Machine, facts: Mapping[str, str]) -> str:

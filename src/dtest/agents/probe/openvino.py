@@ -10,7 +10,7 @@ from dtest.events.worker import Device
 
 _VENDOR = "0x8086"
 _NODES = (
-    ("GPU", "/dev/dri/renderD*", "/sys/class/drm"),
+    ("GPU", "/dev/dri/renderD*", "/sys/class/drm"),  # codespell:ignore renderd
     ("NPU", "/dev/accel/accel*", "/sys/class/accel"),
 )
 

@@ -144,6 +144,12 @@ SELECT
     count(*) FILTER (tasks.status = 'passed') AS passed,
     count(*) FILTER (tasks.status = 'failed') AS failed,
     count(*) FILTER (tasks.status = 'errored') AS errored,
+    count(*) FILTER (
+        tasks.status = 'errored' AND tasks.reason IN (
+            'crash_signal', 'collection_error', 'no_tests', 'missing_input', 'run_timeout',
+            'idle_output_timeout', 'oom_task', 'malformed_payload'
+        )
+    ) AS errored_by_work,
     count(*) FILTER (tasks.status = 'cancelled') AS cancelled,
     count(*) FILTER (tasks.status = 'skipped') AS skipped,
     count(*) FILTER (tasks.status = 'expired') AS expired,

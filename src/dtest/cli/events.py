@@ -1,0 +1,305 @@
+"""``dtest event``: the journal itself."""
+
+import asyncio
+import sys
+from collections import Counter
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+from cyclopts import Parameter
+
+from dtest.cli import output
+from dtest.cli.options import DEFAULTS, Common
+from dtest.errors import InvalidDocument, NotFound, UsageError
+
+
+def tail(
+    pattern: str = "*.*",
+    *,
+    after: int | None = None,
+    count: int | None = None,
+    common: Common = DEFAULTS,
+) -> int:
+    """Print events as they come, one a line.
+
+    Examples: `dtest event tail 'task.*' --json` · `dtest event tail --after 0 --count 10`
+
+    Parameters
+    ----------
+    pattern
+        Type of event; ``*`` stands for one word.
+    after
+        Start after this sequence number; by default only what is new.
+    count
+        End after so many events.
+    """
+    from dtest.journal.memory import fits
+    from dtest.roles.session import session
+
+    async def run() -> None:
+        shown = 0
+        async with session(common.settings(), name="dtest event tail") as opened:
+            start = (await opened.journal.bounds()).last if after is None else after
+            async with opened.journal.follow(start) as feed:
+                async for batch in feed:
+                    for stored in batch:
+                        for index, event in enumerate(_written(stored.payload)):
+                            if not fits(_type(event), pattern):
+                                continue
+                            _print(stored.seq, index, stored.subject, event, common.json)
+                            shown += 1
+                            if count is not None and shown >= count:
+                                return
+
+    asyncio.run(run())
+    return 0
+
+
+def _written(payload: bytes) -> list[Any]:
+    try:
+        content = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return [{"raw": payload[:10_000].decode(errors="replace")}]
+    return content if isinstance(content, list) else [content]
+
+
+def _type(event: object) -> str:
+    wire = event.get("type") if isinstance(event, dict) else None
+    name = wire.removeprefix("dev.dtest.") if isinstance(wire, str) else "malformed.event.v1"
+    return name.rpartition(".")[0] or "malformed.event"
+
+
+def _print(seq: int, index: int, where: str, event: object, as_json: bool) -> None:  # noqa: FBT001
+    if as_json:
+        output.as_json({"seq": seq, "index": index, "subject": where, "event": event})
+    elif isinstance(event, dict) and "data" in event:
+        data = orjson.dumps(event["data"]).decode()
+        print(f"{seq}.{index} {event.get('time')} {_type(event)} {data[:300]}", flush=True)
+    else:
+        print(f"{seq}.{index} {where} {orjson.dumps(event).decode()[:300]}", flush=True)
+
+
+def show(seq: int, *, common: Common = DEFAULTS) -> int:
+    """Print one message of the journal, and whether its events were accepted as written.
+
+    Parameters
+    ----------
+    seq
+        Its sequence number.
+    """
+    from dtest.events.envelope import Malformed
+    from dtest.roles.session import session
+
+    async def run() -> dict[str, Any]:
+        async with session(common.settings(), name="dtest event show") as opened:
+            stored = await opened.journal.get(seq)
+            if stored is None:
+                message = f"the journal has no message {seq}"
+                raise NotFound(message, hint="`dtest status` shows the last number")
+            record = stored.record()
+            return {
+                "seq": stored.seq,
+                "subject": stored.subject,
+                "stored_at": stored.stored_at,
+                "events": _written(stored.payload),
+                "malformed": [
+                    {"index": i, "code": e.code, "detail": e.detail}
+                    for i, e in enumerate(record.events)
+                    if isinstance(e, Malformed)
+                ],
+            }
+
+    found = asyncio.run(run())
+    if common.json:
+        output.as_json(found)
+    else:
+        print(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
+    return 0
+
+
+def publish(type: str, file: str = "-", *, common: Common = DEFAULTS) -> int:  # noqa: A002
+    """Record events as a client: the data of one event, or an array of them.
+
+    Example: `echo '{"task_id": "t1"}' | dtest event publish task.cancel_requested`
+
+    Parameters
+    ----------
+    type
+        Type of the events, as ``task.queued``.
+    file
+        A JSON file, or ``-`` for standard input.
+    """
+    from pydantic import ValidationError
+
+    from dtest.client import Client
+    from dtest.events import codec
+    from dtest.events.catalogue import PAYLOADS, ROLE_OF
+    from dtest.events.fields import ClientId
+    from dtest.roles.session import session
+    from dtest.runtime.clock import SystemClock
+
+    if ROLE_OF.get(type) != "client":
+        known = ", ".join(sorted(name for name, role in ROLE_OF.items() if role == "client"))
+        message = f"clients do not write events of type {type!r}"
+        raise UsageError(message, hint=f"known: {known}")
+    try:
+        text = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        content = orjson.loads(text)
+        items = content if isinstance(content, list) else [content]
+        facts: list[Any] = [codec.adapter(PAYLOADS[type]).validate_python(item) for item in items]
+    except (OSError, orjson.JSONDecodeError) as error:
+        message = f"{file}: {error}"
+        raise UsageError(message) from error
+    except ValidationError as error:
+        hint = f"see `dtest event schema {type}`"
+        raise InvalidDocument(codec.explain(error), hint=hint) from error
+    if not facts:
+        message = f"{file} holds no event"
+        raise UsageError(message)
+
+    async def run() -> list[int]:
+        async with session(common.settings(), name="dtest event publish") as opened:
+            client = Client(
+                opened.journal,
+                cell=opened.cell,
+                client_id=ClientId("cli"),
+                now=SystemClock().now,
+                new_id=opened.new_id,
+            )
+            return [place.seq for place in await client.say(facts)]
+
+    seqs = asyncio.run(run())
+    if common.json:
+        output.as_json({"seq": seqs[-1], "events": len(seqs)})
+    else:
+        output.say(f"{len(seqs)} recorded, the last at {seqs[-1]}")
+    return 0
+
+
+def schema(type: str | None = None, *, common: Common = DEFAULTS) -> int:  # noqa: A002, ARG001
+    """Print the JSON Schema of an event, or list the events.
+
+    Parameters
+    ----------
+    type
+        Type of event, as ``task.queued``.
+    """
+    from dtest.events.catalogue import PAYLOADS, ROLE_OF
+    from dtest.events.schema import event_schema
+
+    if type is None:
+        rows = [
+            {"type": name, "written_by": ROLE_OF[name], "meaning": (kind.__doc__ or "").split("\n")[0]}
+            for name, kind in sorted(PAYLOADS.items())
+        ]
+        output.table(rows, ("type", "written_by", "meaning"))
+        return 0
+    if type not in PAYLOADS:
+        message = f"no event has the type {type!r}"
+        raise UsageError(message, hint="`dtest event schema` lists them")
+    print(orjson.dumps(event_schema(type), option=orjson.OPT_INDENT_2).decode())
+    return 0
+
+
+def verify(*, common: Common = DEFAULTS) -> int:
+    """Check the whole journal from its events alone: nothing lost, nothing twice, every decision right.
+
+    Exit code 0 if all holds, 3 if not.
+    """
+    from dtest.leadership.audit import verify as check
+    from dtest.roles.session import session
+
+    async def run() -> Any:  # noqa: ANN401 - loaded above
+        async with session(common.settings(), name="dtest event verify") as opened:
+            return await check(opened.journal, opened.cell)
+
+    found = asyncio.run(run())
+    if common.json:
+        output.as_json(asdict(found))
+    else:
+        for name, value in asdict(found).items():
+            if name != "violations":
+                print(f"{name.replace('_', ' ')}: {value}")
+        for text in found.violations:
+            print(f"VIOLATION {text}")
+        output.say("all holds" if not found.violations else "the journal does not hold")
+    return 3 if found.violations else 0
+
+
+def replay(
+    *,
+    to: str | None = None,
+    state: Annotated[bool, Parameter(negative="")] = False,
+    common: Common = DEFAULTS,
+) -> int:
+    """Show the state of the cell as it was at a sequence number or time.
+
+    Examples: `dtest event replay --to 1200` · `dtest event replay --to 2026-11-20T12:00:00Z`
+
+    Parameters
+    ----------
+    to
+        A sequence number or an RFC 3339 instant; by default the end.
+    state
+        Print the whole state as JSON instead of its sums.
+    """
+    from dtest.journal.port import read_to
+    from dtest.roles.session import session
+    from dtest.state.cell import Cell
+    from dtest.state.fold import apply
+    from dtest.state.snapshot import dump
+
+    until_seq, until_s = _point(to)
+
+    async def run() -> Cell:
+        async with session(common.settings(), name="dtest event replay") as opened:
+            cell = Cell(opened.cell)
+            last = (await opened.journal.bounds()).last
+            last = last if until_seq is None else min(until_seq, last)
+            async for batch in read_to(opened.journal, 0, last):
+                for stored in batch:
+                    if until_s is not None and stored.stored_at > until_s:
+                        return cell
+                    apply(cell, stored.record())
+            return cell
+
+    cell = asyncio.run(run())
+    if state:
+        output.as_json(dump(cell))
+        return 0
+    shown = {
+        "seq": cell.seq,
+        "at": cell.now,
+        "epoch": cell.epoch,
+        "leader_id": cell.leader_id,
+        "tasks": dict(Counter(str(task.status) for task in cell.tasks.values())),
+        "workers": dict(Counter(str(worker.status) for worker in cell.workers.values())),
+        "runs": len(cell.runs),
+        "refused": cell.refused,
+        "ignored": dict(cell.ignored),
+    }
+    if common.json:
+        output.as_json(shown)
+    else:
+        for name, value in shown.items():
+            print(f"{name}: {value}")
+    return 0
+
+
+def _point(to: str | None) -> tuple[int | None, float | None]:
+    if to is None:
+        return None, None
+    if to.isdigit():
+        return int(to), None
+    try:
+        instant = datetime.fromisoformat(to)
+    except ValueError as error:
+        message = f"{to!r} is neither a sequence number nor an RFC 3339 instant"
+        raise UsageError(message, hint="as 1200 or 2026-11-20T12:00:00Z") from error
+    if instant.tzinfo is None:
+        message = f"{to!r} lacks its zone"
+        raise UsageError(message, hint="append Z for UTC")
+    return None, instant.timestamp()

@@ -1,0 +1,135 @@
+"""Starts and stops the supervisor of a local stack as a process of its own."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dtest.errors import Unavailable
+from dtest.runtime.lifecycle import end_with_parent
+from dtest.runtime.stack_file import StackFile, read_stack_file
+from dtest.settings import Settings, load_settings
+
+WAIT_S_MAX = 90.0
+LOOK_EVERY_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class LocalStack:
+    """What to start."""
+
+    cell: str
+    state_dir: Path
+    workers: int = 2
+    slots: int | None = None
+    simulate: str = ""
+    simulate_slots: int = 4
+    simulate_seconds: float = 0.1
+    port: int = 0
+    nats: str | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where the stack writes its addresses and credentials."""
+        return self.state_dir / self.cell / "stack.json"
+
+    @property
+    def command(self) -> list[str]:
+        """How the supervisor is started."""
+        options: dict[str, object | None] = {
+            "--cell": self.cell,
+            "--state-dir": self.state_dir,
+            "--workers": self.workers,
+            "--slots": self.slots,
+            "--simulate": self.simulate or None,
+            "--simulate-slots": self.simulate_slots,
+            "--simulate-seconds": self.simulate_seconds,
+            "--port": self.port,
+            "--nats": self.nats,
+        }
+        stated = [(name, str(value)) for name, value in options.items() if value is not None]
+        arguments = [part for pair in stated for part in pair]
+        return [sys.executable, "-m", "dtest.roles.stack_main", *arguments]
+
+    def start(self, *, end_with_caller: bool = False) -> StackFile:
+        """Start it and wait until it serves. Raises Unavailable with the cause."""
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        log_path = self.path.with_name("stack.log")
+        with log_path.open("ab") as log:
+            process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=end_with_parent if end_with_caller else None,  # noqa: PLW1509 - no threads yet
+            )
+        try:
+            return self._wait_for(process, log_path)
+        except BaseException:
+            process.terminate()
+            raise
+
+    def _wait_for(self, process: subprocess.Popen[bytes], log_path: Path) -> StackFile:
+        deadline = time.monotonic() + WAIT_S_MAX  # noqa: TID251 - a wait on another process
+        while time.monotonic() < deadline:  # noqa: TID251
+            stack = read_stack_file(self.path)
+            if stack is not None and stack.pid == process.pid:
+                return stack
+            if process.poll() is not None:
+                lines = log_path.read_text(errors="replace").strip().splitlines()
+                message = f"the stack did not start: {lines[-1] if lines else 'no reason given'}"
+                raise Unavailable(message, hint=f"see {log_path}")
+            time.sleep(LOOK_EVERY_S)  # noqa: TID251
+        message = f"the stack did not become ready in {WAIT_S_MAX:g} s"
+        raise Unavailable(message, hint=f"see {log_path}")
+
+
+def stop_stack(path: Path) -> StackFile | None:
+    """Stop the stack that a file describes and wait; none if there is none."""
+    stack = read_stack_file(path)
+    if stack is None:
+        return None
+    os.kill(stack.pid, signal.SIGTERM)
+    deadline = time.monotonic() + WAIT_S_MAX  # noqa: TID251 - a wait on another process
+    while read_stack_file(path) is not None:
+        if time.monotonic() > deadline:  # noqa: TID251
+            message = f"the stack (pid {stack.pid}) did not stop in {WAIT_S_MAX:g} s"
+            raise Unavailable(message, hint=f"see {path.with_name('stack.log')}")
+        time.sleep(LOOK_EVERY_S)  # noqa: TID251
+    return stack
+
+
+@contextmanager
+def throw_away_stack(**options: object) -> Iterator[Settings]:
+    """Run a stack for the length of a block and leave nothing behind."""
+    directory = Path(tempfile.mkdtemp(prefix="dtest-"))
+    wanted = LocalStack("main", directory, **options)  # type: ignore[arg-type]
+    try:
+        stack = wanted.start(end_with_caller=True)
+        yield settings_of(stack, directory)
+    finally:
+        stop_stack(wanted.path)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def settings_of(stack: StackFile, state_dir: Path) -> Settings:
+    """Return settings that address a running stack and nothing else."""
+    stated = {
+        "cell": stack.cell,
+        "state_dir": str(state_dir),
+        "nats_url": stack.nats_url,
+        "nats_user": stack.nats_user,
+        "nats_password": stack.nats_password,
+        "nats_token": stack.nats_token,
+        "api_url": stack.api_url,
+        "token": stack.token,
+    }
+    return load_settings(stated, env={})

@@ -1,0 +1,105 @@
+"""``dtest run``: list, show, watch and cancel runs."""
+
+from typing import Any
+
+from dtest.cli import output
+from dtest.cli.api_client import ApiClient, open_api
+from dtest.cli.options import DEFAULTS, Common
+from dtest.cli.watching import exit_code, watch_run
+
+COLUMNS = ("run_id", "name", "tasks", "passed", "failed", "errored", "waiting", "running")
+
+
+def ls(*, name: str | None = None, limit: int = 20, common: Common = DEFAULTS) -> int:
+    """List runs, newest first.
+
+    Example: `dtest run ls --json | jq .run_id`
+
+    Parameters
+    ----------
+    name
+        Only runs of this name.
+    limit
+        Most runs to list.
+    """
+    items = open_api(common.settings()).get("/api/runs", name=name, limit=limit)["items"]
+    show_items(items, COLUMNS + ("opened_at",), as_json=common.json)
+    return 0
+
+
+def show_items(
+    items: list[dict[str, Any]], columns: tuple[str, ...], *, as_json: bool
+) -> None:
+    """Print a list: JSON Lines, or a table."""
+    if as_json:
+        for item in items:
+            output.as_json(item)
+    else:
+        output.table(items, columns)
+
+
+def show(run: str = "@last", *, common: Common = DEFAULTS) -> int:
+    """Show one run with its tasks; the exit code says how it went.
+
+    Parameters
+    ----------
+    run
+        The run's id, a unique beginning of it, or ``@last``.
+    """
+    api = open_api(common.settings())
+    found = api.get(f"/api/runs/{run}")
+    tasks = every_task(api, found["run_id"])
+    if common.json:
+        output.as_json({**found, "task_list": tasks})
+    else:
+        sums = {name: found[name] for name in COLUMNS}
+        output.table([{**sums, "finished": found["finished"]}], (*COLUMNS, "finished"))
+        output.table(tasks, ("task_id", "name", "status", "reason", "attempt", "worker_id"))
+    return exit_code(found) if found["finished"] else 0
+
+
+def every_task(api: ApiClient, run_id: str) -> list[dict[str, Any]]:
+    """Return all tasks of a run, oldest first."""
+    items: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while True:
+        page = api.get("/api/tasks", run_id=run_id, limit=1000, cursor=cursor)
+        items += page["items"]
+        cursor = page["next"]
+        if cursor is None:
+            return items[::-1]
+
+
+def watch(run: str = "@last", *, timeout: float | None = None, common: Common = DEFAULTS) -> int:
+    """Follow a run until it ends; the exit code says how it went.
+
+    Parameters
+    ----------
+    run
+        The run's id, a unique beginning of it, or ``@last``.
+    timeout
+        Longest wait in seconds; then the exit code is 6.
+    """
+    api = open_api(common.settings())
+    found = watch_run(api, run, wait_s=timeout, as_json=common.json)
+    if common.json:
+        output.as_json(found)
+    return exit_code(found)
+
+
+def cancel(run: str, *, reason: str = "", common: Common = DEFAULTS) -> int:
+    """Cancel every task of a run that has not ended.
+
+    Parameters
+    ----------
+    run
+        The run's id, a unique beginning of it, or ``@last``.
+    reason
+        Why, for those who ask later.
+    """
+    answer = open_api(common.settings()).post(f"/api/runs/{run}/cancel", {"reason": reason})
+    if common.json:
+        output.as_json(answer)
+    else:
+        output.say(f"recorded at {answer['seq']}")
+    return 0

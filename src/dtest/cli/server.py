@@ -1,0 +1,96 @@
+"""``dtest server``: single parts of a cell, for service managers and operators."""
+
+import asyncio
+from pathlib import Path
+
+from dtest.cli import output
+from dtest.cli.options import DEFAULTS, Common
+from dtest.errors import Conflict
+from dtest.runtime.stack_file import read_stack_file
+from dtest.settings import stack_path
+
+
+def scheduler(*, common: Common = DEFAULTS) -> int:
+    """Run a scheduler in the foreground; it leads the cell until another one takes over."""
+    from dtest.roles.scheduler import serve
+    from dtest.runtime.logs import set_up_logs
+
+    set_up_logs(role="scheduler", json_lines=True)
+    asyncio.run(serve(common.settings()))
+    return 0
+
+
+def api(*, database: Path | None = None, common: Common = DEFAULTS) -> int:
+    """Run the HTTP API with its projector in the foreground, at the address of --api.
+
+    Parameters
+    ----------
+    database
+        The DuckDB file; it is made anew from the journal when it is missing.
+    """
+    from dtest.roles.api import options_of, serve
+    from dtest.runtime.logs import set_up_logs
+
+    set_up_logs(role="api", json_lines=True)
+    settings = common.settings()
+    asyncio.run(serve(settings, options_of(settings, database=database)))
+    return 0
+
+
+def migrate(*, common: Common = DEFAULTS) -> int:
+    """Create the cell's streams where they do not exist yet."""
+    from dtest.journal.jetstream import create_streams
+    from dtest.journal.streams import Limits, stream_configs
+    from dtest.roles.session import session
+
+    settings = common.settings()
+
+    async def create() -> None:
+        async with session(settings, name="dtest migrate") as opened:
+            await create_streams(opened.connection, opened.cell, Limits())
+
+    asyncio.run(create())
+    names = [str(config["name"]) for config in stream_configs(settings.cell, Limits())]
+    if common.json:
+        output.as_json({"streams": names})
+    else:
+        output.say(f"streams exist: {', '.join(names)}")
+    return 0
+
+
+def rebuild(*, database: Path | None = None, common: Common = DEFAULTS) -> int:
+    """Make the read model anew from the journal. Stop the API that owns the file first.
+
+    Parameters
+    ----------
+    database
+        The DuckDB file; by default that of the cell's local API.
+    """
+    settings = common.settings()
+    running = read_stack_file(stack_path(settings))
+    if running is not None and database is None:
+        message = "the API of the running stack owns the read model"
+        raise Conflict(message, hint="give --database FILE for a second one, or `dtest down` first")
+    from dtest.journal.streams import journal_name
+    from dtest.projections.projector import Projector, Source
+    from dtest.projections.store import opened as opened_store
+    from dtest.roles.session import session
+
+    path = database or settings.state_dir / settings.cell / "read-model.duckdb"
+
+    async def build() -> tuple[int, int]:
+        with opened_store(path) as store:
+            store.reset()
+            async with session(settings, name="dtest rebuild") as opened:
+                source = Source(opened.journal, journal_name(opened.cell))
+                projector = Projector(store, source, cell=opened.cell)
+                await projector.start()
+                await projector.run(until=(await opened.journal.bounds()).last)
+                return projector.seq, projector.projected
+
+    seq, events = asyncio.run(build())
+    if common.json:
+        output.as_json({"database": str(path), "seq": seq, "events": events})
+    else:
+        output.say(f"{path}: {events} events up to {seq}")
+    return 0

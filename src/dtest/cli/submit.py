@@ -1,0 +1,89 @@
+"""``dtest submit``: task documents from a file or standard input."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+from cyclopts import Parameter
+
+from dtest.cli import output
+from dtest.cli.api_client import open_api
+from dtest.cli.options import DEFAULTS, Common
+from dtest.cli.watching import exit_code, watch_run
+from dtest.errors import UsageError
+
+
+def submit(
+    file: str,
+    *,
+    name: str = "run",
+    wait: Annotated[bool, Parameter(negative="")] = False,
+    timeout: float | None = None,
+    idempotency_key: str | None = None,
+    common: Common = DEFAULTS,
+) -> int:
+    """Submit task documents: one JSON object, an array, JSON Lines, or ``{"tasks": [...]}``.
+
+    Examples: `dtest submit task.json --wait` · `make-tasks | dtest submit - --json`
+
+    Parameters
+    ----------
+    file
+        The file, or ``-`` for standard input.
+    name
+        Name of the run.
+    wait
+        Wait until the run ends; the exit code says how it went.
+    timeout
+        Longest wait in seconds; then the exit code is 6.
+    idempotency_key
+        The same key again submits nothing again.
+    """
+    body = read_documents(file)
+    body.setdefault("name", name)
+    api = open_api(common.settings())
+    headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+    answer = api.post("/api/tasks/submit", body, **headers)
+    refused = [task for task in answer["tasks"] if task["status"] == "refused"]
+    if common.json:
+        output.as_json(answer)
+    else:
+        output.say(f"run {answer['run_id']}: {len(answer['tasks'])} tasks, at {answer['seq']}")
+        for task in refused:
+            output.say(f"  refused {task['task_id']}: {task['code']}: {task['detail']}")
+        for task in [] if wait else answer["tasks"]:
+            print(task["task_id"])
+    if refused:
+        return 2
+    if not wait:
+        return 0
+    run = watch_run(
+        api, answer["run_id"], after=answer["seq"], wait_s=timeout, as_json=common.json
+    )
+    if common.json:
+        output.as_json(run)
+    return exit_code(run)
+
+
+def read_documents(file: str) -> dict[str, Any]:
+    """Read what was given. Raises UsageError."""
+    try:
+        text = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        message = f"{file} cannot be read: {error.strerror}"
+        raise UsageError(message) from error
+    try:
+        content = orjson.loads(text)
+    except orjson.JSONDecodeError as whole:
+        try:
+            content = [orjson.loads(line) for line in text.splitlines() if line.strip()]
+        except orjson.JSONDecodeError:
+            message = f"{file} is not JSON: {whole}"
+            raise UsageError(message, hint="see docs/tasks.md for the form") from whole
+    if isinstance(content, dict):
+        return content if "tasks" in content else {"tasks": [content]}
+    if isinstance(content, list) and content:
+        return {"tasks": content}
+    message = f"{file} holds no task"
+    raise UsageError(message, hint="give an object, or an array of objects")

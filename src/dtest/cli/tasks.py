@@ -1,0 +1,131 @@
+"""``dtest task`` and ``dtest why``."""
+
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from dtest.cli import output
+from dtest.cli.api_client import open_api
+from dtest.cli.options import DEFAULTS, Common
+from dtest.cli.runs import show_items
+
+COLUMNS = ("task_id", "name", "type", "status", "reason", "attempt", "worker_id", "since")
+ATTEMPT_COLUMNS = ("attempt", "worker_id", "hardware", "status", "reason", "detail", "exit_code")
+
+
+def ls(
+    *,
+    run: str | None = None,
+    status: Annotated[list[str] | None, Parameter(negative="")] = None,
+    worker: str | None = None,
+    limit: int = 50,
+    common: Common = DEFAULTS,
+) -> int:
+    """List tasks, newest first.
+
+    Example: `dtest task ls --status queued --status running`
+
+    Parameters
+    ----------
+    run
+        Only tasks of this run.
+    status
+        Only tasks in this state; may be repeated.
+    worker
+        Only tasks whose latest attempt is on this worker.
+    limit
+        Most tasks to list.
+    """
+    api = open_api(common.settings())
+    found = api.get("/api/tasks", run_id=run, status=status, worker_id=worker, limit=limit)
+    show_items(found["items"], COLUMNS, as_json=common.json)
+    return 0
+
+
+def show(task: str, *, common: Common = DEFAULTS) -> int:
+    """Show one task with its attempts and test cases.
+
+    Parameters
+    ----------
+    task
+        The task's id, or a unique beginning of it.
+    """
+    found = open_api(common.settings()).get(f"/api/results/{task}")
+    if common.json:
+        output.as_json(found)
+        return 0
+    output.table([found], COLUMNS)
+    output.table(found["attempts"], ATTEMPT_COLUMNS)
+    if found["testcases"]:
+        output.table(found["testcases"], ("nodeid", "outcome", "duration_s", "message"))
+    return 0
+
+
+def logs(task: str, *, attempt: int | None = None, common: Common = DEFAULTS) -> int:
+    """Print the output of an attempt, byte for byte.
+
+    Parameters
+    ----------
+    task
+        The task's id, or a unique beginning of it.
+    attempt
+        The attempt's number; by default the latest.
+    """
+    api = open_api(common.settings())
+    sys.stdout.buffer.write(api.content(f"/api/tasks/{task}/logs", attempt=attempt))
+    sys.stdout.buffer.flush()
+    return 0
+
+
+def cancel(task: str, *, reason: str = "", common: Common = DEFAULTS) -> int:
+    """Cancel a task; a running one is stopped with its whole process tree.
+
+    Parameters
+    ----------
+    task
+        The task's id, or a unique beginning of it.
+    reason
+        Why, for those who ask later.
+    """
+    return _request(task, "cancel", reason, common)
+
+
+def retry(task: str, *, reason: str = "", common: Common = DEFAULTS) -> int:
+    """Run an ended task that did not pass once more.
+
+    Parameters
+    ----------
+    task
+        The task's id, or a unique beginning of it.
+    reason
+        Why, for those who ask later.
+    """
+    return _request(task, "retry", reason, common)
+
+
+def _request(task: str, verb: str, reason: str, common: Common) -> int:
+    answer = open_api(common.settings()).post(f"/api/tasks/{task}/{verb}", {"reason": reason})
+    if common.json:
+        output.as_json(answer)
+    else:
+        output.say(f"recorded at {answer['seq']}")
+    return 0
+
+
+def why(task: str, *, common: Common = DEFAULTS) -> int:
+    """Say why a task does not run now: all reasons together.
+
+    Parameters
+    ----------
+    task
+        The task's id, or a unique beginning of it.
+    """
+    found = open_api(common.settings()).get(f"/api/tasks/{task}/why")
+    if common.json:
+        output.as_json(found)
+        return 0
+    print(f"{found['task_id']} is {found['status']}:")
+    for reason in found["reasons"]:
+        print(f"  {reason['text']} ({reason['code']})")
+    return 0

@@ -1,0 +1,69 @@
+"""``dtest worker``: list, show and drain workers."""
+
+from dtest.cli import output
+from dtest.cli.api_client import open_api
+from dtest.cli.options import DEFAULTS, Common
+from dtest.cli.runs import show_items
+
+COLUMNS = ("worker_id", "status", "simulated", "running", "slots", "hardware", "memory_gb", "host")
+
+
+def ls(*, status: str | None = None, limit: int = 100, common: Common = DEFAULTS) -> int:
+    """List workers.
+
+    Parameters
+    ----------
+    status
+        Only workers in this state.
+    limit
+        Most workers to list.
+    """
+    found = open_api(common.settings()).get("/api/workers", status=status, limit=limit)
+    show_items(sorted(found["items"], key=_name), COLUMNS, as_json=common.json)
+    return 0
+
+
+def _name(item: dict[str, object]) -> str:
+    return str(item["worker_id"])
+
+
+def show(worker: str, *, common: Common = DEFAULTS) -> int:
+    """Show what a worker has, what was declared rather than detected, and what runs there.
+
+    Parameters
+    ----------
+    worker
+        The worker's name.
+    """
+    found = open_api(common.settings()).get(f"/api/workers/{worker}")
+    if common.json:
+        output.as_json(found)
+        return 0
+    output.table([found], COLUMNS)
+    has = found["capability"]
+    rows = [{"what": name, "value": value} for name, value in has.items() if value not in ("", [])]
+    for row in rows:
+        row["declared"] = row["what"] in has.get("declared", [])
+    output.table(rows, ("what", "declared", "value"))
+    if found["attempts"]:
+        output.table(found["attempts"], ("task_id", "attempt"))
+    return 0
+
+
+def drain(worker: str, *, reason: str = "", common: Common = DEFAULTS) -> int:
+    """Let a worker take no new work; what runs there goes on.
+
+    Parameters
+    ----------
+    worker
+        The worker's name.
+    reason
+        Why, for those who ask later.
+    """
+    api = open_api(common.settings())
+    answer = api.post(f"/api/workers/{worker}/drain", {"reason": reason})
+    if common.json:
+        output.as_json(answer)
+    else:
+        output.say(f"recorded at {answer['seq']}")
+    return 0
