@@ -62,9 +62,9 @@ acceptance *args:
 lock *args:
     {{bin}}/python tools/lock.py {{args}}
 
-# Write the committed JSON Schemas and the AsyncAPI document again
+# Write the JSON Schemas, the AsyncAPI document and the tables of fields again
 schemas:
-    {{bin}}/python -m dtest.events.schema --write schemas
+    {{bin}}/python tools/schemas.py --write .
 
 # Load test of a cell on this machine
 stress *args:

@@ -4,7 +4,7 @@ What an attempt is, an executor knows; what is true of the cell, the journal kno
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -200,7 +200,9 @@ class Agent:
         kept = subject.telemetry(me.cell, me.worker_id)
         while True:
             figures = load()
-            body = orjson.dumps({"at": codec.iso(self._now()), "worker_id": me.worker_id, **figures})
+            body = orjson.dumps(
+                {"at": codec.iso(self._now()), "worker_id": me.worker_id, **figures}
+            )
             try:
                 await self._line.send(where, body)
                 if figures:
@@ -221,5 +223,3 @@ class Agent:
             log.warning("left_without_saying_so", worker_id=me.worker_id)
         for task in tasks:
             task.cancel()
-
-

@@ -6,13 +6,11 @@ attempt's directory.
 
 import asyncio
 import hashlib
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import orjson
 import structlog
 
 from dtest.agents.cases import CaseReport
@@ -20,6 +18,7 @@ from dtest.agents.launch import launch, write_inputs
 from dtest.agents.outcome import Exit, Meaning, meaning
 from dtest.agents.output import OutputPump
 from dtest.agents.reporter import Reporter
+from dtest.agents.spool import Slot
 from dtest.agents.usage import TreeUsage
 from dtest.errors import DtestError
 from dtest.events.attempt import (
@@ -68,12 +67,19 @@ class RunningAttempt:
     """One attempt."""
 
     def __init__(
-        self, context: AttemptContext, assigned: AttemptAssigned, directory: Path
+        self,
+        context: AttemptContext,
+        assigned: AttemptAssigned,
+        slot: Slot,
+        *,
+        forget: Callable[[], None],
     ) -> None:
         self.assigned = assigned
         self.name = f"{assigned.task_id}.{assigned.attempt}"
         self._context = context
-        self._directory = directory
+        self._slot = slot
+        self._directory = directory = slot.path
+        self._forget = forget
         self._stop_reason: Reason | None = None
         self._handed_back = False
         self._abandoned = False
@@ -93,16 +99,16 @@ class RunningAttempt:
 
     def ended_on_disk(self) -> bool:
         """Say whether the keeper wrote down the end; take it over if so."""
-        try:
-            self._end = orjson.loads((self._directory / "exit.json").read_bytes())
-        except (OSError, ValueError):
+        self._end = self._slot.note("exit.json", self.name)
+        if self._end is None:
             return False
         self._event.set()
         return True
 
-    def adopt(self) -> None:
+    def adopt(self, started: dict[str, Any]) -> None:
         """The process runs already, started by an earlier start of this agent."""
         self._adopted = True
+        self._pid, self._started_at = int(started["pid"]), float(started["started_at"])
 
     def lose_keeper(self) -> None:
         """The keeper ended: nobody will tell how the process ends."""
@@ -140,8 +146,6 @@ class RunningAttempt:
                 self._end = {"exit_code": None, "signal": None}
                 self._event.set()
         elif self._adopted:
-            started = orjson.loads((self._directory / "pid.json").read_bytes())
-            self._pid, self._started_at = int(started["pid"]), float(started["started_at"])
             self._tell_started()
         await self._watch()
         await self._close()
@@ -207,8 +211,7 @@ class RunningAttempt:
         if limits.timeout_seconds is not None and now - self._started_at > limits.timeout_seconds:
             self.stop(Reason.RUN_TIMEOUT)
         elif (
-            limits.idle_timeout_seconds is not None
-            and now - grown_at > limits.idle_timeout_seconds
+            limits.idle_timeout_seconds is not None and now - grown_at > limits.idle_timeout_seconds
         ):
             self.stop(Reason.IDLE_OUTPUT_TIMEOUT)
         elif limits.memory_limit_gb is not None and memory_gb > limits.memory_limit_gb:
@@ -231,9 +234,7 @@ class RunningAttempt:
             return
         await self._output.finish()
         artifacts, problem = await self._store_artifacts()
-        self._context.reporter.tell(
-            self._finished(end, artifacts, problem), stored=self._forget
-        )
+        self._context.reporter.tell(self._finished(end, artifacts, problem), stored=self._forget)
 
     def _finished(
         self, end: dict[str, Any], artifacts: tuple[Artifact, ...], problem: str
@@ -264,9 +265,7 @@ class RunningAttempt:
 
     def _meaning(self, end: dict[str, Any]) -> Meaning:
         if end.get("op") == "failed":
-            reason = (
-                Reason.LAUNCH_FAILED if end.get("errno") in _BAD_LAUNCH else Reason.AGENT_CRASH
-            )
+            reason = Reason.LAUNCH_FAILED if end.get("errno") in _BAD_LAUNCH else Reason.AGENT_CRASH
             return "faulted", reason, str(end.get("detail", ""))
         if end.get("lost"):
             return "faulted", Reason.AGENT_CRASH, "the agent's keeper of processes ended"
@@ -284,7 +283,9 @@ class RunningAttempt:
 
     async def _store_artifacts(self) -> tuple[tuple[Artifact, ...], str]:
         root = self._directory / "artifacts"
-        files = [path for path in sorted(root.rglob("*")) if path.is_file()] if root.is_dir() else []
+        files = (
+            [path for path in sorted(root.rglob("*")) if path.is_file()] if root.is_dir() else []
+        )
         stored: list[Artifact] = []
         for path in files[:ARTIFACTS_MAX]:
             size = path.stat().st_size
@@ -302,12 +303,7 @@ class RunningAttempt:
             return tuple(stored), f"{len(files)} artefacts; at most {ARTIFACTS_MAX} are kept"
         return tuple(stored), ""
 
-    def _forget(self) -> None:
-        shutil.rmtree(self._directory, ignore_errors=True)
-
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-

@@ -43,9 +43,7 @@ class CaseReport:
     @property
     def cases(self) -> Cases:
         """What was read so far, in sum."""
-        return Cases(
-            self._failed, self._collection_errors, self._running, tuple(self._crashed)
-        )
+        return Cases(self._failed, self._collection_errors, self._running, tuple(self._crashed))
 
     def read(self) -> None:
         """Read what is new and tell it."""

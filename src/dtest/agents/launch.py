@@ -1,5 +1,7 @@
-"""Turns an assignment into what the keeper starts: arguments, directory, environment. Pure but
-for the path of the interpreter."""
+"""Turns an assignment into what the keeper starts: arguments, directory, environment.
+
+Starts nothing itself.
+"""
 
 import sys
 from dataclasses import dataclass
@@ -70,10 +72,6 @@ def _visible_devices(assigned: AttemptAssigned) -> dict[str, str]:
 
 
 def write_inputs(planned: Launch, directory: Path) -> None:
-    """Make the attempt's directories and files."""
-    for name in ("work", "artifacts", "checkpoint"):
-        (directory / name).mkdir(exist_ok=True)
+    """Make the files that the attempt reads."""
     if planned.paths:
         (directory / "paths.txt").write_text("\n".join(planned.paths) + "\n", encoding="utf-8")
-
-

@@ -37,7 +37,7 @@ class OutputPump:
 
     def _size(self) -> int:
         try:
-            return os.stat(self._path).st_size
+            return self._path.stat().st_size
         except FileNotFoundError:
             return 0
 

@@ -1,5 +1,4 @@
-"""Sends an agent's facts to the journal: everything that came up while one send was on its way
-goes with the next.
+"""Sends an agent's facts to the journal, all that came up during one send with the next.
 
 Repeats until acknowledged, however long the broker is away; what must outlive the agent process
 is kept on disk by whoever told the fact, until ``stored`` is called.

@@ -56,9 +56,7 @@ class SimulatedExecutor:
         if seconds <= 0:
             self._finish(assigned, started_at, str(plan.get("outcome", "passed")))
             return
-        self._reporter.tell(
-            AttemptStarted(*key, self._worker_id, started_at=instant(started_at))
-        )
+        self._reporter.tell(AttemptStarted(*key, self._worker_id, started_at=instant(started_at)))
         handle = asyncio.get_running_loop().call_later(seconds, self._elapsed, key)
         self._running[key] = (assigned, handle, started_at)
         self._empty.clear()

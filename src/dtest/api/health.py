@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import psutil
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -10,6 +9,7 @@ from dtest.api.context import Context
 from dtest.api.listing import After
 from dtest.api.metrics import registry_of
 from dtest.api.models import QueryAnswer, QueryBody
+from dtest.runtime.machine import MachineUsage
 
 router = APIRouter(prefix="/api", tags=["health"])
 
@@ -40,17 +40,9 @@ async def health_db(context: Context) -> dict[str, Any]:
 
 
 @router.get("/health/resources", summary="The use of this API's machine")
-async def health_resources() -> dict[str, Any]:
+async def health_resources() -> dict[str, float]:
     """Return processor, memory and disk figures; ratios from 0 to 1, sizes in bytes."""
-    memory = psutil.virtual_memory()
-    disk = psutil.disk_usage("/")
-    return {
-        "cpu_ratio": psutil.cpu_percent() / 100.0,
-        "memory_bytes": memory.total,
-        "memory_available_bytes": memory.available,
-        "disk_bytes": disk.total,
-        "disk_free_bytes": disk.free,
-    }
+    return MachineUsage("/").figures()
 
 
 @router.get("/status", summary="The cell in one view")
@@ -69,7 +61,11 @@ async def status(context: Context, after: After = None) -> dict[str, Any]:
         "runs": len(cell.runs),
         "ignored": dict(cell.ignored),
         "refused": cell.refused,
-        "journal": {"last_seq": bounds.last, "messages": bounds.messages, "created": bounds.created},
+        "journal": {
+            "last_seq": bounds.last,
+            "messages": bounds.messages,
+            "created": bounds.created,
+        },
         "projected_seq": context.projector.seq,
         "connected": context.is_connected(),
     }

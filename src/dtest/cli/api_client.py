@@ -65,7 +65,9 @@ class ApiClient:
             raise TimedOut(message) from error
         except httpx.HTTPError as error:
             message = f"no API answers at {self.url}"
-            raise Unavailable(message, hint="start one with `dtest up`, or set DTEST_API_URL") from error
+            raise Unavailable(
+                message, hint="start one with `dtest up`, or set DTEST_API_URL"
+            ) from error
         if answer.is_success:
             return answer
         try:

@@ -1,20 +1,20 @@
 """``dtest config``: what is set, and where it came from."""
 
 from dtest.cli import output
-from dtest.cli.options import DEFAULTS, Common
+from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.settings import KEYS, SECRETS
 
 
-def view(*, common: Common = DEFAULTS) -> int:
+def view(*, call: CallOptions = DEFAULTS) -> int:
     """Show every setting with its origin; secrets are hidden."""
-    settings = common.settings()
+    settings = call.settings()
     rows = []
     for key, meaning in KEYS.items():
         found = settings.values.get(key)
         value = None if found is None else "(hidden)" if key in SECRETS else found.value
         origin = found.origin if found is not None else None
         rows.append({"setting": key, "value": value, "origin": origin, "meaning": meaning})
-    if common.json:
+    if call.json:
         for row in rows:
             output.as_json(row)
     else:

@@ -2,10 +2,10 @@
 
 from dtest.cli import output
 from dtest.cli.api_client import open_api
-from dtest.cli.options import DEFAULTS, Common
+from dtest.cli.options import DEFAULTS, CallOptions
 
 
-def query(sql: str, *, common: Common = DEFAULTS) -> int:
+def query(sql: str, *, call: CallOptions = DEFAULTS) -> int:
     """Run one SELECT over the read model (DuckDB).
 
     Example: `dtest db query "SELECT status, count(*) FROM tasks GROUP BY 1"`
@@ -16,9 +16,9 @@ def query(sql: str, *, common: Common = DEFAULTS) -> int:
         The statement. Tables: runs, tasks, attempts, testcases, workers, telemetry, events,
         leaders; views: run_summary, testcase_verdicts.
     """
-    found = open_api(common.settings()).post("/api/query", {"sql": sql})
+    found = open_api(call.settings()).post("/api/query", {"sql": sql})
     records = [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
-    if common.json:
+    if call.json:
         for record in records:
             output.as_json(record)
     else:

@@ -18,7 +18,7 @@ from dtest.cli import output
 from dtest.cli.api_client import ApiClient, open_api
 from dtest.cli.demo_tasks import RUN_ID, Expected, documents, expectations, write_suites
 from dtest.cli.local_stack import settings_of
-from dtest.cli.options import DEFAULTS, Common
+from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.runs import every_task
 from dtest.errors import TimedOut
 
@@ -30,9 +30,9 @@ NOT_AS_EXPECTED = 3
 
 def demo(
     *,
-    exit: Annotated[bool, Parameter(negative="")] = False,  # noqa: A002 - the option's name
+    exit: Annotated[bool, Parameter(negative="")] = False,
     port: int = 0,
-    common: Common = DEFAULTS,
+    call: CallOptions = DEFAULTS,
 ) -> int:
     """Start a small cell, run a graph of tasks that fail in every way, check the journal.
 
@@ -50,7 +50,7 @@ def demo(
     """
     directory = Path(tempfile.mkdtemp(prefix="dtest-demo-"))
     try:
-        return asyncio.run(_demo(directory, stay=not exit, port=port, as_json=common.json))
+        return asyncio.run(_demo(directory, stay=not exit, port=port, as_json=call.json))
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -64,7 +64,7 @@ async def _demo(directory: Path, *, stay: bool, port: int, as_json: bool) -> int
     set_up_logs(role="demo", json_lines=False, level=50)
     stop = asyncio.Event()
     on_stop_signals(stop.set)
-    begun = time.monotonic()  # noqa: TID251 - how long a person waits
+    begun = time.monotonic()
     options = StackOptions(
         CellId("main"), directory, workers=2, slots=3, simulate=SIMULATED, api_port=port
     )
@@ -72,11 +72,11 @@ async def _demo(directory: Path, *, stay: bool, port: int, as_json: bool) -> int
     output.say("starting broker, scheduler, API, two agents and two simulated workers")
     file = await stack.start()
     try:
-        supervising = asyncio.ensure_future(stack.supervise())  # noqa: TID251 - ended below
+        supervising = asyncio.ensure_future(stack.supervise())
         api = open_api(settings_of(file, directory))
         story = _Story(stack, api, directory, as_json=as_json)
-        telling = asyncio.ensure_future(story.run(begun))  # noqa: TID251 - awaited right here
-        stopping = asyncio.ensure_future(stop.wait())  # noqa: TID251 - ended below
+        telling = asyncio.ensure_future(story.run(begun))
+        stopping = asyncio.ensure_future(stop.wait())
         await asyncio.wait({telling, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not telling.done():
             telling.cancel()
@@ -125,11 +125,11 @@ class _Story:
         return await asyncio.to_thread(self._sum_up, report)
 
     async def _until_ended(self, begun: float) -> None:
-        deadline = time.monotonic() + WAIT_S_MAX  # noqa: TID251 - a wait on other processes
-        while time.monotonic() < deadline:  # noqa: TID251
+        deadline = time.monotonic() + WAIT_S_MAX
+        while time.monotonic() < deadline:
             tasks = await asyncio.to_thread(self._by_id)
             if self.told.first_s is None and any(t["status"] == "passed" for t in tasks.values()):
-                self.told.first_s = time.monotonic() - begun  # noqa: TID251
+                self.told.first_s = time.monotonic() - begun
                 output.say(f"first task finished {self.told.first_s:.1f} s after the start")
             await self._harm(tasks)
             run = await asyncio.to_thread(self.api.get, f"/api/runs/{RUN_ID}")
@@ -162,8 +162,8 @@ class _Story:
         child.restart = False
         home = self.directory / "main" / "agents" / worker_id
         pids = [child.process.pid, orjson.loads((home / "keeper.json").read_bytes())["pid"]]
-        for started in home.glob("attempts/*/pid.json"):
-            pids.append(orjson.loads(started.read_bytes())["pid"])
+        started = home.glob("slots/*/pid.json")
+        pids += [orjson.loads(path.read_bytes())["pid"] for path in started]
         for pid in pids:
             try:
                 os.killpg(pid, signal.SIGKILL)

@@ -6,7 +6,7 @@ from typing import Any
 
 RUN_ID = "demo"
 
-GOOD = '''
+GOOD = """
 import pytest
 
 @pytest.mark.parametrize("n", range(5))
@@ -16,15 +16,15 @@ def test_squares(n):
 @pytest.mark.skip(reason="shows a skip")
 def test_skipped():
     raise AssertionError
-'''
-FAILING = '''
+"""
+FAILING = """
 def test_passes():
     assert True
 
 def test_arithmetic_is_wrong_here():
     assert 2 + 2 == 5
-'''
-CRASHING = '''
+"""
+CRASHING = """
 import os, signal
 
 def test_before():
@@ -35,8 +35,8 @@ def test_takes_the_process_down():
 
 def test_after():
     assert 1
-'''
-HANGING = '''
+"""
+HANGING = """
 import threading
 
 def test_quick():
@@ -44,7 +44,7 @@ def test_quick():
 
 def test_never_ends():
     threading.Event().wait()
-'''
+"""
 SUITES = {"good": GOOD, "failing": FAILING, "crashing": CRASHING, "hanging": HANGING}
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from dtest.cli import output
-from dtest.cli.options import DEFAULTS, Common
+from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.errors import DtestError
 from dtest.settings import Settings, stack_path
 
@@ -28,12 +28,12 @@ class Finding:
     fix: str = ""
 
 
-def doctor(*, common: Common = DEFAULTS) -> int:
+def doctor(*, call: CallOptions = DEFAULTS) -> int:
     """Check this machine and the cell; exit code 0 if nothing is broken, else 3."""
-    settings = common.settings()
+    settings = call.settings()
     findings = [*_machine(settings), *_cell(settings)]
     for finding in findings:
-        if common.json:
+        if call.json:
             output.as_json(asdict(finding))
         else:
             print(f"{finding.state:8} {finding.name}: {finding.text}")

@@ -12,7 +12,7 @@ import orjson
 from cyclopts import Parameter
 
 from dtest.cli import output
-from dtest.cli.options import DEFAULTS, Common
+from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.errors import InvalidDocument, NotFound, UsageError
 
 
@@ -21,7 +21,7 @@ def tail(
     *,
     after: int | None = None,
     count: int | None = None,
-    common: Common = DEFAULTS,
+    call: CallOptions = DEFAULTS,
 ) -> int:
     """Print events as they come, one a line.
 
@@ -41,7 +41,7 @@ def tail(
 
     async def run() -> None:
         shown = 0
-        async with session(common.settings(), name="dtest event tail") as opened:
+        async with session(call.settings(), name="dtest event tail") as opened:
             start = (await opened.journal.bounds()).last if after is None else after
             async with opened.journal.follow(start) as feed:
                 async for batch in feed:
@@ -49,7 +49,7 @@ def tail(
                         for index, event in enumerate(_written(stored.payload)):
                             if not fits(_type(event), pattern):
                                 continue
-                            _print(stored.seq, index, stored.subject, event, common.json)
+                            _print(stored.seq, index, stored.subject, event, call.json)
                             shown += 1
                             if count is not None and shown >= count:
                                 return
@@ -82,7 +82,7 @@ def _print(seq: int, index: int, where: str, event: object, as_json: bool) -> No
         print(f"{seq}.{index} {where} {orjson.dumps(event).decode()[:300]}", flush=True)
 
 
-def show(seq: int, *, common: Common = DEFAULTS) -> int:
+def show(seq: int, *, call: CallOptions = DEFAULTS) -> int:
     """Print one message of the journal, and whether its events were accepted as written.
 
     Parameters
@@ -94,7 +94,7 @@ def show(seq: int, *, common: Common = DEFAULTS) -> int:
     from dtest.roles.session import session
 
     async def run() -> dict[str, Any]:
-        async with session(common.settings(), name="dtest event show") as opened:
+        async with session(call.settings(), name="dtest event show") as opened:
             stored = await opened.journal.get(seq)
             if stored is None:
                 message = f"the journal has no message {seq}"
@@ -113,14 +113,14 @@ def show(seq: int, *, common: Common = DEFAULTS) -> int:
             }
 
     found = asyncio.run(run())
-    if common.json:
+    if call.json:
         output.as_json(found)
     else:
         print(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
     return 0
 
 
-def publish(type: str, file: str = "-", *, common: Common = DEFAULTS) -> int:  # noqa: A002
+def publish(type: str, file: str = "-", *, call: CallOptions = DEFAULTS) -> int:
     """Record events as a client: the data of one event, or an array of them.
 
     Example: `echo '{"task_id": "t1"}' | dtest event publish task.cancel_requested`
@@ -161,7 +161,7 @@ def publish(type: str, file: str = "-", *, common: Common = DEFAULTS) -> int:  #
         raise UsageError(message)
 
     async def run() -> list[int]:
-        async with session(common.settings(), name="dtest event publish") as opened:
+        async with session(call.settings(), name="dtest event publish") as opened:
             client = Client(
                 opened.journal,
                 cell=opened.cell,
@@ -172,14 +172,14 @@ def publish(type: str, file: str = "-", *, common: Common = DEFAULTS) -> int:  #
             return [place.seq for place in await client.say(facts)]
 
     seqs = asyncio.run(run())
-    if common.json:
+    if call.json:
         output.as_json({"seq": seqs[-1], "events": len(seqs)})
     else:
         output.say(f"{len(seqs)} recorded, the last at {seqs[-1]}")
     return 0
 
 
-def schema(type: str | None = None, *, common: Common = DEFAULTS) -> int:  # noqa: A002, ARG001
+def schema(type: str | None = None, *, call: CallOptions = DEFAULTS) -> int:  # noqa: ARG001
     """Print the JSON Schema of an event, or list the events.
 
     Parameters
@@ -192,7 +192,11 @@ def schema(type: str | None = None, *, common: Common = DEFAULTS) -> int:  # noq
 
     if type is None:
         rows = [
-            {"type": name, "written_by": ROLE_OF[name], "meaning": (kind.__doc__ or "").split("\n")[0]}
+            {
+                "type": name,
+                "written_by": ROLE_OF[name],
+                "meaning": (kind.__doc__ or "").split("\n")[0],
+            }
             for name, kind in sorted(PAYLOADS.items())
         ]
         output.table(rows, ("type", "written_by", "meaning"))
@@ -204,20 +208,21 @@ def schema(type: str | None = None, *, common: Common = DEFAULTS) -> int:  # noq
     return 0
 
 
-def verify(*, common: Common = DEFAULTS) -> int:
-    """Check the whole journal from its events alone: nothing lost, nothing twice, every decision right.
+def verify(*, call: CallOptions = DEFAULTS) -> int:
+    """Check the whole journal from its events alone.
 
+    Nothing lost, nothing twice, no requirement violated, every decision right for its basis.
     Exit code 0 if all holds, 3 if not.
     """
     from dtest.leadership.audit import verify as check
     from dtest.roles.session import session
 
     async def run() -> Any:  # noqa: ANN401 - loaded above
-        async with session(common.settings(), name="dtest event verify") as opened:
+        async with session(call.settings(), name="dtest event verify") as opened:
             return await check(opened.journal, opened.cell)
 
     found = asyncio.run(run())
-    if common.json:
+    if call.json:
         output.as_json(asdict(found))
     else:
         for name, value in asdict(found).items():
@@ -233,7 +238,7 @@ def replay(
     *,
     to: str | None = None,
     state: Annotated[bool, Parameter(negative="")] = False,
-    common: Common = DEFAULTS,
+    call: CallOptions = DEFAULTS,
 ) -> int:
     """Show the state of the cell as it was at a sequence number or time.
 
@@ -255,7 +260,7 @@ def replay(
     until_seq, until_s = _point(to)
 
     async def run() -> Cell:
-        async with session(common.settings(), name="dtest event replay") as opened:
+        async with session(call.settings(), name="dtest event replay") as opened:
             cell = Cell(opened.cell)
             last = (await opened.journal.bounds()).last
             last = last if until_seq is None else min(until_seq, last)
@@ -281,7 +286,7 @@ def replay(
         "refused": cell.refused,
         "ignored": dict(cell.ignored),
     }
-    if common.json:
+    if call.json:
         output.as_json(shown)
     else:
         for name, value in shown.items():

@@ -78,8 +78,8 @@ class LocalStack:
             raise
 
     def _wait_for(self, process: subprocess.Popen[bytes], log_path: Path) -> StackFile:
-        deadline = time.monotonic() + WAIT_S_MAX  # noqa: TID251 - a wait on another process
-        while time.monotonic() < deadline:  # noqa: TID251
+        deadline = time.monotonic() + WAIT_S_MAX
+        while time.monotonic() < deadline:
             stack = read_stack_file(self.path)
             if stack is not None and stack.pid == process.pid:
                 return stack
@@ -87,7 +87,7 @@ class LocalStack:
                 lines = log_path.read_text(errors="replace").strip().splitlines()
                 message = f"the stack did not start: {lines[-1] if lines else 'no reason given'}"
                 raise Unavailable(message, hint=f"see {log_path}")
-            time.sleep(LOOK_EVERY_S)  # noqa: TID251
+            time.sleep(LOOK_EVERY_S)
         message = f"the stack did not become ready in {WAIT_S_MAX:g} s"
         raise Unavailable(message, hint=f"see {log_path}")
 
@@ -98,12 +98,12 @@ def stop_stack(path: Path) -> StackFile | None:
     if stack is None:
         return None
     os.kill(stack.pid, signal.SIGTERM)
-    deadline = time.monotonic() + WAIT_S_MAX  # noqa: TID251 - a wait on another process
+    deadline = time.monotonic() + WAIT_S_MAX
     while read_stack_file(path) is not None:
-        if time.monotonic() > deadline:  # noqa: TID251
+        if time.monotonic() > deadline:
             message = f"the stack (pid {stack.pid}) did not stop in {WAIT_S_MAX:g} s"
             raise Unavailable(message, hint=f"see {path.with_name('stack.log')}")
-        time.sleep(LOOK_EVERY_S)  # noqa: TID251
+        time.sleep(LOOK_EVERY_S)
     return stack
 
 

@@ -21,7 +21,10 @@ app = App(
 )
 _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "": {
-        "demo": ("demo", "See it all on this machine: a small cell, a run that goes wrong, a check."),
+        "demo": (
+            "demo",
+            "See it all on this machine: a small cell, a run that goes wrong, a check.",
+        ),
         "up": ("stack", "Start a cell on this machine."),
         "down": ("stack", "Stop it."),
         "status": ("stack", "Show leadership, workers, tasks and positions."),

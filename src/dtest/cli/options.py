@@ -11,7 +11,7 @@ from dtest.settings import Settings, load_settings
 
 @Parameter(name="*", group="Common")
 @dataclass(frozen=True, slots=True)
-class Common:
+class CallOptions:
     """Where the cell is, and how to answer."""
 
     json: Annotated[bool, Parameter(negative="")] = False
@@ -40,4 +40,4 @@ class Common:
         )
 
 
-DEFAULTS = Common()
+DEFAULTS = CallOptions()

@@ -14,7 +14,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 def is_terminal() -> bool:
     """Say whether a person reads standard output."""
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"  # noqa: TID251 - terminals
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def say(text: str) -> None:
@@ -64,7 +64,7 @@ def cell(value: object, column: str) -> str:
 
 def relative(text: str) -> str:
     """Return how long ago an RFC 3339 instant was."""
-    now = datetime.now(UTC)  # noqa: TID251 - what a person reads is relative to now
+    now = datetime.now(UTC)
     seconds = (now - datetime.fromisoformat(text)).total_seconds()
     if seconds < _MINUTE:
         return f"{seconds:.0f}s ago"

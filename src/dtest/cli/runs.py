@@ -4,13 +4,13 @@ from typing import Any
 
 from dtest.cli import output
 from dtest.cli.api_client import ApiClient, open_api
-from dtest.cli.options import DEFAULTS, Common
+from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.watching import exit_code, watch_run
 
 COLUMNS = ("run_id", "name", "tasks", "passed", "failed", "errored", "waiting", "running")
 
 
-def ls(*, name: str | None = None, limit: int = 20, common: Common = DEFAULTS) -> int:
+def ls(*, name: str | None = None, limit: int = 20, call: CallOptions = DEFAULTS) -> int:
     """List runs, newest first.
 
     Example: `dtest run ls --json | jq .run_id`
@@ -22,14 +22,12 @@ def ls(*, name: str | None = None, limit: int = 20, common: Common = DEFAULTS) -
     limit
         Most runs to list.
     """
-    items = open_api(common.settings()).get("/api/runs", name=name, limit=limit)["items"]
-    show_items(items, COLUMNS + ("opened_at",), as_json=common.json)
+    items = open_api(call.settings()).get("/api/runs", name=name, limit=limit)["items"]
+    show_items(items, (*COLUMNS, "opened_at"), as_json=call.json)
     return 0
 
 
-def show_items(
-    items: list[dict[str, Any]], columns: tuple[str, ...], *, as_json: bool
-) -> None:
+def show_items(items: list[dict[str, Any]], columns: tuple[str, ...], *, as_json: bool) -> None:
     """Print a list: JSON Lines, or a table."""
     if as_json:
         for item in items:
@@ -38,7 +36,7 @@ def show_items(
         output.table(items, columns)
 
 
-def show(run: str = "@last", *, common: Common = DEFAULTS) -> int:
+def show(run: str = "@last", *, call: CallOptions = DEFAULTS) -> int:
     """Show one run with its tasks; the exit code says how it went.
 
     Parameters
@@ -46,10 +44,10 @@ def show(run: str = "@last", *, common: Common = DEFAULTS) -> int:
     run
         The run's id, a unique beginning of it, or ``@last``.
     """
-    api = open_api(common.settings())
+    api = open_api(call.settings())
     found = api.get(f"/api/runs/{run}")
     tasks = every_task(api, found["run_id"])
-    if common.json:
+    if call.json:
         output.as_json({**found, "task_list": tasks})
     else:
         sums = {name: found[name] for name in COLUMNS}
@@ -70,7 +68,7 @@ def every_task(api: ApiClient, run_id: str) -> list[dict[str, Any]]:
             return items[::-1]
 
 
-def watch(run: str = "@last", *, timeout: float | None = None, common: Common = DEFAULTS) -> int:
+def watch(run: str = "@last", *, timeout: float | None = None, call: CallOptions = DEFAULTS) -> int:
     """Follow a run until it ends; the exit code says how it went.
 
     Parameters
@@ -80,14 +78,14 @@ def watch(run: str = "@last", *, timeout: float | None = None, common: Common = 
     timeout
         Longest wait in seconds; then the exit code is 6.
     """
-    api = open_api(common.settings())
-    found = watch_run(api, run, wait_s=timeout, as_json=common.json)
-    if common.json:
+    api = open_api(call.settings())
+    found = watch_run(api, run, wait_s=timeout, as_json=call.json)
+    if call.json:
         output.as_json(found)
     return exit_code(found)
 
 
-def cancel(run: str, *, reason: str = "", common: Common = DEFAULTS) -> int:
+def cancel(run: str, *, reason: str = "", call: CallOptions = DEFAULTS) -> int:
     """Cancel every task of a run that has not ended.
 
     Parameters
@@ -97,8 +95,8 @@ def cancel(run: str, *, reason: str = "", common: Common = DEFAULTS) -> int:
     reason
         Why, for those who ask later.
     """
-    answer = open_api(common.settings()).post(f"/api/runs/{run}/cancel", {"reason": reason})
-    if common.json:
+    answer = open_api(call.settings()).post(f"/api/runs/{run}/cancel", {"reason": reason})
+    if call.json:
         output.as_json(answer)
     else:
         output.say(f"recorded at {answer['seq']}")

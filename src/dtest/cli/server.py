@@ -4,23 +4,23 @@ import asyncio
 from pathlib import Path
 
 from dtest.cli import output
-from dtest.cli.options import DEFAULTS, Common
+from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.errors import Conflict
 from dtest.runtime.stack_file import read_stack_file
 from dtest.settings import stack_path
 
 
-def scheduler(*, common: Common = DEFAULTS) -> int:
+def scheduler(*, call: CallOptions = DEFAULTS) -> int:
     """Run a scheduler in the foreground; it leads the cell until another one takes over."""
     from dtest.roles.scheduler import serve
     from dtest.runtime.logs import set_up_logs
 
     set_up_logs(role="scheduler", json_lines=True)
-    asyncio.run(serve(common.settings()))
+    asyncio.run(serve(call.settings()))
     return 0
 
 
-def api(*, database: Path | None = None, common: Common = DEFAULTS) -> int:
+def api(*, database: Path | None = None, call: CallOptions = DEFAULTS) -> int:
     """Run the HTTP API with its projector in the foreground, at the address of --api.
 
     Parameters
@@ -32,18 +32,18 @@ def api(*, database: Path | None = None, common: Common = DEFAULTS) -> int:
     from dtest.runtime.logs import set_up_logs
 
     set_up_logs(role="api", json_lines=True)
-    settings = common.settings()
+    settings = call.settings()
     asyncio.run(serve(settings, options_of(settings, database=database)))
     return 0
 
 
-def migrate(*, common: Common = DEFAULTS) -> int:
+def migrate(*, call: CallOptions = DEFAULTS) -> int:
     """Create the cell's streams where they do not exist yet."""
     from dtest.journal.jetstream import create_streams
     from dtest.journal.streams import Limits, stream_configs
     from dtest.roles.session import session
 
-    settings = common.settings()
+    settings = call.settings()
 
     async def create() -> None:
         async with session(settings, name="dtest migrate") as opened:
@@ -51,14 +51,14 @@ def migrate(*, common: Common = DEFAULTS) -> int:
 
     asyncio.run(create())
     names = [str(config["name"]) for config in stream_configs(settings.cell, Limits())]
-    if common.json:
+    if call.json:
         output.as_json({"streams": names})
     else:
         output.say(f"streams exist: {', '.join(names)}")
     return 0
 
 
-def rebuild(*, database: Path | None = None, common: Common = DEFAULTS) -> int:
+def rebuild(*, database: Path | None = None, call: CallOptions = DEFAULTS) -> int:
     """Make the read model anew from the journal. Stop the API that owns the file first.
 
     Parameters
@@ -66,7 +66,7 @@ def rebuild(*, database: Path | None = None, common: Common = DEFAULTS) -> int:
     database
         The DuckDB file; by default that of the cell's local API.
     """
-    settings = common.settings()
+    settings = call.settings()
     running = read_stack_file(stack_path(settings))
     if running is not None and database is None:
         message = "the API of the running stack owns the read model"
@@ -89,7 +89,7 @@ def rebuild(*, database: Path | None = None, common: Common = DEFAULTS) -> int:
                 return projector.seq, projector.projected
 
     seq, events = asyncio.run(build())
-    if common.json:
+    if call.json:
         output.as_json({"database": str(path), "seq": seq, "events": events})
     else:
         output.say(f"{path}: {events} events up to {seq}")

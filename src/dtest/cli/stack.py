@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from dtest.cli import output
 from dtest.cli.api_client import open_api
 from dtest.cli.local_stack import LocalStack, stop_stack
-from dtest.cli.options import DEFAULTS, Common
+from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.errors import Conflict
 from dtest.runtime.stack_file import StackFile, read_stack_file
 from dtest.settings import environment, stack_path
@@ -25,7 +25,7 @@ def up(
     simulate_seconds: float = 0.1,
     port: int = 0,
     foreground: Annotated[bool, Parameter(negative="")] = False,
-    common: Common = DEFAULTS,
+    call: CallOptions = DEFAULTS,
 ) -> int:
     """Start a cell on this machine: broker, scheduler, API, agents. It stays until `dtest down`.
 
@@ -46,13 +46,13 @@ def up(
     foreground
         Stay in the foreground until Ctrl-C.
     """
-    settings = common.settings()
+    settings = call.settings()
     path = stack_path(settings)
     running = read_stack_file(path)
     if running is not None:
         message = f"a stack of cell {settings.cell} is up already (pid {running.pid})"
         raise Conflict(message, hint="use it, or `dtest down` first")
-    nats = settings.get("nats_url") if common.nats or environment().get("DTEST_NATS_URL") else None
+    nats = settings.get("nats_url") if call.nats or environment().get("DTEST_NATS_URL") else None
     wanted = LocalStack(
         settings.cell,
         settings.state_dir,
@@ -65,7 +65,7 @@ def up(
     )
     if foreground:
         os.execv(sys.executable, wanted.command)  # noqa: S606 - this very program goes on
-    _tell(wanted.start(), path, as_json=common.json)
+    _tell(wanted.start(), path, as_json=call.json)
     return 0
 
 
@@ -80,7 +80,9 @@ def _tell(stack: StackFile, path: Path, *, as_json: bool) -> None:
     output.say(f"  credentials in {path}; the command line finds them by itself")
 
 
-def down(*, purge: Annotated[bool, Parameter(negative="")] = False, common: Common = DEFAULTS) -> int:
+def down(
+    *, purge: Annotated[bool, Parameter(negative="")] = False, call: CallOptions = DEFAULTS
+) -> int:
     """Stop the cell that `dtest up` started. Its journal stays, unless it is purged.
 
     Parameters
@@ -88,27 +90,27 @@ def down(*, purge: Annotated[bool, Parameter(negative="")] = False, common: Comm
     purge
         Delete the cell's journal and everything else it kept on this machine.
     """
-    settings = common.settings()
+    settings = call.settings()
     path = stack_path(settings)
     stack = stop_stack(path)
     if purge:
         shutil.rmtree(path.parent, ignore_errors=True)
     said = "stopped" if stack is not None else "was not up"
-    if common.json:
+    if call.json:
         output.as_json({"cell": settings.cell, "stopped": stack is not None, "purged": purge})
     else:
         output.say(f"cell {settings.cell} {said}{' and is deleted' if purge else ''}")
     return 0
 
 
-def status(common: Common = DEFAULTS) -> int:
+def status(call: CallOptions = DEFAULTS) -> int:
     """Show leadership, workers, tasks and positions of the cell."""
-    settings = common.settings()
+    settings = call.settings()
     api = open_api(settings)
     shown = api.get("/api/status")
     shown["api_url"] = api.url
     shown["credentials"] = str(stack_path(settings))
-    if common.json:
+    if call.json:
         output.as_json(shown)
         return 0
     output.say(f"cell {shown['cell']}, leader {shown['leader_id']} since epoch {shown['epoch']}")

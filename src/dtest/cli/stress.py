@@ -12,7 +12,7 @@ import orjson
 from dtest.cli import output
 from dtest.cli.api_client import open_api
 from dtest.cli.local_stack import throw_away_stack
-from dtest.cli.options import DEFAULTS, Common
+from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.errors import TimedOut, UsageError
 from dtest.settings import Settings
 
@@ -49,7 +49,7 @@ def stress(
     tasks: int = 20_000,
     workers: int = 2,
     slots: int = 256,
-    common: Common = DEFAULTS,
+    call: CallOptions = DEFAULTS,
 ) -> int:
     """Measure a throw-away cell on this machine: simulated workers, tasks that take no time.
 
@@ -71,7 +71,7 @@ def stress(
         workers=0, simulate=f"cpu:{workers}", simulate_slots=slots, simulate_seconds=0.0
     ) as settings:
         figures = asyncio.run(_measure(settings, Figures(tasks, workers, slots)))
-    if common.json:
+    if call.json:
         output.as_json(asdict(figures))
     else:
         for name, value in asdict(figures).items():
@@ -133,7 +133,7 @@ class _Load:
         start_seq = (await self.journal.bounds()).last
         names = [f"stress-{number}" for number in range(figures.tasks)]
         config = {"command": ["/bin/true"], "simulate": {"seconds": 0.0}}
-        watching = asyncio.ensure_future(self._watch(start_seq, figures.tasks))  # noqa: TID251
+        watching = asyncio.ensure_future(self._watch(start_seq, figures.tasks))
         started = time.perf_counter()
         facts = [TaskQueued(name, "command", config, run_id="stress") for name in names]  # type: ignore[arg-type]
         parts = [facts[n : n + SUBMIT_BATCH] for n in range(0, len(facts), SUBMIT_BATCH)]
@@ -150,7 +150,9 @@ class _Load:
         await asyncio.to_thread(self.api.get, "/api/status", after=last)
         elapsed = time.perf_counter() - started
         counted = await asyncio.to_thread(
-            self.api.post, "/api/query", {"sql": f"SELECT count(*) FROM events WHERE seq > {start_seq}"}
+            self.api.post,
+            "/api/query",
+            {"sql": "SELECT count(*) FROM events WHERE type IS NOT NULL"},
         )
         figures.events = int(counted["rows"][0][0])
         figures.projected_per_s = round(figures.events / elapsed, 1)
@@ -161,7 +163,7 @@ class _Load:
 
         self.ended.clear()
         start_seq = (await self.journal.bounds()).last
-        watching = asyncio.ensure_future(self._watch(start_seq, LATENCY_TASKS))  # noqa: TID251
+        watching = asyncio.ensure_future(self._watch(start_seq, LATENCY_TASKS))
         submitted: dict[str, float] = {}
         config = {"command": ["/bin/true"], "simulate": {"seconds": 0.0}}
         loop = asyncio.get_running_loop()

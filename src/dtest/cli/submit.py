@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from dtest.cli import output
 from dtest.cli.api_client import open_api
-from dtest.cli.options import DEFAULTS, Common
+from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.watching import exit_code, watch_run
 from dtest.errors import UsageError
 
@@ -21,7 +21,7 @@ def submit(
     wait: Annotated[bool, Parameter(negative="")] = False,
     timeout: float | None = None,
     idempotency_key: str | None = None,
-    common: Common = DEFAULTS,
+    call: CallOptions = DEFAULTS,
 ) -> int:
     """Submit task documents: one JSON object, an array, JSON Lines, or ``{"tasks": [...]}``.
 
@@ -42,11 +42,11 @@ def submit(
     """
     body = read_documents(file)
     body.setdefault("name", name)
-    api = open_api(common.settings())
+    api = open_api(call.settings())
     headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
     answer = api.post("/api/tasks/submit", body, **headers)
     refused = [task for task in answer["tasks"] if task["status"] == "refused"]
-    if common.json:
+    if call.json:
         output.as_json(answer)
     else:
         output.say(f"run {answer['run_id']}: {len(answer['tasks'])} tasks, at {answer['seq']}")
@@ -58,10 +58,8 @@ def submit(
         return 2
     if not wait:
         return 0
-    run = watch_run(
-        api, answer["run_id"], after=answer["seq"], wait_s=timeout, as_json=common.json
-    )
-    if common.json:
+    run = watch_run(api, answer["run_id"], after=answer["seq"], wait_s=timeout, as_json=call.json)
+    if call.json:
         output.as_json(run)
     return exit_code(run)
 

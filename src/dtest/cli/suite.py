@@ -137,7 +137,7 @@ def write_junit(path: Path, run: dict[str, Any], cases: Sequence[dict[str, Any]]
     for suite in suites.values():
         suite.add_property("dtest.run_id", str(run["run_id"]))
         report.add_testsuite(suite)
-    report.update_statistics()
+    report.update_statistics()  # type: ignore[no-untyped-call]
     report.write(str(path), pretty=True)
 
 
@@ -147,9 +147,12 @@ def _result(kind: type[Any], case: dict[str, Any]) -> Any:  # noqa: ANN401 - jun
     return made
 
 
+FIRST_PRINTABLE = " "
+
+
 def _printable(text: str) -> str:
     """Leave out the characters that XML 1.0 cannot hold."""
-    return "".join(char for char in text if char in "\t\n\r" or ord(char) >= 0x20)
+    return "".join(char for char in text if char in "\t\n\r" or char >= FIRST_PRINTABLE)
 
 
 def _dotted(classname: str) -> str:

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from dtest.cli import output
 from dtest.cli.api_client import open_api
-from dtest.cli.options import DEFAULTS, Common
+from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.runs import show_items
 
 COLUMNS = ("task_id", "name", "type", "status", "reason", "attempt", "worker_id", "since")
@@ -20,7 +20,7 @@ def ls(
     status: Annotated[list[str] | None, Parameter(negative="")] = None,
     worker: str | None = None,
     limit: int = 50,
-    common: Common = DEFAULTS,
+    call: CallOptions = DEFAULTS,
 ) -> int:
     """List tasks, newest first.
 
@@ -37,13 +37,13 @@ def ls(
     limit
         Most tasks to list.
     """
-    api = open_api(common.settings())
+    api = open_api(call.settings())
     found = api.get("/api/tasks", run_id=run, status=status, worker_id=worker, limit=limit)
-    show_items(found["items"], COLUMNS, as_json=common.json)
+    show_items(found["items"], COLUMNS, as_json=call.json)
     return 0
 
 
-def show(task: str, *, common: Common = DEFAULTS) -> int:
+def show(task: str, *, call: CallOptions = DEFAULTS) -> int:
     """Show one task with its attempts and test cases.
 
     Parameters
@@ -51,8 +51,8 @@ def show(task: str, *, common: Common = DEFAULTS) -> int:
     task
         The task's id, or a unique beginning of it.
     """
-    found = open_api(common.settings()).get(f"/api/results/{task}")
-    if common.json:
+    found = open_api(call.settings()).get(f"/api/results/{task}")
+    if call.json:
         output.as_json(found)
         return 0
     output.table([found], COLUMNS)
@@ -62,7 +62,7 @@ def show(task: str, *, common: Common = DEFAULTS) -> int:
     return 0
 
 
-def logs(task: str, *, attempt: int | None = None, common: Common = DEFAULTS) -> int:
+def logs(task: str, *, attempt: int | None = None, call: CallOptions = DEFAULTS) -> int:
     """Print the output of an attempt, byte for byte.
 
     Parameters
@@ -72,13 +72,13 @@ def logs(task: str, *, attempt: int | None = None, common: Common = DEFAULTS) ->
     attempt
         The attempt's number; by default the latest.
     """
-    api = open_api(common.settings())
+    api = open_api(call.settings())
     sys.stdout.buffer.write(api.content(f"/api/tasks/{task}/logs", attempt=attempt))
     sys.stdout.buffer.flush()
     return 0
 
 
-def cancel(task: str, *, reason: str = "", common: Common = DEFAULTS) -> int:
+def cancel(task: str, *, reason: str = "", call: CallOptions = DEFAULTS) -> int:
     """Cancel a task; a running one is stopped with its whole process tree.
 
     Parameters
@@ -88,10 +88,10 @@ def cancel(task: str, *, reason: str = "", common: Common = DEFAULTS) -> int:
     reason
         Why, for those who ask later.
     """
-    return _request(task, "cancel", reason, common)
+    return _request(task, "cancel", reason, call)
 
 
-def retry(task: str, *, reason: str = "", common: Common = DEFAULTS) -> int:
+def retry(task: str, *, reason: str = "", call: CallOptions = DEFAULTS) -> int:
     """Run an ended task that did not pass once more.
 
     Parameters
@@ -101,19 +101,19 @@ def retry(task: str, *, reason: str = "", common: Common = DEFAULTS) -> int:
     reason
         Why, for those who ask later.
     """
-    return _request(task, "retry", reason, common)
+    return _request(task, "retry", reason, call)
 
 
-def _request(task: str, verb: str, reason: str, common: Common) -> int:
-    answer = open_api(common.settings()).post(f"/api/tasks/{task}/{verb}", {"reason": reason})
-    if common.json:
+def _request(task: str, verb: str, reason: str, call: CallOptions) -> int:
+    answer = open_api(call.settings()).post(f"/api/tasks/{task}/{verb}", {"reason": reason})
+    if call.json:
         output.as_json(answer)
     else:
         output.say(f"recorded at {answer['seq']}")
     return 0
 
 
-def why(task: str, *, common: Common = DEFAULTS) -> int:
+def why(task: str, *, call: CallOptions = DEFAULTS) -> int:
     """Say why a task does not run now: all reasons together.
 
     Parameters
@@ -121,8 +121,8 @@ def why(task: str, *, common: Common = DEFAULTS) -> int:
     task
         The task's id, or a unique beginning of it.
     """
-    found = open_api(common.settings()).get(f"/api/tasks/{task}/why")
-    if common.json:
+    found = open_api(call.settings()).get(f"/api/tasks/{task}/why")
+    if call.json:
         output.as_json(found)
         return 0
     print(f"{found['task_id']} is {found['status']}:")

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from dtest.cli import output
 from dtest.cli.api_client import ApiClient, open_api
 from dtest.cli.local_stack import throw_away_stack
-from dtest.cli.options import DEFAULTS, Common
+from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.runs import every_task
 from dtest.cli.suite import Collected, SuiteOptions, collect, task_documents, write_junit
 from dtest.cli.watching import exit_code, watch_run
@@ -34,7 +34,7 @@ def test(
     keyword: Annotated[str | None, Parameter(name=["--keyword", "-k"])] = None,
     marker: Annotated[str | None, Parameter(name=["--marker", "-m"])] = None,
     timeout: float | None = None,
-    common: Common = DEFAULTS,
+    call: CallOptions = DEFAULTS,
 ) -> int:
     """Run a pytest suite: in the running cell, or in one that lives for this call.
 
@@ -66,15 +66,15 @@ def test(
     if not found.files:
         output.say("no tests ran: pytest found none")
         return NOTHING_SELECTED
-    if not common.json:
+    if not call.json:
         broken = f", {len(found.broken)} could not be collected" if found.broken else ""
         output.say(f"{found.tests} tests in {len(found.files)} files{broken}")
-    with _cell(common, workers) as api:
-        run, cases = _run(api, found, paths or [], options, wait_s=timeout, as_json=common.json)
+    with _cell(call, workers) as api:
+        run, cases = _run(api, found, paths or [], options, wait_s=timeout, as_json=call.json)
         tasks = every_task(api, run["run_id"])
     if junit is not None:
         write_junit(junit, run, cases)
-    return _tell(run, cases, tasks, as_json=common.json)
+    return _tell(run, cases, tasks, as_json=call.json)
 
 
 def _interpreter(python: str | None) -> str:
@@ -88,8 +88,8 @@ def _interpreter(python: str | None) -> str:
 
 
 @contextmanager
-def _cell(common: Common, workers: int) -> Iterator[ApiClient]:
-    settings = common.settings()
+def _cell(call: CallOptions, workers: int) -> Iterator[ApiClient]:
+    settings = call.settings()
     if settings.get("api_url"):
         yield open_api(settings)
         return
@@ -111,9 +111,7 @@ def _run(
     name = options.cwd.name or "tests"
     answer = api.post("/api/tasks/submit", {"name": name, "tasks": documents})
     try:
-        run = watch_run(
-            api, answer["run_id"], after=answer["seq"], wait_s=wait_s, as_json=as_json
-        )
+        run = watch_run(api, answer["run_id"], after=answer["seq"], wait_s=wait_s, as_json=as_json)
     except KeyboardInterrupt:
         api.post(f"/api/runs/{answer['run_id']}/cancel", {"reason": "interrupted"})
         raise

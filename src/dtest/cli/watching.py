@@ -31,7 +31,7 @@ class _Plain:
     def state(self, run: dict[str, Any]) -> None:
         """Tell how far the run is, if that changed."""
         text = progress_text(run)
-        now = time.monotonic()  # noqa: TID251 - paces what a person reads
+        now = time.monotonic()
         if text != self._told and (now - self._told_at > PLAIN_EVERY_S or run["finished"]):
             self._told_at, self._told = now, text
             say(text)
@@ -47,8 +47,7 @@ def _screen() -> Iterator[_Screen]:
         yield _Plain()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -70,7 +69,16 @@ def _screen() -> Iterator[_Screen]:
 
 def progress_text(run: dict[str, Any]) -> str:
     """Say in one line how far a run is."""
-    states = ("passed", "failed", "errored", "cancelled", "skipped", "expired", "running", "waiting")
+    states = (
+        "passed",
+        "failed",
+        "errored",
+        "cancelled",
+        "skipped",
+        "expired",
+        "running",
+        "waiting",
+    )
     counts = [f"{run[name]} {name}" for name in states if run[name]]
     cases = [f"{count} {name}" for name, count in sorted(run["testcases"].items())]
     shown = f"tasks: {', '.join(counts) or 'none'}"
@@ -86,7 +94,7 @@ def watch_run(
     as_json: bool = False,
 ) -> dict[str, Any]:
     """Wait until a run has ended; tell failures of tests as they come. Raises TimedOut."""
-    started = time.monotonic()  # noqa: TID251 - a wait on another process
+    started = time.monotonic()
     seen: set[tuple[str, int, int]] = set()
     delay_s = LOOK_EVERY_S
     with _screen() as screen:
@@ -101,10 +109,10 @@ def watch_run(
                 screen.state(run)
             if run["finished"] and run["tasks"]:
                 return run
-            if wait_s is not None and time.monotonic() - started > wait_s:  # noqa: TID251
+            if wait_s is not None and time.monotonic() - started > wait_s:
                 message = f"run {run['run_id']} did not end in {wait_s:g} s"
                 raise TimedOut(message, hint="`dtest why TASK` says what it waits for")
-            time.sleep(delay_s)  # noqa: TID251
+            time.sleep(delay_s)
             delay_s = min(LOOK_EVERY_S_MAX, delay_s * 1.2)
 
 

@@ -2,13 +2,13 @@
 
 from dtest.cli import output
 from dtest.cli.api_client import open_api
-from dtest.cli.options import DEFAULTS, Common
+from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.runs import show_items
 
 COLUMNS = ("worker_id", "status", "simulated", "running", "slots", "hardware", "memory_gb", "host")
 
 
-def ls(*, status: str | None = None, limit: int = 100, common: Common = DEFAULTS) -> int:
+def ls(*, status: str | None = None, limit: int = 100, call: CallOptions = DEFAULTS) -> int:
     """List workers.
 
     Parameters
@@ -18,8 +18,8 @@ def ls(*, status: str | None = None, limit: int = 100, common: Common = DEFAULTS
     limit
         Most workers to list.
     """
-    found = open_api(common.settings()).get("/api/workers", status=status, limit=limit)
-    show_items(sorted(found["items"], key=_name), COLUMNS, as_json=common.json)
+    found = open_api(call.settings()).get("/api/workers", status=status, limit=limit)
+    show_items(sorted(found["items"], key=_name), COLUMNS, as_json=call.json)
     return 0
 
 
@@ -27,7 +27,7 @@ def _name(item: dict[str, object]) -> str:
     return str(item["worker_id"])
 
 
-def show(worker: str, *, common: Common = DEFAULTS) -> int:
+def show(worker: str, *, call: CallOptions = DEFAULTS) -> int:
     """Show what a worker has, what was declared rather than detected, and what runs there.
 
     Parameters
@@ -35,8 +35,8 @@ def show(worker: str, *, common: Common = DEFAULTS) -> int:
     worker
         The worker's name.
     """
-    found = open_api(common.settings()).get(f"/api/workers/{worker}")
-    if common.json:
+    found = open_api(call.settings()).get(f"/api/workers/{worker}")
+    if call.json:
         output.as_json(found)
         return 0
     output.table([found], COLUMNS)
@@ -50,7 +50,7 @@ def show(worker: str, *, common: Common = DEFAULTS) -> int:
     return 0
 
 
-def drain(worker: str, *, reason: str = "", common: Common = DEFAULTS) -> int:
+def drain(worker: str, *, reason: str = "", call: CallOptions = DEFAULTS) -> int:
     """Let a worker take no new work; what runs there goes on.
 
     Parameters
@@ -60,9 +60,9 @@ def drain(worker: str, *, reason: str = "", common: Common = DEFAULTS) -> int:
     reason
         Why, for those who ask later.
     """
-    api = open_api(common.settings())
+    api = open_api(call.settings())
     answer = api.post(f"/api/workers/{worker}/drain", {"reason": reason})
-    if common.json:
+    if call.json:
         output.as_json(answer)
     else:
         output.say(f"recorded at {answer['seq']}")

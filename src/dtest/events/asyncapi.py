@@ -4,21 +4,18 @@ The streams are handed in, because the journal's floor lies above this one. Payl
 schemas beside the document; nothing of them is repeated here.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dtest.events import subject
-from dtest.events.catalogue import PAYLOADS, ROLE_OF, VERSION, WRITTEN_BY
+from dtest.events.catalogue import PAYLOADS, ROLE_OF, VERSION, WRITTEN_BY, Role
 from dtest.events.codec import EVENTS_PER_MESSAGE_MAX, MESSAGE_BYTES_MAX, wire_type
 from dtest.events.fields import TOKEN_PATTERN, CellId, ClientId, TaskId, WorkerId
 from dtest.events.schema import event_schema, schema_file
 
 Node = dict[str, Any]
 
-CELL, CLIENT = CellId("{cell}"), ClientId("{client}")
-TASK, WORKER, HARDWARE = TaskId("{task}"), WorkerId("{worker}"), "{hardware}"
-ATTEMPT = 0
-"""Stands for ``{attempt}`` in an address, which is built by functions that take a number."""
+CELL, TASK, WORKER = CellId("{cell}"), TaskId("{task}"), WorkerId("{worker}")
 PARAMETERS: dict[str, str] = {
     "cell": "Name of the cell: one journal with its leader and its workers; by default `main`.",
     "client": "Name of the client that writes; the event's `source` ends with it.",
@@ -30,7 +27,7 @@ PARAMETERS: dict[str, str] = {
 ROLES: dict[str, str] = {
     "client": "Submits tasks and asks for changes: programs of users, CI, the HTTP API.",
     "agent": "Runs attempts on one worker and reports them.",
-    "scheduler": "Decides; the elected leader alone may write, and the server refuses any other.",
+    "scheduler": "Decides; the server refuses what a deposed leader still writes.",
     "reader": "Follows the journal: projections, dashboards, and clients that await a result.",
 }
 NATS: Node = {"nats": {"bindingVersion": "0.1.0"}}
@@ -76,16 +73,13 @@ def asyncapi(streams: Sequence[Mapping[str, Any]]) -> Node:
     journal, output, telemetry = streams
     channels = {
         **{
-            f"{ROLE_OF[name]}.{name}": _journal_channel(_address(name), {name}, journal)
-            for role in ("client", "agent")
-            for name in _types_of(role)
-        },
-        **{
-            f"scheduler.{place}": _journal_channel(address, _types_on(address), journal)
-            for place, address in _scheduler_addresses().items()
+            f"{role}.{place}": _channel(address, types, journal)
+            for role, place, address, types in places(
+                "{cell}", "{client}", "{worker}", "{hardware}"
+            )
         },
         "output": _channel(
-            subject.output(CELL, TASK, ATTEMPT).removesuffix("0") + "{attempt}", ["chunk"], output
+            subject.output(CELL, TASK, 0).removesuffix("0") + "{attempt}", ["chunk"], output
         ),
         "telemetry": _channel(subject.telemetry(CELL, WORKER), ["figures"], telemetry),
         "beat": _channel(subject.beat(CELL, WORKER), ["figures"]),
@@ -142,32 +136,29 @@ def _facts(stream: Mapping[str, Any]) -> Node:
 # -- channels ---------------------------------------------------------------------------------
 
 
-def _types_of(role: str) -> list[str]:
-    return sorted(name for name, writer in ROLE_OF.items() if writer == role)
+def places(
+    cell: str, client: str, worker: str, hardware: str
+) -> Iterator[tuple[Role, str, str, list[str]]]:
+    """Yield every place of the journal: who writes, its name, its subject, the types there."""
+    for role, payloads in WRITTEN_BY.items():
+        for name in sorted(payload.TYPE for payload in payloads):
+            if role == "client":
+                yield role, name, subject.client(CellId(cell), ClientId(client), name), [name]
+            elif role == "agent":
+                yield role, name, subject.agent(CellId(cell), WorkerId(worker), name), [name]
+    spoken = _scheduler_subjects("cell", "hardware", "worker")
+    for name, where in _scheduler_subjects(cell, hardware, worker).items():
+        parsed = subject.parse(spoken[name])
+        yield "scheduler", name, where, sorted(parsed.types if parsed is not None else ())
 
 
-def _address(event_type: str) -> str:
-    if ROLE_OF[event_type] == "client":
-        return subject.client(CELL, CLIENT, event_type)
-    return subject.agent(CELL, WORKER, event_type)
-
-
-def _scheduler_addresses() -> dict[str, str]:
+def _scheduler_subjects(cell: str, hardware: str, worker: str) -> dict[str, str]:
     return {
-        "epoch": subject.epoch(CELL),
-        "decided": subject.decided(CELL),
-        "observed": subject.observed(CELL),
-        "work": subject.work(CELL, HARDWARE, WORKER),
+        "epoch": subject.epoch(CellId(cell)),
+        "decided": subject.decided(CellId(cell)),
+        "observed": subject.observed(CellId(cell)),
+        "work": subject.work(CellId(cell), hardware, WorkerId(worker)),
     }
-
-
-def _types_on(address: str) -> frozenset[str]:
-    parsed = subject.parse(address)
-    return parsed.types if parsed is not None else frozenset()
-
-
-def _journal_channel(address: str, types: Iterable[str], journal: Mapping[str, Any]) -> Node:
-    return _channel(address, sorted(types), journal)
 
 
 def _channel(
@@ -293,7 +284,3 @@ def _operation(action: str, role: str, channel: str) -> Node:
         "tags": [{"name": role}],
         "bindings": NATS,
     }
-
-
-if {*WRITTEN_BY} - {*ROLES}:  # a new role must be described
-    raise AssertionError(WRITTEN_BY)

@@ -25,7 +25,11 @@ from dtest.events.upcast import upcast
 TYPE_PREFIX = "dev.dtest."
 MESSAGE_BYTES_MAX = 1_048_576
 EVENTS_PER_MESSAGE_MAX = 1_000
-_TYPE = re.compile(r"^dev\.dtest\.([a-z_]+\.[a-z_]+)\.v([1-9][0-9]{0,3})$")
+DETAIL_CHARACTERS_MAX = 2_000
+"""Most of a refusal's detail: the refusal is an event itself and has to be acceptable."""
+YEARS = range(1970, 9999)
+"""Of an event's time: whatever its zone, it can be written in UTC again."""
+_TYPE = re.compile(r"dev\.dtest\.([a-z_]+\.[a-z_]+)\.v([1-9][0-9]{0,3})")
 
 
 @functools.cache
@@ -142,7 +146,7 @@ def _events(payload: bytes, subject: str) -> tuple[Event | Malformed, ...]:
         return (Malformed(RefusalCode.TOO_LARGE, detail),)
     address = subjects.parse(subject)
     if address is None or not address.types:
-        detail = f"no event may stand on the subject {subject!r}"
+        detail = f"no event may stand on the subject {subject[:200]!r}"
         return (Malformed(RefusalCode.WRONG_SUBJECT, detail),)
     try:
         content = orjson.loads(payload)
@@ -168,15 +172,19 @@ def _event(item: Any, address: subjects.Address) -> Event | Malformed:  # noqa: 
         version_ok = item["specversion"] == "1.0"
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         detail = f"not a CloudEvents 1.0 object: {type(error).__name__} {error}"
+        return Malformed(RefusalCode.NOT_CLOUDEVENT, detail[:DETAIL_CHARACTERS_MAX])
+    if not (version_ok and event_id and _all_text(event_id, source, wire)):
+        detail = "specversion must be '1.0', id a non-empty string, source and type strings"
         return Malformed(RefusalCode.NOT_CLOUDEVENT, detail)
-    if not (version_ok and isinstance(event_id, str) and event_id and isinstance(source, str)):
-        detail = "specversion must be '1.0', id a non-empty string, source a string"
-        return Malformed(RefusalCode.NOT_CLOUDEVENT, detail)
-    if time.tzinfo is None:
-        return Malformed(RefusalCode.NOT_CLOUDEVENT, "time lacks its zone")
+    if time.tzinfo is None or time.year not in YEARS:
+        return Malformed(RefusalCode.NOT_CLOUDEVENT, "time lacks its zone, or is out of range")
     return _fact(
-        _Wire(str(wire), EventId(event_id), source, time.timestamp(), correlation), data, address
+        _Wire(wire, EventId(event_id), source, time.timestamp(), correlation), data, address
     )
+
+
+def _all_text(*values: object) -> bool:
+    return all(isinstance(value, str) for value in values)
 
 
 @dataclasses.dataclass(slots=True)
@@ -203,7 +211,7 @@ def _fact(wire: _Wire, data: Any, address: subjects.Address) -> Event | Malforme
         detail = f"source is {wire.source[:200]!r}, the subject belongs to {expected!r}"
         return Malformed(RefusalCode.FORGED_SOURCE, detail)
     try:
-        if version != VERSION:
+        if version != VERSION and isinstance(data, dict):
             data = upcast(event_type, version, data, to_version=VERSION)
         fact = adapter(payload).validate_python(data)
     except ValidationError as error:
@@ -222,7 +230,7 @@ def _fact(wire: _Wire, data: Any, address: subjects.Address) -> Event | Malforme
 
 @functools.lru_cache(maxsize=512)
 def _known(wire: str) -> tuple[type[Payload], str, int] | None:
-    match = _TYPE.match(wire)
+    match = _TYPE.fullmatch(wire)
     if match is None:
         return None
     payload = PAYLOADS.get(match[1])
@@ -248,4 +256,4 @@ def explain(error: ValidationError) -> str:
         f"{'.'.join(map(str, problem['loc'])) or 'data'}: {problem['msg']}"
         for problem in error.errors(include_url=False, include_context=False)[:5]
     ]
-    return "; ".join(lines)[:2000]
+    return "; ".join(lines)[:DETAIL_CHARACTERS_MAX]

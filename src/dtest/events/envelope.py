@@ -1,10 +1,13 @@
 """The envelope around every fact (CloudEvents 1.0) and the record of it in the journal."""
 
+import re
 from dataclasses import dataclass
 
 from dtest.events.catalogue import Payload
 from dtest.events.fields import EventId
 from dtest.events.reasons import RefusalCode
+
+_CORRELATION = re.compile(r"([0-9]{1,19})\.([0-9]{1,19})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,5 @@ class Correlation:
     @staticmethod
     def parse(text: str | None) -> "Correlation | None":
         """Read the wire form; none for anything else."""
-        epoch, dot, basis = (text or "").partition(".")
-        if dot and epoch.isdigit() and basis.isdigit():
-            return Correlation(int(epoch), int(basis))
-        return None
+        match = _CORRELATION.fullmatch(text or "")
+        return Correlation(int(match[1]), int(match[2])) if match is not None else None

@@ -6,7 +6,8 @@ Scalars are strict (``"5"`` is not a number); sequences accept any JSON array.
 from datetime import datetime
 from typing import Annotated, Any, NewType
 
-from pydantic import AwareDatetime, Field, Strict
+import orjson
+from pydantic import AfterValidator, AwareDatetime, Field, Strict
 
 CellId = NewType("CellId", str)
 ClientId = NewType("ClientId", str)
@@ -35,7 +36,24 @@ Gigabytes = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Instant = AwareDatetime
 Labels = dict[Name, Annotated[str, Field(max_length=200)]]
-Document = dict[str, Any]
+DOCUMENT_BYTES_MAX = 786_432
+"""A task's config is copied into each of its assignments, which has to fit in one message."""
+
+
+def _writable(document: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what could be read and never be written again, inside the objects around it."""
+    try:
+        size = len(orjson.dumps([[[[[[[[document]]]]]]]]))
+    except TypeError as error:  # JSONEncodeError is one
+        message = f"cannot be written as JSON: {error}"
+        raise ValueError(message) from error
+    if size > DOCUMENT_BYTES_MAX:
+        message = f"holds {size} bytes; at most {DOCUMENT_BYTES_MAX} can be handed on"
+        raise ValueError(message)
+    return document
+
+
+Document = Annotated[dict[str, Any], AfterValidator(_writable)]
 
 
 def epoch_s(instant: datetime) -> float:

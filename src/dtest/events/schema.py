@@ -10,7 +10,6 @@ import inspect
 import itertools
 import textwrap
 from collections.abc import Iterator
-from functools import cache
 from typing import Any, get_args, get_type_hints
 
 from pydantic import TypeAdapter
@@ -19,6 +18,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from dtest.events.catalogue import PAYLOADS, ROLE_OF, VERSION
 from dtest.events.codec import wire_type
 from dtest.events.config import CommandConfig, TestConfig
+from dtest.events.fields import TOKEN_PATTERN
 from dtest.events.task import TaskQueued
 
 DIALECT = GenerateJsonSchema.schema_dialect
@@ -64,7 +64,7 @@ def schema_file(event_type: str) -> str:
 
 
 def _envelope(event_type: str) -> Schema:
-    role = ROLE_OF[event_type]
+    role, token = ROLE_OF[event_type], TOKEN_PATTERN.strip("^$")
     return {
         "specversion": {"const": "1.0"},
         "id": {
@@ -75,7 +75,7 @@ def _envelope(event_type: str) -> Schema:
         "source": {
             "description": f"/dtest/<cell>/{role}/<name>, as the subject says.",
             "type": "string",
-            "pattern": f"^/dtest/[^/]+/{role}/[^/]+$",
+            "pattern": f"^/dtest/{token}/{role}/{'' if role == 'scheduler' else f'{token}$'}",
         },
         "type": {"const": wire_type(event_type)},
         "time": {
@@ -86,7 +86,7 @@ def _envelope(event_type: str) -> Schema:
         "datacontenttype": {"type": "string", "default": "application/json"},
         "dataschema": {"type": "string", "default": schema_id(event_type)},
         "correlationid": {
-            "description": "Of a decision: <epoch>.<basis>, shared by all that was decided at once.",
+            "description": "Of a decision: <epoch>.<basis>, shared by all of it.",
             "type": "string",
         },
     }
@@ -157,7 +157,11 @@ def _dataclasses(root: type[Any]) -> set[type[Any]]:
             continue
         found.add(kind)
         for hint in get_type_hints(kind).values():
-            pending += [inner for inner in _inside(hint) if dataclasses.is_dataclass(inner)]
+            pending += [
+                inner
+                for inner in _inside(hint)
+                if isinstance(inner, type) and dataclasses.is_dataclass(inner)
+            ]
     return found
 
 
@@ -167,7 +171,6 @@ def _inside(hint: Any) -> Iterator[Any]:  # noqa: ANN401 - any type form
         yield from _inside(argument)
 
 
-@cache
 def field_notes(kind: type[Any]) -> dict[str, str]:
     """Return the docstring below each field that has one."""
     definition = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
@@ -186,4 +189,3 @@ def field_notes(kind: type[Any]) -> dict[str, str]:
 def _prose(docstring: str) -> str:
     """Return a docstring as one paragraph of CommonMark."""
     return " ".join(docstring.split()).replace("``", "`")
-

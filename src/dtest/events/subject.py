@@ -3,6 +3,7 @@
 A subject says who speaks; the type inside says what happened.
 """
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -93,9 +94,13 @@ def journal_filters(cell: CellId) -> list[str]:
     return [f"{ROOT}.{cell}.{part}.>" for part in ("client", "agent", "scheduler", "work")]
 
 
+@functools.lru_cache(maxsize=10_000)
 def parse(subject: str) -> Address | None:
     """Read a subject of the journal; none if it is not in the grammar."""
-    match subject.split("."):
+    tokens = subject.split(".")
+    if not all(map(TOKEN.fullmatch, tokens)):
+        return None
+    match tokens:
         case [root, cell, ("client" | "agent") as role, name, entity, event] if root == ROOT:
             event_type = f"{entity}.{event}"
             if ROLE_OF.get(event_type) != role:

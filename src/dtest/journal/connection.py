@@ -2,26 +2,33 @@
 
 The client's default of two minutes between pings would hide a dead connection; its
 ``publish_async`` never ends when the server answers with an error. Requests here go out on one
-inbox and always end: answer, error or time-out.
+inbox and always end: answer, error or time-out. Nothing is sent while the connection is down: what
+the client would keep and send later has been repeated by then.
 """
 
 import asyncio
 import json
+import re
 import ssl
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nats
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from dtest.errors import PermissionRefused, Unavailable
+from dtest.errors import InvalidDocument, PermissionRefused, Unavailable
 
 PING_INTERVAL_S = 3
 CONNECT_S_MAX = 5.0
+RECONNECT_EVERY_S = 0.1
+DENIALS_MAX = 100
+"""Refused subjects that are remembered."""
+_DENIED = re.compile(r'permissions violation for (publish|subscription) to "(.+?)"')
+_CREDENTIALS = re.compile(r"//[^/@]*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,10 @@ class NatsAddress:
     token: str | None = field(default=None, repr=False)
     credentials_file: Path | None = None
     tls: ssl.SSLContext | None = None
+
+    def shown(self) -> str:
+        """Name the servers, without the passwords that their addresses may hold."""
+        return _CREDENTIALS.sub("//", ", ".join(self.servers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,28 +60,43 @@ class Answer:
         return dict(json.loads(self.payload)) if self.payload else {}
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    subject: str
+    answer: asyncio.Future[Answer | Exception]
+
+    def end(self, answer: Answer | Exception) -> None:
+        if not self.answer.done():
+            self.answer.set_result(answer)
+
+
 class Connection:
     """A connection that reconnects for ever and tells when it did."""
 
     def __init__(self, client: Client, name: str) -> None:
         self.client = client
         self.name = name
-        self.denied = ""
-        """The latest permission error: the server reports these apart from the request."""
         self._inbox = client.new_inbox()
-        self._waiting: dict[str, asyncio.Future[Answer]] = {}
+        self._waiting: dict[str, _Waiting] = {}
         self._count = 0
         self._on_reconnect: list[Callable[[], None]] = []
+        self._up = asyncio.Event()
+        self._trouble = ""
+        self._denials: deque[str] = deque(maxlen=DENIALS_MAX)
 
     @property
     def is_connected(self) -> bool:
         """Say whether the connection stands at this moment, as far as the client knows."""
-        return bool(self.client.is_connected)
+        return self._up.is_set() and bool(self.client.is_connected)
 
     def on_reconnect(self, call: Callable[[], None]) -> Callable[[], None]:
         """Have ``call`` called after each reconnection; returns how to stop that."""
         self._on_reconnect.append(call)
         return lambda: self._on_reconnect.remove(call)
+
+    def was_denied(self, subject: str) -> bool:
+        """Say whether the server lately refused to let this user publish there."""
+        return subject.lower() in self._denials
 
     async def ask(
         self,
@@ -80,17 +106,37 @@ class Connection:
         timeout_s: float,
         headers: dict[str, str] | None = None,
     ) -> Answer:
-        """Send a request and wait for its answer. Raises TimeoutError."""
+        """Send a request and wait for its answer; first, where need be, for the connection.
+
+        Raises TimeoutError, at once when the connection is lost, and PermissionRefused.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        await self._connected(deadline)
         self._count += 1
         token = str(self._count)
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[token] = future
+        waiting = self._waiting[token] = _Waiting(subject, loop.create_future())
         try:
-            await self.send(subject, payload, reply=f"{self._inbox}.{token}", headers=headers)
-            async with asyncio.timeout(timeout_s):
-                return await future
+            # Two limits, since the client may swallow the cancellation of a send that is stuck.
+            async with asyncio.timeout_at(deadline):
+                await self.send(subject, payload, reply=f"{self._inbox}.{token}", headers=headers)
+            async with asyncio.timeout_at(deadline):
+                answer = await waiting.answer
         finally:
             self._waiting.pop(token, None)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def _connected(self, deadline: float) -> None:
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._up.wait()
+        except TimeoutError:
+            raise TimeoutError(self._down()) from None
+
+    def _down(self) -> str:
+        return f"not connected ({self._trouble})" if self._trouble else "not connected"
 
     async def send(
         self,
@@ -98,16 +144,28 @@ class Connection:
         payload: bytes,
         *,
         reply: str = "",
-        headers: dict[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Send without waiting. Raises TimeoutError when the connection cannot take it."""
+        """Send without waiting.
+
+        Raises TimeoutError when there is no connection, InvalidDocument if it is too much.
+        """
+        if not self._up.is_set():
+            raise TimeoutError(self._down())
+        size = len(payload) + _header_bytes(headers)
+        if size > self.client.max_payload:
+            # The server would close the connection, and the client would not open it again.
+            message = (
+                f"a message of {size} bytes to {subject} is larger than the"
+                f" {self.client.max_payload} that the NATS server takes"
+            )
+            raise InvalidDocument(message, hint="raise max_payload in the server's file")
         try:
-            await self.client.publish(subject, payload, reply=reply, headers=headers)
+            await self.client.publish(
+                subject, payload, reply=reply, headers=dict(headers) if headers else None
+            )
         except (nats.errors.OutboundBufferLimitError, nats.errors.ConnectionClosedError) as error:
             raise TimeoutError(str(error)) from error
-        except nats.errors.MaxPayloadError as error:
-            message = f"a message of {len(payload)} bytes is larger than the server takes"
-            raise Unavailable(message, hint="raise max_payload in the server's file") from error
 
     async def ping(self, where: str, payload: bytes, *, timeout_s: float) -> int:
         """Return 0 for an answer, 503 if nobody listens; raise TimeoutError for neither."""
@@ -134,34 +192,96 @@ class Connection:
         """Close for good."""
         await self.client.close()
 
-    async def _answered(self, msg: Msg) -> None:
-        future = self._waiting.get(msg.subject.rpartition(".")[2])
-        if future is not None and not future.done():
-            headers = msg.headers or {}
-            future.set_result(Answer(int(headers.get("Status", "0")), msg.data))
+    # -- what the client tells --------------------------------------------------------------------
 
     async def _start(self) -> None:
         await self.client.subscribe(f"{self._inbox}.*", cb=self._answered)
+        await self.client.flush()
+        if f"{self._inbox}.*".lower() in self._denials:
+            message = f"this NATS user may not subscribe to {self._inbox}.*"
+            raise PermissionRefused(message, hint="allow it to subscribe to _INBOX.>")
+        self._up.set()
+
+    async def _answered(self, msg: Msg) -> None:
+        waiting = self._waiting.get(msg.subject.rpartition(".")[2])
+        if waiting is not None:
+            headers = msg.headers or {}
+            waiting.end(Answer(int(headers.get("Status", "0")), msg.data))
+
+    async def _disconnected(self) -> None:
+        """End all waiting: what was asked over the lost connection is answered to nobody."""
+        self._up.clear()
+        for waiting in self._waiting.values():
+            waiting.end(TimeoutError("the connection was lost"))
 
     async def _reconnected(self) -> None:
+        self._denials.clear()
+        self._up.set()
         for call in list(self._on_reconnect):
             call()
 
     async def _failed(self, error: Exception) -> None:
-        text = str(error)
-        if "permissions violation" in text.lower():
-            self.denied = text
+        self._trouble = str(error) or type(error).__name__
+        match = _DENIED.search(self._trouble.lower())
+        if match is None:
+            return
+        action, where = match.groups()  # in lower case: the client does not keep the case
+        self._denials.append(where)
+        for waiting in self._waiting.values():
+            if action == "publish" and waiting.subject.lower() == where:
+                waiting.end(denied(waiting.subject))
+
+
+def denied(subject: str) -> PermissionRefused:
+    """Return the error of a user who may not publish to a subject."""
+    message = f"this NATS user may not publish to {subject}"
+    return PermissionRefused(message, hint="grant it in the server's file, or use another user")
+
+
+def _header_bytes(headers: Mapping[str, str] | None) -> int:
+    """Count the bytes that headers take in a message."""
+    if not headers:
+        return 0
+    lines = (len(name) + len(value.encode()) + 4 for name, value in headers.items())
+    return len("NATS/1.0\r\n\r\n") + sum(lines)
+
+
+class _CredentialsRefused(Exception):
+    """Ends the client's own endless attempts to connect."""
+
+
+class _TolerantClient(Client):
+    """A client whose reading does not end for good at a message that it cannot decode."""
+
+    async def _process_headers(self, headers: bytes | None) -> dict[str, str] | None:
+        try:
+            return await super()._process_headers(headers)
+        except (IndexError, UnicodeDecodeError):
+            return None
+
+    def _build_message(
+        self,
+        sid: int,
+        subject: bytes,
+        reply: bytes,
+        data: bytes,
+        headers: dict[str, str] | None,
+    ) -> Msg:
+        readable = subject.decode(errors="replace").encode()
+        built: Msg = super()._build_message(sid, readable, reply, data, headers)
+        return built
 
 
 async def connect(address: NatsAddress, *, name: str, wait_s: float = CONNECT_S_MAX) -> Connection:
-    """Connect, or raise Unavailable or PermissionRefused after ``wait_s`` seconds."""
-    client = Client()
+    """Connect, or raise Unavailable after ``wait_s`` seconds, PermissionRefused at once."""
+    client = _TolerantClient()
     connection = Connection(client, name)
-    refused: list[Exception] = []
+    connecting = True
 
     async def failed(error: Exception) -> None:
-        refused.append(error)
         await connection._failed(error)  # noqa: SLF001 - same module
+        if connecting and "authorization" in str(error).lower():
+            raise _CredentialsRefused from error
 
     try:
         async with asyncio.timeout(wait_s):
@@ -179,20 +299,23 @@ async def connect(address: NatsAddress, *, name: str, wait_s: float = CONNECT_S_
                 ping_interval=PING_INTERVAL_S,
                 max_outstanding_pings=2,
                 max_reconnect_attempts=-1,
-                reconnect_time_wait=0.1,
+                reconnect_time_wait=RECONNECT_EVERY_S,  # type: ignore[arg-type] # it sleeps so long
                 error_cb=failed,
+                disconnected_cb=connection._disconnected,  # noqa: SLF001 - same module
                 reconnected_cb=connection._reconnected,  # noqa: SLF001 - same module
             )
+            connecting = False
             await connection._start()  # noqa: SLF001 - same module
-            await client.flush()
+    except PermissionRefused:
+        await _abandon(client)
+        raise
+    except _CredentialsRefused as error:
+        await _abandon(client)
+        message = f"NATS at {address.shown()} refused the credentials"
+        raise PermissionRefused(message, hint="check DTEST_NATS_URL and its user") from error
     except (TimeoutError, OSError, nats.errors.Error) as error:
         await _abandon(client)
-        where = ", ".join(address.servers)
-        causes = " ".join(str(item) for item in (*refused, error))
-        if "authorization" in causes.lower():
-            message = f"NATS at {where} refused the credentials"
-            raise PermissionRefused(message, hint="check DTEST_NATS_URL and its user") from error
-        message = f"no NATS server answers at {where}"
+        message = f"no NATS server answers at {address.shown()}"
         hint = "start one with `dtest up`, or name a running one by --nats or DTEST_NATS_URL"
         raise Unavailable(message, hint=hint) from error
     return connection

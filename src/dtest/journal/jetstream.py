@@ -1,19 +1,20 @@
 """The journal on a JetStream stream.
 
-Publishing is repeated with the same id until it is acknowledged or the time is over; after a lost
-acknowledgement of a guarded append, the last message of the subject tells whether it was stored.
+Publishing is repeated with the same id until it is acknowledged or the time is over. A repetition
+whose guard no longer holds, or whose batch the server knows, may be refused although it is stored:
+then the journal itself tells.
 """
 
 import asyncio
-import base64
-import json
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass
 from typing import Any
 
-from dtest.errors import JournalFull, PermissionRefused, Unavailable
-from dtest.journal.connection import Answer, Connection
+from dtest.errors import Conflict, JournalFull, Unavailable
+from dtest.events.fields import CellId
+from dtest.journal.api import ask_api, get_message
+from dtest.journal.connection import Answer, Connection, denied
 from dtest.journal.port import (
     BATCH_MESSAGES_MAX,
     Appended,
@@ -23,21 +24,40 @@ from dtest.journal.port import (
     GuardRefused,
     Outgoing,
     Stored,
+    read_to,
 )
 from dtest.journal.reader import reading
 from dtest.journal.streams import Limits, stream_configs
-from dtest.events.fields import CellId
 
 ACK_S_MAX = 1.0
-ASK_S_MAX = 5.0
+COMMIT_S_MAX = 3.0
+"""A batch of a thousand messages takes some tens of milliseconds."""
 RETRY_S_MIN = 0.02
 RETRY_S_MAX = 0.2
-_NO_MESSAGE = 10037
 _WRONG_LAST_SEQUENCE = 10071
-_BUSY = frozenset({10158, 10164})  # the same id or guard is in flight: wait and repeat
 _BATCH_DUPLICATE = 10201
-_FULL = frozenset({10047, 10077, 10023})  # storage, stream bytes, insufficient resources
+_NO_STORAGE = frozenset({10023, 10047})
+_STORE_FAILED = 10077  # for several reasons; "maximum bytes exceeded" is one
 _NAME_IN_USE = 10058
+
+
+@dataclass(frozen=True, slots=True)
+class _Parcel:
+    """What is appended as one: a message, or the messages of a batch."""
+
+    messages: Sequence[Outgoing]
+    guard: Guard | None
+
+    @property
+    def last(self) -> Outgoing:
+        return self.messages[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """Nothing was decided: wait and repeat."""
+
+    problem: str
 
 
 class JetStreamJournal:
@@ -67,7 +87,7 @@ class JetStreamJournal:
                 message.subject, message.payload, timeout_s=ACK_S_MAX, headers=headers
             )
 
-        return await self._until_acknowledged(attempt, message)
+        return await self._until_acknowledged(attempt, _Parcel([message], guard))
 
     async def append_batch(
         self, messages: Sequence[Outgoing], *, guard: Guard | None = None
@@ -76,23 +96,24 @@ class JetStreamJournal:
         if not 2 <= len(messages) <= BATCH_MESSAGES_MAX:  # noqa: PLR2004 - one goes by append
             message = f"a batch of {len(messages)} messages"
             raise ValueError(message)
+        parcel = _Parcel(messages, guard)
 
         async def attempt() -> Answer:
-            return await self._send_batch(messages, guard)
+            return await self._send_batch(parcel)
 
-        return await self._until_acknowledged(attempt, messages[-1])
+        return await self._until_acknowledged(attempt, parcel)
 
-    async def _send_batch(self, messages: Sequence[Outgoing], guard: Guard | None) -> Answer:
+    async def _send_batch(self, parcel: _Parcel) -> Answer:
         batch_id = self._new_id()
-        last = len(messages)
-        for place, message in enumerate(messages, 1):
+        last = len(parcel.messages)
+        for place, message in enumerate(parcel.messages, 1):
             headers = {
                 "Nats-Batch-Id": batch_id,
                 "Nats-Batch-Sequence": str(place),
                 "Nats-Msg-Id": message.id,
             }
             if place == 1:
-                headers |= _guard_headers(guard)
+                headers |= _guard_headers(parcel.guard)
                 answer = await self._connection.ask(
                     message.subject, message.payload, timeout_s=ACK_S_MAX, headers=headers
                 )
@@ -101,48 +122,85 @@ class JetStreamJournal:
             elif place < last:
                 await self._connection.send(message.subject, message.payload, headers=headers)
         headers["Nats-Batch-Commit"] = "1"
-        return await self._connection.ask(
-            messages[-1].subject, messages[-1].payload, timeout_s=ASK_S_MAX, headers=headers
+        answer = await self._connection.ask(
+            parcel.last.subject, parcel.last.payload, timeout_s=COMMIT_S_MAX, headers=headers
         )
+        for message in parcel.messages:
+            if self._connection.was_denied(message.subject):
+                raise denied(message.subject)  # it is missing, so the server refused the batch
+        return answer
 
     async def _until_acknowledged(
-        self, attempt: Callable[[], Any], last: Outgoing
+        self, attempt: Callable[[], Awaitable[Answer]], parcel: _Parcel
     ) -> Appended | GuardRefused:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._retry_s_max
         delay_s = RETRY_S_MIN
-        problem = "no acknowledgement"
-        repeated = False
+        lost = False
         while True:
             try:
-                answer = await attempt()
-                reply = answer.json() if answer.status == 0 else {}
-                problem = "no responders" if answer.status else problem
-            except TimeoutError:
-                reply, problem = {}, self._connection.denied or "no acknowledgement"
-            if "seq" in reply:
-                return Appended(int(reply["seq"]), duplicate=bool(reply.get("duplicate")))
-            error = reply.get("error", {})
-            code = int(error.get("err_code", 0))
-            if code == _WRONG_LAST_SEQUENCE or code == _BATCH_DUPLICATE:
-                stored = await self.last(last.subject) if repeated else None
-                if stored is not None and stored.id == last.id:
-                    return Appended(stored.seq, duplicate=True)
-                return GuardRefused(str(error.get("description", "")))
-            if code in _FULL:
-                message = f"the journal is full: {error.get('description')}"
-                raise JournalFull(message, hint="raise its limit or free disk space")
-            if self._connection.denied:
-                message = f"may not write to {last.subject}: {self._connection.denied}"
-                raise PermissionRefused(message)
-            if code and code not in _BUSY:
-                problem = str(error.get("description", code))
-            repeated = repeated or code not in _BUSY
+                outcome = await self._outcome(await attempt(), parcel, lost=lost)
+            except TimeoutError as error:
+                lost = True
+                outcome = _Again(str(error) or "no acknowledgement")
+            if not isinstance(outcome, _Again):
+                return outcome
             if loop.time() + delay_s > deadline:
-                message = f"{last.subject}: not acknowledged in {self._retry_s_max:g} s: {problem}"
+                message = (
+                    f"{parcel.last.subject}: not acknowledged in {self._retry_s_max:g} s:"
+                    f" {outcome.problem}"
+                )
                 raise Unavailable(message, hint="is the NATS server up? repeat: it is safe")
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, RETRY_S_MAX)
+
+    async def _outcome(
+        self, answer: Answer, parcel: _Parcel, *, lost: bool
+    ) -> Appended | GuardRefused | _Again:
+        """Read an acknowledgement; ``lost`` says that an earlier one may not have arrived."""
+        reply = answer.json() if answer.status == 0 else {}
+        error: dict[str, Any] | None = reply.get("error")  # then there is a "seq", too: 0
+        if error is None:
+            if "seq" not in reply:
+                return _Again("nobody serves this subject")
+            return Appended(int(reply["seq"]), duplicate=bool(reply.get("duplicate")))
+        code = int(error.get("err_code", 0))
+        detail = str(error.get("description", code))
+        if code in _NO_STORAGE or (code == _STORE_FAILED and "exceeded" in detail):
+            message = f"the journal is full: {detail}"
+            raise JournalFull(message, hint="raise its limit or free disk space")
+        if code not in (_WRONG_LAST_SEQUENCE, _BATCH_DUPLICATE):
+            return _Again(detail)
+        stored = await self._find(parcel, everywhere=lost)
+        if stored is not None:
+            return Appended(stored.seq, duplicate=True)
+        if code == _WRONG_LAST_SEQUENCE:
+            return GuardRefused(detail)
+        if lost:
+            return _Again(detail)  # a replicated stream knows an id before it can show the message
+        message = f"a part of this batch is stored already, or twice in it: {detail}"
+        raise Conflict(message)
+
+    async def _find(self, parcel: _Parcel, *, everywhere: bool) -> Stored | None:
+        """Return the parcel's last message if it is stored whole.
+
+        It is looked for at the end of its subject, ``everywhere`` also before that.
+        """
+        last = await self.last(parcel.last.subject)
+        if last is None:
+            return None
+        found = last if last.id == parcel.last.id else None
+        if found is None and everywhere:
+            # A guard held when the message was stored: what it names lies before.
+            after = parcel.guard.seq if parcel.guard is not None else 0
+            where = parcel.last.subject
+            async with aclosing(read_to(self, after, last.seq, subject=where)) as batches:
+                async for batch in batches:
+                    found = next((each for each in batch if each.id == parcel.last.id), found)
+        if found is None or len(parcel.messages) == 1:
+            return found
+        first = await self.get(found.seq - len(parcel.messages) + 1)
+        return found if first is not None and first.id == parcel.messages[0].id else None
 
     def follow(
         self, after: int, *, subject: str | None = None
@@ -154,30 +212,11 @@ class JetStreamJournal:
 
     async def last(self, subject: str) -> Stored | None:
         """See ``Journal.last``."""
-        return await self._message({"last_by_subj": subject})
+        return await get_message(self._connection, self._stream, {"last_by_subj": subject})
 
     async def get(self, seq: int) -> Stored | None:
         """See ``Journal.get``."""
-        return await self._message({"seq": seq})
-
-    async def _message(self, request: dict[str, object]) -> Stored | None:
-        reply = await ask_api(self._connection, f"STREAM.MSG.GET.{self._stream}", request)
-        error = reply.get("error")
-        if error is not None:
-            if error.get("err_code") == _NO_MESSAGE:
-                return None
-            message = f"{self._stream}: {error.get('description')}"
-            raise Unavailable(message)
-        found = reply["message"]
-        headers = base64.b64decode(found.get("hdrs", "")).decode()
-        ids = [line[12:].strip() for line in headers.split("\r\n") if line.startswith("Nats-Msg-Id:")]
-        return Stored(
-            int(found["seq"]),
-            str(found["subject"]),
-            datetime.fromisoformat(found["time"]).timestamp(),
-            ids[0] if ids else "",
-            base64.b64decode(found.get("data", "")),
-        )
+        return await get_message(self._connection, self._stream, {"seq": seq}) if seq > 0 else None
 
     async def bounds(self) -> Bounds:
         """See ``Journal.bounds``."""
@@ -198,31 +237,6 @@ def _guard_headers(guard: Guard | None) -> dict[str, str]:
         "Nats-Expected-Last-Subject-Sequence": str(guard.seq),
         "Nats-Expected-Last-Subject-Sequence-Subject": guard.subject,
     }
-
-
-async def ask_api(
-    connection: Connection, verb: str, request: dict[str, object], *, wait_s: float = 30.0
-) -> dict[str, Any]:
-    """Ask JetStream's API, patiently: a server that just started answers late.
-
-    Raises Unavailable.
-    """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + wait_s
-    body = json.dumps(request).encode() if request else b""
-    while True:
-        try:
-            answer = await connection.ask(f"$JS.API.{verb}", body, timeout_s=ASK_S_MAX)
-            if answer.status == 0:
-                return answer.json()
-        except TimeoutError:
-            pass
-        if connection.denied:
-            raise PermissionRefused(connection.denied)
-        if loop.time() > deadline:
-            message = f"JetStream does not answer {verb}"
-            raise Unavailable(message, hint="is JetStream enabled on the server?")
-        await asyncio.sleep(RETRY_S_MAX)
 
 
 async def create_streams(connection: Connection, cell: CellId, limits: Limits) -> None:

@@ -7,8 +7,16 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from dtest.errors import JournalFull
-from dtest.journal.port import Appended, Bounds, Guard, GuardRefused, Outgoing, Stored
+from dtest.errors import Conflict, JournalFull
+from dtest.journal.port import (
+    BATCH_MESSAGES_MAX,
+    Appended,
+    Bounds,
+    Guard,
+    GuardRefused,
+    Outgoing,
+    Stored,
+)
 
 
 class MemoryJournal:
@@ -32,12 +40,19 @@ class MemoryJournal:
         self, messages: Sequence[Outgoing], *, guard: Guard | None = None
     ) -> Appended | GuardRefused:
         """See ``Journal.append_batch``."""
+        if not 2 <= len(messages) <= BATCH_MESSAGES_MAX:  # noqa: PLR2004 - one goes by append
+            message = f"a batch of {len(messages)} messages"
+            raise ValueError(message)
         return self._append(messages, guard)
 
     def _append(self, messages: Sequence[Outgoing], guard: Guard | None) -> Appended | GuardRefused:
-        known = self._by_id.get(messages[-1].id)
-        if known is not None:
-            return Appended(known, duplicate=True)
+        ids = {outgoing.id for outgoing in messages}
+        known = ids & self._by_id.keys()
+        if len(known) == len(messages):
+            return Appended(self._by_id[messages[-1].id], duplicate=True)
+        if known or len(ids) < len(messages):
+            message = "a part of this batch is stored already, or twice in it"
+            raise Conflict(message)
         if guard is not None:
             last = self._last.get(guard.subject)
             actual = last.seq if last is not None else 0

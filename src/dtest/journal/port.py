@@ -4,7 +4,7 @@ An append is acknowledged, refused by its guard (a value), or raises. It may be 
 same id any number of times: the journal keeps one copy.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -93,15 +93,20 @@ class Journal(Protocol):
     ) -> Appended | GuardRefused:
         """Append one message.
 
-        Raises JournalFull, PermissionRefused, or Unavailable when the time for retries is over:
-        then it is unknown whether the message was stored, and the same call may be repeated.
+        Raises JournalFull, PermissionRefused, InvalidDocument if it is larger than the journal
+        takes, or Unavailable when the time for retries is over: then it is unknown whether the
+        message was stored, and the same call may be repeated. A repeated call whose guard holds no
+        longer is recognised as long as the message is the last on its subject.
         """
         ...
 
     async def append_batch(
         self, messages: Sequence[Outgoing], *, guard: Guard | None = None
     ) -> Appended | GuardRefused:
-        """Append 2 to ``BATCH_MESSAGES_MAX`` messages, all or none. Raises as ``append``."""
+        """Append 2 to ``BATCH_MESSAGES_MAX`` messages, all or none.
+
+        Raises as ``append``; also Conflict, if ids are repeated but not those of a whole batch.
+        """
         ...
 
     def follow(
@@ -110,7 +115,8 @@ class Journal(Protocol):
         """Read all messages with a sequence number above ``after``, then those to come.
 
         With ``subject`` (wildcards allowed) only those; without, a missing number raises
-        SequenceGap.
+        SequenceGap, as does a number that goes back. Raises Unavailable or PermissionRefused when
+        reading cannot begin; once it has begun it outlasts any absence of the server.
         """
         ...
 
@@ -129,7 +135,7 @@ class Journal(Protocol):
 
 async def read_to(
     journal: Journal, after: int, until: int, *, subject: str | None = None
-) -> AsyncIterator[list[Stored]]:
+) -> AsyncGenerator[list[Stored], None]:
     """Read the messages with ``after < seq <= until``; unfiltered, or ``until`` must exist."""
     if until <= after:
         return

@@ -2,27 +2,38 @@
 
 An ephemeral consumer without acknowledgements: the reader keeps its own position. On any doubt
 (reconnection, silence, a jump in the consumer's count) it makes a new consumer that starts after
-the last message it gave out.
+the last message it gave out. It asks for no more than it has room for.
 """
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 
+import nats.errors
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from dtest.errors import PermissionRefused, SequenceGap, Unavailable
+from dtest.journal.api import get_message
 from dtest.journal.connection import Connection
 from dtest.journal.port import Stored
 from dtest.journal.streams import SECOND_NS
 
 PULL_MESSAGES = 512
-PULL_EXPIRES_S = 30
-HEARTBEAT_S = 2
+PULL_EXPIRES_S = 30.0
+HEARTBEAT_S = 2.0
 SILENCE_S_MAX = 5.0
 INACTIVE_S = 60
 CREATE_S_MAX = 30.0
+CREATE_ASK_S_MAX = 2.0
+CREATE_AGAIN_S = 0.1
+HELD_MESSAGES_MAX = 8_192
+"""What has arrived and was not taken; beyond this nothing more is asked for."""
+HELD_BYTES_MAX = 64 << 20
+FRUITLESS_MAX = 2
+"""After so many doubts without a message in between, the next one is fetched by itself."""
+_ACK = "$JS.ACK."
 _ACK_TOKENS_V1 = 9
 
 
@@ -43,29 +54,28 @@ class Reader:
         self._after = after
         self._subject = subject
         self._new_name = new_name
+        self._subscription: Subscription | None = None
         self._consumer = ""
         self._inbox = ""
         self._consumer_seq = 0
         self._outstanding = 0
+        """Messages asked for that have not arrived."""
         self._arrived: list[Stored] = []
+        self._arrived_bytes = 0
         self._stir = asyncio.Event()
-        self._doubt = ""
+        self._doubt = "new"
+        self._fruitless = 0
 
-    async def batches(self) -> AsyncIterator[list[Stored]]:
+    async def batches(self) -> AsyncGenerator[list[Stored], None]:
         """Yield what arrives, in order, never an empty list."""
-        loop = asyncio.get_running_loop()
         forget = self._connection.on_reconnect(self._reconnected)
-        subscription = None
         try:
+            await self._begin(CREATE_S_MAX)
             while True:
-                if self._doubt or subscription is None:
-                    if subscription is not None:
-                        await subscription.unsubscribe()
-                    self._inbox = self._connection.client.new_inbox()
-                    subscription = await self._connection.client.subscribe(
-                        self._inbox, cb=self._received
-                    )
-                    await self._create(loop)
+                if self._doubt:
+                    await self._begin(None)
+                    if self._fruitless > FRUITLESS_MAX:
+                        await self._fetch_next()
                 try:
                     async with asyncio.timeout(SILENCE_S_MAX):
                         await self._stir.wait()
@@ -74,24 +84,53 @@ class Reader:
                     continue
                 self._stir.clear()
                 if self._arrived:
-                    batch, self._arrived = self._arrived, []
-                    self._after = batch[-1].seq
-                    yield batch
+                    yield self._take()
+                    await self._pull_where_low()
         finally:
             forget()
-            if subscription is not None and self._connection.is_connected:
-                await subscription.unsubscribe()
-                await self._drop()
+            await self._leave()
+
+    def _take(self) -> list[Stored]:
+        batch, self._arrived = self._arrived, []
+        self._arrived_bytes = 0
+        self._after = batch[-1].seq
+        self._fruitless = 0
+        return batch
 
     def _reconnected(self) -> None:
-        self._doubt = "reconnected"
+        self._doubted("reconnected")
+
+    def _doubted(self, why: str) -> None:
+        self._doubt = why
         self._stir.set()
 
-    async def _create(self, loop: asyncio.AbstractEventLoop) -> None:
+    # -- the consumer -----------------------------------------------------------------------------
+
+    async def _begin(self, patience_s: float | None) -> None:
+        """Make a new consumer after the last message that was taken."""
+        self._fruitless += 1
+        await self._unsubscribe()
+        self._inbox = self._connection.client.new_inbox()
+        try:
+            self._subscription = await self._connection.client.subscribe(
+                self._inbox, cb=self._received
+            )
+        except nats.errors.ConnectionClosedError as error:
+            message = f"cannot read the stream {self._stream}: the connection is closed"
+            raise Unavailable(message) from error
         self._doubt = ""
+        self._arrived, self._arrived_bytes = [], 0
         self._consumer = self._new_name()
         self._consumer_seq = 0
         self._outstanding = 0
+        await self._create(patience_s)
+        await self._pull()
+
+    async def _create(self, patience_s: float | None) -> None:
+        """Create the consumer.
+
+        With ``patience_s`` no answer is an error after that time; without, only an answer is.
+        """
         config = {
             "name": self._consumer,
             "deliver_policy": "by_start_sequence",
@@ -101,37 +140,63 @@ class Reader:
             "num_replicas": 1,
             "inactive_threshold": INACTIVE_S * SECOND_NS,
         }
-        subject = f"$JS.API.CONSUMER.CREATE.{self._stream}.{self._consumer}"
+        where = f"$JS.API.CONSUMER.CREATE.{self._stream}.{self._consumer}"
         if self._subject is not None:
             config["filter_subject"] = self._subject
-            subject = f"{subject}.{self._subject}"
+            where = f"{where}.{self._subject}"
         request = json.dumps({"stream_name": self._stream, "config": config}).encode()
-        deadline = loop.time() + CREATE_S_MAX
-        problem = "no answer"
-        while loop.time() < deadline:
+        loop = asyncio.get_running_loop()
+        patient_until = loop.time() + CREATE_S_MAX
+        while True:
             try:
-                answer = await self._connection.ask(subject, request, timeout_s=2.0)
-            except TimeoutError:
-                problem = self._connection.denied or "no answer"
-                if self._connection.denied:
-                    message = f"may not read the stream {self._stream}: {problem}"
-                    raise PermissionRefused(message) from None
-                continue
-            error = answer.json().get("error") if answer.status == 0 else {"description": "503"}
-            if error is None:
-                await self._pull()
-                return
-            problem = str(error.get("description", error))
-            await asyncio.sleep(0.1)  # the server is up but not ready to serve this stream
-        message = f"cannot read the stream {self._stream}: {problem}"
-        raise Unavailable(message, hint="is the server up and the stream created?")
+                answer = await self._connection.ask(where, request, timeout_s=CREATE_ASK_S_MAX)
+            except TimeoutError as error:
+                problem = str(error) or "no answer"
+                silent = True
+            except PermissionRefused as error:
+                message = f"this NATS user may not read the stream {self._stream}: {error}"
+                raise PermissionRefused(message, hint=error.hint) from error
+            else:
+                reply = answer.json() if answer.status == 0 else {"error": {"description": "503"}}
+                if "error" not in reply:
+                    return
+                problem = str(reply["error"].get("description", reply["error"]))
+                silent = answer.status != 0
+            if loop.time() > patient_until and not (silent and patience_s is None):
+                message = f"cannot read the stream {self._stream}: {problem}"
+                raise Unavailable(message, hint="is the server up and the stream created?")
+            if self._connection.client.is_closed:
+                message = f"cannot read the stream {self._stream}: the connection is closed"
+                raise Unavailable(message)
+            await asyncio.sleep(CREATE_AGAIN_S)  # perhaps up, but not ready to serve this stream
+
+    async def _leave(self) -> None:
+        await self._unsubscribe()
+        with suppress(TimeoutError):  # the server forgets an inactive consumer by itself
+            await self._connection.send(
+                f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}", b""
+            )
+
+    async def _unsubscribe(self) -> None:
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            with suppress(nats.errors.ConnectionClosedError):
+                await subscription.unsubscribe()
+
+    # -- messages ---------------------------------------------------------------------------------
+
+    async def _pull_where_low(self) -> None:
+        held = len(self._arrived)
+        room = held < HELD_MESSAGES_MAX and self._arrived_bytes < HELD_BYTES_MAX
+        if room and self._outstanding < PULL_MESSAGES // 2 and not self._doubt:
+            await self._pull()
 
     async def _pull(self) -> None:
         self._outstanding += PULL_MESSAGES
         request = {
             "batch": PULL_MESSAGES,
-            "expires": PULL_EXPIRES_S * SECOND_NS,
-            "idle_heartbeat": HEARTBEAT_S * SECOND_NS,
+            "expires": int(PULL_EXPIRES_S * SECOND_NS),
+            "idle_heartbeat": int(HEARTBEAT_S * SECOND_NS),
         }
         try:
             await self._connection.send(
@@ -140,50 +205,53 @@ class Reader:
                 reply=self._inbox,
             )
         except TimeoutError:
-            self._doubt = "not connected"
+            self._doubted("not connected")
 
     async def _received(self, msg: Msg) -> None:
-        status = (msg.headers or {}).get("Status") if not msg.data else None
-        if status is not None:
-            await self._status(status)
+        if not msg.reply.startswith(_ACK):
+            await self._status(msg.headers or {})
             return
         tokens = msg.reply.split(".")
-        base = 4 if len(tokens) == _ACK_TOKENS_V1 else 6
-        if len(tokens) < _ACK_TOKENS_V1 or tokens[base - 1] != self._consumer:
+        first = 4 if len(tokens) == _ACK_TOKENS_V1 else 6
+        if tokens[first - 1] != self._consumer or self._doubt:
             return
-        _, seq, consumer_seq, time_ns = (int(part) for part in tokens[base : base + 4])
+        _, seq, consumer_seq, time_ns = (int(part) for part in tokens[first : first + 4])
         if consumer_seq != self._consumer_seq + 1:
-            self._doubt = "missed a message"
-            self._stir.set()
-            return
-        if self._doubt:
+            self._doubted("missed a message")
             return
         self._consumer_seq = consumer_seq
         self._outstanding -= 1
         event_id = (msg.headers or {}).get("Nats-Msg-Id", "")
-        self._arrived.append(Stored(seq, msg.subject, time_ns / 1e9, event_id, msg.data))
+        stored_at = time_ns // 1_000 / 1e6  # to the microsecond, as every other reading has it
+        self._arrived.append(Stored(seq, msg.subject, stored_at, event_id, msg.data))
+        self._arrived_bytes += len(msg.data)
         self._stir.set()
-        if self._outstanding < PULL_MESSAGES // 2:
-            await self._pull()
+        await self._pull_where_low()
 
-    async def _status(self, status: str) -> None:
+    async def _status(self, headers: dict[str, str]) -> None:
+        status = headers.get("Status")
         if status == "100":  # heartbeat: the consumer lives and has nothing
             self._stir.set()
         elif status in {"404", "408"}:  # a pull request ended
-            self._outstanding = 0
+            self._outstanding -= int(headers.get("Nats-Pending-Messages", PULL_MESSAGES))
             self._stir.set()
-            await self._pull()
+            await self._pull_where_low()
         else:  # 409 consumer deleted, 503 nobody serves it
-            self._doubt = status
-            self._stir.set()
+            self._doubted(str(status))
 
-    async def _drop(self) -> None:
+    async def _fetch_next(self) -> None:
+        """Take the next message another way: it may be one that ends the connection.
+
+        The client cannot parse, for example, a vertical tab in a subject.
+        """
+        request: dict[str, object] = {"seq": self._after + 1, "next_by_subj": self._subject or ">"}
         try:
-            await self._connection.send(
-                f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}", b""
-            )
-        except TimeoutError:
-            return  # the server forgets an inactive consumer by itself
+            found = await get_message(self._connection, self._stream, request)
+        except (PermissionRefused, Unavailable):
+            return  # no right to look, or no server: the consumer goes on trying
+        if found is not None and not self._arrived:
+            self._arrived = [found]
+            self._doubted("one was fetched by itself")
 
 
 @asynccontextmanager
@@ -198,23 +266,24 @@ async def reading(
     """Read a stream; unfiltered, a missing sequence number raises SequenceGap."""
     reader = Reader(connection, stream, after=after, subject=subject, new_name=new_name)
     feed = reader.batches()
-    checked = feed if subject is not None else _contiguous(feed, stream, after)
+    checked = _in_order(feed, stream, after, contiguous=subject is None)
     try:
         yield checked
     finally:
-        if checked is not feed:
-            await checked.aclose()
+        await checked.aclose()
         await feed.aclose()
 
 
-async def _contiguous(
-    feed: AsyncIterator[list[Stored]], stream: str, after: int
-) -> AsyncIterator[list[Stored]]:
-    expected = after + 1
+async def _in_order(
+    feed: AsyncIterator[list[Stored]], stream: str, after: int, *, contiguous: bool
+) -> AsyncGenerator[list[Stored], None]:
+    last = after
     async for batch in feed:
-        for stored in batch:
-            if stored.seq != expected:
-                message = f"{stream}: {expected} is missing, {stored.seq} follows {expected - 1}"
+        for place, stored in enumerate(batch):
+            if stored.seq <= last or (contiguous and stored.seq != last + 1):
+                if place:
+                    yield batch[:place]
+                message = f"{stream}: {stored.seq} follows {last}"
                 raise SequenceGap(message, hint="restore the journal from its mirror or archive")
-            expected += 1
+            last = stored.seq
         yield batch

@@ -19,8 +19,11 @@ log = structlog.get_logger()
 
 MESSAGES_MAX = 2_000
 """Most messages of one transaction."""
-COMMIT_EVERY_S = 0.02
-"""A commit costs some milliseconds: at high load more goes into each."""
+PAUSE_S_MIN = 0.01
+PAUSE_S_MAX = 0.25
+PAUSE_FACTOR = 3.0
+"""A transaction has a fixed cost of some milliseconds. Pausing in proportion to the last one
+leaves most of a processor to others: the more there is to do, the more goes into each."""
 TELEMETRY_FIGURES = (
     "cpu_ratio",
     "memory_used_bytes",
@@ -80,15 +83,18 @@ class Projector:
         if until is not None and self.seq >= until:
             return
         pending: list[Stored] = []
+        loop = asyncio.get_running_loop()
         async with self._source.journal.follow(self.seq) as feed:
             async for batch in feed:
                 pending += batch
+                begun = loop.time()
                 while pending:
                     part, pending = pending[:MESSAGES_MAX], pending[MESSAGES_MAX:]
                     await self._project(part)
                 if until is not None and self.seq >= until:
                     return
-                await asyncio.sleep(COMMIT_EVERY_S)
+                spent_s = loop.time() - begun
+                await asyncio.sleep(min(PAUSE_S_MAX, max(PAUSE_S_MIN, PAUSE_FACTOR * spent_s)))
 
     async def _project(self, batch: list[Stored]) -> None:
         async with self.lock:

@@ -5,6 +5,7 @@ on. Pure; the store writes what this collects.
 """
 
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -47,10 +48,20 @@ class Rows:
         self._started: dict[tuple[TaskId, int], AttemptStarted] = {}
         self._runs: dict[RunId, tuple[RunOpened | None, str, int]] = {}
         self._workers: set[WorkerId] = set()
+        self._tasks: set[TaskId] = set()
+        self._live: set[TaskId] = set()
+        """Tasks with a live attempt."""
+        self._attempts: dict[tuple[TaskId, int], tuple[str, str | None]] = {}
+        """What became of each attempt that began, moved or ended, and why."""
 
     def fold(self, record: Recorded) -> None:
         """Fold without collecting rows: they are in the file already."""
         apply(self.cell, record)
+        for task_id in self.cell.changed_tasks or ():
+            if self.cell.tasks[task_id].status in LIVE:
+                self._live.add(task_id)
+            else:
+                self._live.discard(task_id)
         if self.cell.changed_tasks:
             self.cell.changed_tasks.clear()
 
@@ -60,25 +71,24 @@ class Rows:
             return
         for event in record.events:
             if isinstance(event, Event):
-                self._before(event)
+                self._before(event, record)
         apply(self.cell, record)
         self._events(record, payload)
-        for event in record.events:
+        for index, event in enumerate(record.events):
             if isinstance(event, Event):
-                self._after(event, record)
+                self._after(event, record, index)
+        self._changes()
 
     def take(self) -> dict[str, list[Row]]:
         """Return the collected rows by statement, and start anew."""
-        changed = self.cell.changed_tasks or set()
         rows, self._new = self._new, {}
         rows["runs"] = [self._run_row(run_id) for run_id in self._runs]
-        tasks = [self.cell.tasks[task_id] for task_id in sorted(changed)]
-        rows["tasks_changed"] = [_task_change(task) for task in tasks]
-        rows["attempts_changed"] = self._attempt_changes(tasks)
-        touched = self._workers | {t.worker_id for t in tasks if t.worker_id is not None}
+        rows["tasks_changed"] = [_task_change(self.cell.tasks[name]) for name in sorted(self._tasks)]
+        rows["attempts_changed"] = self._attempt_changes()
         workers = self.cell.workers
-        rows["workers"] = [_worker_row(workers[name]) for name in sorted(touched) if name in workers]
-        changed.clear()
+        rows["workers"] = [_worker_row(workers[name]) for name in sorted(self._workers)]
+        self._tasks.clear()
+        self._attempts.clear()
         self._finished.clear()
         self._started.clear()
         self._runs.clear()
@@ -97,8 +107,8 @@ class Rows:
             where = (record.seq, index)
             refused = self._refusal(where)
             if isinstance(event, Malformed):
-                row = (*where, None, None, None, record.subject, None, None)
-                self._row("events", (*row, stored_at, None, raw[index], refused))
+                unread = (*where, None, None, None, record.subject, None, None)
+                self._row("events", (*unread, stored_at, None, raw[index], refused))
                 continue
             row = (*where, event.id, event.type, event.source, record.subject)
             named = (*row, event.data.entity_id, micros(event.time), stored_at)
@@ -113,10 +123,15 @@ class Rows:
             self.refused.popitem(last=False)
         return f"{pending.code}: {pending.detail}"[:2000]
 
-    def _before(self, event: Event) -> None:
-        """Note the reports that the fold is about to accept: those of the live attempt."""
+    def _before(self, event: Event, record: Recorded) -> None:
+        """Note what the fold is about to accept: reports of the live attempt, a run's name."""
         data = event.data
-        if isinstance(data, AttemptFinished | AttemptStarted):
+        if isinstance(data, RunOpened):
+            run = self.cell.runs.get(data.run_id)
+            noted, source, seq = self._runs.get(data.run_id, (None, event.source, record.seq))
+            if noted is None and (run is None or not run.name):
+                self._runs[data.run_id] = (data, source, seq)
+        elif isinstance(data, AttemptFinished | AttemptStarted):
             task = self.cell.tasks.get(data.task_id)
             if (
                 task is not None
@@ -130,16 +145,14 @@ class Rows:
                 else:
                     self._started.setdefault(key, data)
 
-    def _after(self, event: Event, record: Recorded) -> None:
+    def _after(self, event: Event, record: Recorded, index: int) -> None:
         match event.data:
             case TaskQueued() as data:
-                self._queued(data, event, record)
+                self._queued(data, event, record, index)
             case AttemptAssigned() as data:
                 self._assigned(data, record)
             case TestcaseFinished() as data:
-                self._testcase(data, record)
-            case RunOpened() as data:
-                self._runs.setdefault(data.run_id, (data, event.source, record.seq))
+                self._testcase(data, record, index)
             case LeaderElected() as data:
                 when = micros(record.stored_at)
                 row = (record.seq, data.leader_id, data.previous_epoch, data.host, when)
@@ -149,14 +162,16 @@ class Rows:
                 if event.type.startswith("worker.") and worker_id in self.cell.workers:
                     self._workers.add(WorkerId(str(worker_id)))
 
-    def _queued(self, data: TaskQueued, event: Event, record: Recorded) -> None:
+    def _queued(self, data: TaskQueued, event: Event, record: Recorded, index: int) -> None:
         task = self.cell.tasks.get(data.task_id)
-        if task is None or task.seq != record.seq:
+        if task is None or (task.seq, task.index) != (record.seq, index):
             return  # refused, or known before
-        self._runs.setdefault(task.run_id, (None, event.source, record.seq))
+        run = self.cell.runs[task.run_id]
+        if not run.name and run.task_ids[0] == task.id:  # this task opened it
+            self._runs.setdefault(run.id, (None, event.source, record.seq))
         at = micros(task.queued_at)
         row = (task.id, task.run_id, data.name or task.id, data.type, "queued", None, data.priority)
-        rest = (0, None, None, at, at, False, None, event.source, _json(data), record.seq)
+        rest = (0, None, None, at, at, False, None, event.source, _document(data), record.seq)
         self._row("tasks_new", (*row, *rest))
 
     def _assigned(self, data: AttemptAssigned, record: Recorded) -> None:
@@ -167,9 +182,9 @@ class Rows:
         rest = ("assigned", None, None, micros(record.stored_at), *(None,) * 9)
         self._row("attempts_new", (*row, *rest))
 
-    def _testcase(self, data: TestcaseFinished, record: Recorded) -> None:
+    def _testcase(self, data: TestcaseFinished, record: Recorded, index: int) -> None:
         task = self.cell.tasks.get(data.task_id)
-        if task is None or data.attempt > task.attempt:
+        if task is None or (record.seq, index) in self.cell.refusals:
             return
         key = (data.task_id, data.attempt, data.ordinal, task.run_id, data.worker_id)
         verdict = (data.nodeid, data.outcome, data.phase, data.duration_s)
@@ -180,36 +195,54 @@ class Rows:
 
     # -- what changed -------------------------------------------------------------------------
 
+    def _changes(self) -> None:
+        """Note where each changed task stands after one message.
+
+        By the time rows are taken it may be in its next attempt, on another worker.
+        """
+        changed = self.cell.changed_tasks
+        if not changed:
+            return
+        for task_id in changed:
+            task = self.cell.tasks[task_id]
+            if task.worker_id is not None:
+                self._workers.add(task.worker_id)
+            if task.status in LIVE:
+                self._live.add(task_id)
+                self._attempts[task_id, task.attempt] = (str(task.status), None)
+            elif task_id in self._live:
+                self._live.remove(task_id)
+                self._attempts[task_id, task.attempt] = _ended_as(task)
+        self._tasks |= changed
+        changed.clear()
+
     def _run_row(self, run_id: RunId) -> Row:
         opened, source, seq = self._runs[run_id]
         run: Run = self.cell.runs[run_id]
         labels = _json(opened.labels) if opened is not None else "{}"
         return (run_id, run.name or run_id, labels, micros(run.opened_at), source, seq)
 
-    def _attempt_changes(self, tasks: list[Task]) -> list[Row]:
+    def _attempt_changes(self) -> list[Row]:
+        for task_id, attempt in self._started:  # also one that was asked to stop before it began
+            live = (str(self.cell.tasks[task_id].status), None)
+            self._attempts.setdefault((task_id, attempt), live)
         rows: list[Row] = []
-        ended = set(self._finished)
-        for key, data in self._finished.items():
-            rows.append(_finished_row(key, data))
-        for task in tasks:
-            key = (task.id, task.attempt)
-            if key in ended or not task.attempt:
+        for key, (status, reason) in self._attempts.items():
+            finished = self._finished.get(key)
+            if finished is not None:
+                rows.append(_finished_row(key, finished))
                 continue
             started = self._started.get(key)
             started_at = micros(epoch_s(started.started_at)) if started is not None else None
-            status, reason = _attempt_status(task)
-            rows.append(
-                (*key, status, reason, None, started_at, *(None,) * 8)
-            )
+            rows.append((*key, status, reason, None, started_at, *(None,) * 8))
         return rows
 
 
-def _attempt_status(task: Task) -> tuple[str, str | None]:
-    if task.status in LIVE:
-        return str(task.status), None
-    if task.reason is not None and task.reason in _ENDED_AS:
-        return _ENDED_AS[task.reason], str(task.reason)
-    return "faulted", str(task.reason) if task.reason is not None else None
+def _ended_as(task: Task) -> tuple[str, str | None]:
+    """Return how an attempt ended of which no result was accepted."""
+    if task.reason is None:
+        return "faulted", None
+    return _ENDED_AS.get(task.reason, "faulted"), str(task.reason)
 
 
 def _finished_row(key: tuple[TaskId, int], data: AttemptFinished) -> Row:
@@ -240,13 +273,28 @@ def _raw(payload: bytes, count: int) -> list[str]:
     try:
         content = orjson.loads(payload)
     except orjson.JSONDecodeError:
-        return [payload[:RAW_CHARS_MAX].decode(errors="replace")] * count
+        return [_text(payload)] * count
     items = content if isinstance(content, list) and len(content) == count else [content]
-    texts = [
-        orjson.dumps(item["data"] if isinstance(item, dict) and "data" in item else item).decode()
-        for item in items
-    ]
-    return [text if len(text) <= RAW_CHARS_MAX else text[:RAW_CHARS_MAX] for text in texts]
+    return [_data(item) or _text(payload) for item in items]
+
+
+def _data(item: Any) -> str | None:  # noqa: ANN401 - any JSON
+    try:
+        data = item["data"] if isinstance(item, dict) and "data" in item else item
+        return orjson.dumps(data)[:RAW_CHARS_MAX].decode(errors="ignore")
+    except orjson.JSONEncodeError:
+        return None  # nested more deeply than can be written again
+
+
+def _text(payload: bytes) -> str:
+    return payload[:RAW_CHARS_MAX].decode(errors="replace")
+
+
+def _document(data: TaskQueued) -> str:
+    try:
+        return _json(data)
+    except orjson.JSONEncodeError:
+        return _json(replace(data, config={"not_shown": "nested too deeply"}))
 
 
 def _json(value: object) -> str:

@@ -14,10 +14,10 @@ import structlog
 import dtest
 from dtest.agents.agent import Agent, AgentIdentity, NoPosition
 from dtest.agents.probe import declared, detect
-from dtest.agents.processes import ProcessExecutor, Spool, inherited_environment
+from dtest.agents.processes import ProcessExecutor, inherited_environment
 from dtest.agents.reporter import Reporter
 from dtest.agents.simulated import SimulatedExecutor
-from dtest.agents.usage import MachineUsage
+from dtest.agents.spool import Spool
 from dtest.errors import Conflict
 from dtest.events.fields import TaskId, WorkerId
 from dtest.events.worker import Capability
@@ -27,6 +27,7 @@ from dtest.roles.session import Session, session
 from dtest.runtime.clock import SystemClock
 from dtest.runtime.ids import short_id
 from dtest.runtime.lifecycle import on_stop_signals
+from dtest.runtime.machine import MachineUsage
 from dtest.settings import Settings, environment
 
 log = structlog.get_logger()
@@ -120,8 +121,7 @@ async def serve_agent(settings: Settings, options: AgentOptions) -> None:
             agent = _real_agent(opened, worker_id, directory, capability)
             on_stop_signals(lambda: agent.drain(options.drain_s))
             await agent.run(MachineUsage(str(directory)).figures)
-        (directory / "incarnation").unlink()  # left in good order: the next start is a new worker
-        (directory / "position").unlink(missing_ok=True)
+        Spool(directory).forget()
 
 
 def _real_agent(
@@ -185,9 +185,7 @@ async def serve_simulation(settings: Settings, options: SimulationOptions) -> No
                 group.create_task(agent.run())
 
 
-def _simulated_agent(
-    opened: Session, kind: str, number: int, options: SimulationOptions
-) -> Agent:
+def _simulated_agent(opened: Session, kind: str, number: int, options: SimulationOptions) -> Agent:
     clock = SystemClock()
     worker_id = WorkerId(f"{options.prefix}-{kind}-{number}")
     identity = AgentIdentity(

@@ -47,10 +47,12 @@ async def serve(settings: Settings, options: ApiOptions) -> None:
     on_stop_signals(stop.set)
     store = Store(options.database)
     try:
-        async with session(settings, name="dtest api", wait_s=CONNECT_S_MAX) as opened:
-            async with asyncio.TaskGroup() as group:
-                main = group.create_task(_serve(opened, store, options))
-                await run_until_stopped(main, stop)
+        async with (
+            session(settings, name="dtest api", wait_s=CONNECT_S_MAX) as opened,
+            asyncio.TaskGroup() as group,
+        ):
+            main = group.create_task(_serve(opened, store, options))
+            await run_until_stopped(main, stop)
     finally:
         store.close()
 

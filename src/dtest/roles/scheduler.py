@@ -32,9 +32,7 @@ async def lead(opened: Session, policy: Policy) -> None:
         new_id=opened.new_id,
         policy=policy,
     )
-    detector = Detector(
-        leader, opened.connection, cell=opened.cell, monotonic=clock.monotonic
-    )
+    detector = Detector(leader, opened.connection, cell=opened.cell, monotonic=clock.monotonic)
     async with asyncio.TaskGroup() as group:
         group.create_task(leader.run())
         group.create_task(detector.run())
@@ -44,12 +42,12 @@ async def serve(settings: Settings) -> None:
     """Lead until stopped by a signal or deposed."""
     stop = asyncio.Event()
     on_stop_signals(stop.set)
-    async with session(
-        settings, name="dtest scheduler", retry_s_max=PATIENCE_S, wait_s=15.0
-    ) as opened:
-        async with asyncio.TaskGroup() as group:
-            main = group.create_task(_lead(opened, stop))
-            await run_until_stopped(main, stop)
+    async with (
+        session(settings, name="dtest scheduler", retry_s_max=PATIENCE_S, wait_s=15.0) as opened,
+        asyncio.TaskGroup() as group,
+    ):
+        main = group.create_task(_lead(opened, stop))
+        await run_until_stopped(main, stop)
 
 
 async def _lead(opened: Session, stop: asyncio.Event) -> None:

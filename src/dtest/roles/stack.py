@@ -23,8 +23,9 @@ from dtest.journal.jetstream import create_streams
 from dtest.journal.streams import Limits
 from dtest.runtime.ids import secret
 from dtest.runtime.lifecycle import end_with_parent
+from dtest.runtime.machine import process_started_at
 from dtest.runtime.nats_server import EmbeddedServer, free_port
-from dtest.runtime.stack_file import StackFile, process_started_at, write_stack_file
+from dtest.runtime.stack_file import StackFile, write_stack_file
 from dtest.settings import environment
 
 log = structlog.get_logger()
@@ -74,7 +75,7 @@ class Stack:
     children: dict[str, Child] = field(default_factory=dict)
     file: StackFile | None = None
     _lock: IO[str] | None = None
-    _stopping: bool = False
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def directory(self) -> Path:
@@ -98,7 +99,9 @@ class Stack:
         except BlockingIOError as error:
             lock.close()
             message = f"a stack of cell {self.options.cell} is up already"
-            raise Conflict(message, hint="use it, or `dtest down`, or give another --cell") from error
+            raise Conflict(
+                message, hint="use it, or `dtest down`, or give another --cell"
+            ) from error
         self._lock = lock
 
     async def _start(self) -> StackFile:
@@ -228,9 +231,9 @@ class Stack:
                 group.create_task(self._keep(child))
 
     async def _keep(self, child: Child) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
             await child.process.wait()
-            if self._stopping or not child.restart:
+            if self._stopping.is_set() or not child.restart:
                 return
             delay_s = min(RESTART_S_MAX, RESTART_S_MIN * 2**child.restarts)
             log.warning("child_ended", child=child.name, code=child.process.returncode)
@@ -242,7 +245,7 @@ class Stack:
 
     async def stop(self) -> None:
         """End everything: agents first, so that they can say goodbye; the broker last."""
-        self._stopping = True
+        self._stopping.set()
         agents = [c for name, c in self.children.items() if name.startswith(("agent", "simul"))]
         roles = [c for name, c in self.children.items() if name in ("api", "scheduler")]
         broker = [c for name, c in self.children.items() if name == "nats"]

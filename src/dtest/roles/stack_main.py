@@ -16,7 +16,7 @@ app = App(name="dtest-stack")
 
 
 @app.default
-def run(
+def run(  # noqa: PLR0913 - one option each
     *,
     cell: str,
     state_dir: Path,
@@ -34,9 +34,7 @@ def run(
     if nats is not None:
         settings = load_settings()
         user, password = settings.get("nats_user"), settings.get("nats_password")
-        address = NatsAddress(
-            tuple(nats.split(",")), user, password, settings.get("nats_token")
-        )
+        address = NatsAddress(tuple(nats.split(",")), user, password, settings.get("nats_token"))
     options = StackOptions(
         CellId(cell),
         state_dir,

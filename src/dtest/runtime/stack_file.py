@@ -8,7 +8,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import psutil
+from dtest.runtime.machine import process_started_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +25,6 @@ class StackFile:
     nats_token: str | None
     api_url: str | None
     token: str | None
-
-
-def process_started_at(pid: int) -> float | None:
-    """Return when a process started, none if there is none."""
-    try:
-        return float(psutil.Process(pid).create_time())
-    except psutil.NoSuchProcess:
-        return None
 
 
 def write_stack_file(path: Path, content: StackFile) -> None:

@@ -9,6 +9,7 @@ import heapq
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 
+from dtest.events.codec import DETAIL_CHARACTERS_MAX
 from dtest.events.envelope import Recorded
 from dtest.events.fields import CellId, RunId, TaskId, WorkerId
 from dtest.events.reasons import Reason, RefusalCode
@@ -232,8 +233,9 @@ class Cell:
 
     def refuse(self, record: Recorded, index: int, code: RefusalCode, detail: str) -> None:
         """Note that the next decision has to refuse this event."""
-        key = (record.seq, index)
-        self.refusals[key] = PendingRefusal(record.seq, index, code, detail, record.subject)
+        detail = detail[:DETAIL_CHARACTERS_MAX]
+        pending = PendingRefusal(record.seq, index, code, detail, record.subject)
+        self.refusals[record.seq, index] = pending
 
     def ignore(self, why: str) -> None:
         """Count an event that no longer applies."""

@@ -8,8 +8,10 @@ their ends wait on disk; when the keeper dies, the agent removes what it had sta
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -84,7 +86,7 @@ class Keeper:
         os.umask(0o077)
         listener.bind(str(path))
         listener.listen(1)
-        listener.setblocking(False)  # noqa: FBT003 - the standard library's signature
+        listener.setblocking(False)
         write_json(
             self.directory / "keeper.json",
             {"pid": os.getpid(), "start_ticks": start_ticks(os.getpid())},
@@ -114,7 +116,7 @@ class Keeper:
     def _accept(self, listener: socket.socket) -> None:
         connection, _ = listener.accept()
         self._lose_agent()
-        connection.setblocking(False)  # noqa: FBT003 - the standard library's signature
+        connection.setblocking(False)
         self.agent = connection
         self.selector.register(connection, selectors.EVENT_READ, "agent")
 
@@ -190,8 +192,8 @@ class Keeper:
         directory = Path(order["dir"])
         environment = {**self.base_env, **order["env"], MARK: order["key"]}
         try:
-            with (directory / "output.log").open("ab", buffering=0) as output:
-                child = subprocess.Popen(  # noqa: S603 - running given programs is the purpose
+            with open_output(directory / "output.log") as output:
+                child = subprocess.Popen(
                     order["argv"],
                     cwd=order["cwd"],
                     env=environment,
@@ -209,12 +211,13 @@ class Keeper:
         attempt = Attempt(order["key"], directory, child)
         self.attempts[child.pid] = attempt
         started = {
+            "key": attempt.key,
             "pid": child.pid,
             "start_ticks": attempt.start_ticks,
             "started_at": attempt.started_at,
         }
         write_json(directory / "pid.json", started)
-        self._say({"op": "spawned", "key": attempt.key, **started})
+        self._say({"op": "spawned", **started})
 
     def _stop(self, attempt: Attempt, grace_s: float) -> None:
         attempt.stopped = True
@@ -230,6 +233,15 @@ class Keeper:
                 attempt.kill_at = now + 1.0
                 signal_group(attempt.child.pid, signal.SIGKILL)
                 sweep(attempt.key)
+
+    @staticmethod
+    def _peak_bytes(peak: int) -> int | None:
+        """Return a child's peak in bytes; none while it does not exceed what it inherited.
+
+        Linux counts the memory of the parent that a child shares between fork and exec.
+        """
+        unit = 1 if sys.platform == "darwin" else 1024
+        return peak * unit if peak > own_peak() else None
 
     def _reap(self) -> None:
         while True:
@@ -247,19 +259,25 @@ class Keeper:
             sweep(attempt.key)
             code = os.waitstatus_to_exitcode(status)
             ended = {
+                "key": attempt.key,
                 "exit_code": code if code >= 0 else None,
                 "signal": -code if code < 0 else None,
                 "cpu_s": usage.ru_utime + usage.ru_stime,
-                "memory_bytes_peak": usage.ru_maxrss * 1024,
+                "memory_bytes_peak": self._peak_bytes(usage.ru_maxrss),
                 "started_at": attempt.started_at,
                 "ended_at": time.time(),
                 "stopped": attempt.stopped,
             }
             write_json(attempt.directory / "exit.json", ended)
-            self._say({"op": "exited", "key": attempt.key, **ended})
+            self._say({"op": "exited", **ended})
         self._flush()
         if not self.attempts and self.agent is None:
             self.lonely_since = max(self.lonely_since, time.monotonic() - LONELY_S_MAX / 2)
+
+
+def own_peak() -> int:
+    """Return the peak resident memory of this process, in the unit of ``ru_maxrss``."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def signal_group(pid: int, number: int) -> None:
@@ -291,7 +309,7 @@ def sweep(key: str) -> None:
 def _children() -> list[int]:
     path = f"/proc/self/task/{os.getpid()}/children"
     try:
-        with open(path, encoding="ascii") as listing:  # noqa: PTH123 - hot, and pathlib is slow
+        with open(path, encoding="ascii") as listing:
             return [int(word) for word in listing.read().split()]
     except OSError:
         return []  # not Linux: the process group is all that can be found
@@ -299,7 +317,7 @@ def _children() -> list[int]:
 
 def _carries(pid: int, mark: bytes) -> bool:
     try:
-        with open(f"/proc/{pid}/environ", "rb") as environment:  # noqa: PTH123 - as above
+        with open(f"/proc/{pid}/environ", "rb") as environment:
             return mark in environment.read().split(b"\0")
     except OSError:
         return False
@@ -308,18 +326,36 @@ def _carries(pid: int, mark: bytes) -> bool:
 def start_ticks(pid: int) -> int | None:
     """Return when a process started, in clock ticks since boot: pid and this name a process."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:  # noqa: PTH123 - as above
+        with open(f"/proc/{pid}/stat", "rb") as stat:
             return int(stat.read().rpartition(b")")[2].split()[19])
     except (OSError, IndexError, ValueError):
         return None
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write whole or not at all."""
-    unfinished = f"{path}.new"
-    with open(unfinished, "w", encoding="utf-8") as file:  # noqa: PTH123 - as above
-        json.dump(content, file)
-    os.replace(unfinished, path)  # noqa: PTH105 - as above
+    """Write one line over what is there; readers take the first line, or nothing if it is torn.
+
+    No truncation and no rename: on a busy disk each would wait for the file system's journal.
+    """
+    write_line(path, json.dumps(content).encode())
+
+
+def write_line(path: Path, line: bytes) -> None:
+    """Write a line at the start of a file."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, line + b"\n")
+    finally:
+        os.close(descriptor)
+
+
+def open_output(path: Path) -> io.FileIO:
+    """Open an empty file that every write appends to."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    if os.fstat(descriptor).st_size:
+        os.ftruncate(descriptor, 0)
+    return io.FileIO(descriptor, "wb")
 
 
 def _drain(descriptor: int) -> None:

@@ -1,0 +1,127 @@
+"""What must outlive the agent: the attempts in its hands and how far it read its work.
+
+Each attempt works in a slot, a directory that is used again: making and removing directories
+would cost more than a short task itself. ``assignment.json`` says which attempt has the slot; an
+empty one says none. What the keeper writes carries the attempt's name, so leftovers do not matter.
+"""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import TypeAdapter
+
+from dtest.agents.keeper.process import write_line
+from dtest.events.attempt import AttemptAssigned
+
+_ASSIGNMENT: TypeAdapter[AttemptAssigned] = TypeAdapter(AttemptAssigned)
+OWN_DIRECTORIES = ("work", "artifacts", "checkpoint")
+_OWN_FILES = frozenset({"assignment.json", "pid.json", "exit.json", "output.log"})
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One directory for one attempt at a time."""
+
+    path: Path
+
+    def take(self, assigned: AttemptAssigned) -> None:
+        """Accept an attempt: from now on it is in the agent's hands."""
+        if not self.path.exists():
+            for name in OWN_DIRECTORIES:
+                (self.path / name).mkdir(parents=True)
+        write_line(self.path / "assignment.json", orjson.dumps(assigned))
+
+    def assignment(self) -> AttemptAssigned | None:
+        """Return the attempt that has the slot; none if it is free or was not fully taken."""
+        try:
+            return _ASSIGNMENT.validate_python(self._read("assignment.json"))
+        except (OSError, ValueError):
+            return None
+
+    def note(self, name: str, key: str) -> dict[str, Any] | None:
+        """Return what the keeper wrote about an attempt; none if it is about another one."""
+        try:
+            content: dict[str, Any] = self._read(name)
+        except (OSError, ValueError):
+            return None
+        return content if content.get("key") == key else None
+
+    def _read(self, name: str) -> Any:  # noqa: ANN401 - whatever JSON is there
+        return orjson.loads((self.path / name).read_bytes().partition(b"\n")[0])
+
+    def clear(self) -> None:
+        """Make the slot free; what the attempt left in it is removed."""
+        write_line(self.path / "assignment.json", b"")
+        if self._is_clean():
+            return
+        shutil.rmtree(self.path)
+
+    def _is_clean(self) -> bool:
+        with os.scandir(self.path) as entries:
+            known = {*OWN_DIRECTORIES, *_OWN_FILES}
+            if any(entry.name not in known for entry in entries):
+                return False
+        for name in OWN_DIRECTORIES:
+            with os.scandir(self.path / name) as entries:
+                if any(True for _ in entries):
+                    return False
+        return True
+
+
+class Spool:
+    """The agent's directory on disk."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._slots = root / "slots"
+        self._slots.mkdir(parents=True, exist_ok=True)
+        self._free: list[Slot] = []
+        self._count = 0
+
+    def recover(self) -> list[tuple[Slot, AttemptAssigned]]:
+        """Return the attempts that an earlier start of this agent left."""
+        found: list[tuple[Slot, AttemptAssigned]] = []
+        for path in sorted(self._slots.iterdir()):
+            slot = Slot(path)
+            assigned = slot.assignment()
+            self._count = max(self._count, int(path.name) + 1 if path.name.isdigit() else 0)
+            if assigned is None:  # killed before it was accepted: it is assigned anew
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                found.append((slot, assigned))
+        return found
+
+    def take(self, assigned: AttemptAssigned) -> Slot:
+        """Return a slot that now holds the attempt. Raises OSError when the disk is full."""
+        if self._free:
+            slot = self._free.pop()
+        else:
+            slot = Slot(self._slots / f"{self._count:04d}")
+            self._count += 1
+        slot.take(assigned)
+        return slot
+
+    def give_back(self, slot: Slot) -> None:
+        """Free a slot."""
+        slot.clear()
+        self._free.append(slot)
+
+    def load(self) -> int | None:
+        """See ``Position.load``."""
+        try:
+            return int((self.root / "position").read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def save(self, seq: int) -> None:
+        """See ``Position.save``: fixed width, so that a write is whole."""
+        (self.root / "position").write_text(f"{seq:020d}")
+
+    def forget(self) -> None:
+        """Left in good order: the next start is a new incarnation."""
+        (self.root / "position").unlink(missing_ok=True)
+        (self.root / "incarnation").unlink(missing_ok=True)

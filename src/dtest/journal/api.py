@@ -1,0 +1,64 @@
+"""JetStream's own API: asked patiently, and its answers read."""
+
+import asyncio
+import base64
+import json
+from datetime import datetime
+from typing import Any
+
+from dtest.errors import Unavailable
+from dtest.journal.connection import Connection
+from dtest.journal.port import Stored
+
+ASK_S_MAX = 5.0
+ASK_AGAIN_S = 0.1
+PATIENCE_S = 30.0
+NO_MESSAGE = 10037
+_ID = b"Nats-Msg-Id:"
+
+
+async def ask_api(
+    connection: Connection, verb: str, request: dict[str, object], *, wait_s: float = PATIENCE_S
+) -> dict[str, Any]:
+    """Ask JetStream's API, patiently: a server that just started answers late.
+
+    Raises Unavailable or PermissionRefused.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wait_s
+    body = json.dumps(request).encode() if request else b""
+    while True:
+        try:
+            answer = await connection.ask(f"$JS.API.{verb}", body, timeout_s=ASK_S_MAX)
+            if answer.status == 0:
+                return answer.json()
+            problem = "nobody serves it"
+        except TimeoutError as error:
+            problem = str(error) or "no answer"
+        if loop.time() > deadline:
+            message = f"JetStream does not answer {verb}: {problem}"
+            raise Unavailable(message, hint="is JetStream enabled on the server?")
+        await asyncio.sleep(ASK_AGAIN_S)
+
+
+async def get_message(
+    connection: Connection, stream: str, request: dict[str, object]
+) -> Stored | None:
+    """Return one message of a stream. Raises as ``ask_api``."""
+    reply = await ask_api(connection, f"STREAM.MSG.GET.{stream}", request)
+    error = reply.get("error")
+    if error is not None:
+        if error.get("err_code") == NO_MESSAGE:
+            return None
+        message = f"{stream}: {error.get('description')}"
+        raise Unavailable(message)
+    found = reply["message"]
+    headers = base64.b64decode(found.get("hdrs", ""))
+    ids = [line for line in headers.split(b"\r\n") if line.startswith(_ID)]
+    return Stored(
+        int(found["seq"]),
+        str(found["subject"]),
+        datetime.fromisoformat(found["time"]).timestamp(),
+        ids[-1][len(_ID) :].strip().decode(errors="replace") if ids else "",
+        base64.b64decode(found.get("data", "")),
+    )

@@ -1,0 +1,28 @@
+"""One real server for all tests of the journal; those that kill a server start their own."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+pytest.register_assert_rewrite("tests.journal.conformance")
+
+from dtest.events.fields import CellId  # noqa: E402 - the line above must come first
+from dtest.runtime.ids import short_id  # noqa: E402
+from tests.kit.nats import NatsCell, Server, joined, running  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+    async with running(tmp_path_factory.mktemp("nats")) as started:
+        yield started
+
+
+@pytest.fixture
+def cell_id() -> CellId:
+    return CellId(f"cell-{short_id()}")
+
+
+@pytest.fixture
+async def cell(server: Server, cell_id: CellId) -> AsyncIterator[NatsCell]:
+    async with joined(server.address, cell_id) as opened:
+        yield opened

@@ -1,0 +1,142 @@
+"""Hypothesis strategies for every payload of the catalogue, from the fields' own type hints.
+
+Values cover what the hints allow, kept small; what they forbid is not made here.
+"""
+
+import dataclasses
+import functools
+import types
+import typing
+from datetime import datetime, timedelta, timezone
+from enum import Enum
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
+
+from hypothesis import strategies as st
+from pydantic import AwareDatetime
+from pydantic.fields import FieldInfo
+
+from dtest.events.catalogue import Payload
+from dtest.events.fields import TOKEN_PATTERN
+
+TEXT = st.characters(exclude_categories=["Cs"])
+"""Everything that UTF-8 can say."""
+TOKENS = st.from_regex(TOKEN_PATTERN.replace("100", "8"), fullmatch=True)
+INTEGER_MAX = 2**53
+NUMBER_MAX = 1e12
+INSTANTS: st.SearchStrategy[datetime] = st.datetimes(
+    min_value=datetime(1970, 1, 3),  # noqa: DTZ001 - the zone is drawn beside it
+    max_value=datetime(2200, 1, 1),  # noqa: DTZ001
+    timezones=st.integers(-14 * 60, 14 * 60).map(lambda m: timezone(timedelta(minutes=m))),
+)
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(TEXT, max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(TEXT, max_size=5), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+DOCUMENTS = st.dictionaries(st.text(TEXT, max_size=5), JSON, max_size=3)
+
+
+@dataclasses.dataclass
+class _Limits:
+    low: float | None = None
+    high: float | None = None
+    open_low: bool = False
+    size_min: int = 0
+    size_max: int = 6
+    token: bool = False
+
+    def learn(self, note: object) -> None:
+        """Take over what one annotation says."""
+        if isinstance(note, FieldInfo):
+            for part in note.metadata:
+                self.learn(part)
+        for name in ("ge", "gt"):
+            if (low := getattr(note, name, None)) is not None:
+                self.low, self.open_low = low, name == "gt"
+        if (high := getattr(note, "le", None)) is not None:
+            self.high = high
+        self.size_min = getattr(note, "min_length", None) or self.size_min
+        self.size_max = min(self.size_max, getattr(note, "max_length", None) or self.size_max)
+        self.token = self.token or getattr(note, "pattern", None) == TOKEN_PATTERN
+
+
+@functools.cache
+def of(payload: type[Any]) -> st.SearchStrategy[Any]:
+    """Instances of a payload, or of a dataclass inside one."""
+    hints = typing.get_type_hints(payload, include_extras=True)
+    by_name = {
+        field.name: _of_hint(hints[field.name])
+        for field in dataclasses.fields(payload)
+        if get_origin(hints[field.name]) is not ClassVar
+    }
+    return st.builds(payload, **by_name)
+
+
+def any_of(payloads: typing.Iterable[type[Payload]]) -> st.SearchStrategy[Payload]:
+    """Instances of any of these payloads."""
+    return st.one_of([of(payload) for payload in payloads])
+
+
+def _of_hint(hint: Any, notes: tuple[object, ...] = ()) -> st.SearchStrategy[Any]:
+    if hint is AwareDatetime:
+        return INSTANTS
+    if isinstance(hint, typing.NewType):
+        return _of_hint(hint.__supertype__, notes)
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _of_hint(args[0], (*args[1:], *notes))
+    if origin in (Union, types.UnionType):
+        return st.one_of([_of_hint(arg, notes) for arg in args])
+    if origin is Literal:
+        return st.sampled_from(args)
+    if origin is tuple:
+        limits = _limits(notes)
+        return st.lists(
+            _of_hint(args[0]), min_size=limits.size_min, max_size=min(3, limits.size_max)
+        ).map(tuple)
+    if origin is dict:
+        if args[1] is Any:
+            return DOCUMENTS
+        return st.dictionaries(_of_hint(args[0]), _of_hint(args[1]), max_size=3)
+    return _of_class(hint, _limits(notes))
+
+
+def _limits(notes: tuple[object, ...]) -> _Limits:
+    limits = _Limits()
+    for note in notes:
+        limits.learn(note)
+    return limits
+
+
+def _of_class(hint: Any, limits: _Limits) -> st.SearchStrategy[Any]:
+    if hint is type(None):
+        return st.none()
+    if hint is bool:
+        return st.booleans()
+    if hint is str:
+        if limits.token:
+            return TOKENS
+        return st.text(TEXT, min_size=limits.size_min, max_size=limits.size_max)
+    if hint is int:
+        low = -INTEGER_MAX if limits.low is None else int(limits.low)
+        high = INTEGER_MAX if limits.high is None else int(limits.high)
+        return st.integers(low, high)
+    if hint is float:
+        return st.floats(
+            -NUMBER_MAX if limits.low is None else limits.low,
+            NUMBER_MAX if limits.high is None else limits.high,
+            exclude_min=limits.open_low,
+        )
+    if issubclass(hint, Enum):
+        return st.sampled_from(hint)
+    if dataclasses.is_dataclass(hint):
+        return of(hint)
+    message = f"no strategy for {hint!r}"
+    raise TypeError(message)
