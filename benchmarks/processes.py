@@ -18,6 +18,7 @@ from dtest.runtime.clock import SystemClock
 from dtest.settings import Settings
 
 AT_ONCE = 8
+SLOTS = 32
 
 
 async def bare_loop(count: int) -> float:
@@ -83,7 +84,7 @@ def main() -> None:
     options = parser.parse_args()
     bare: list[float] = []
     ours: list[float] = []
-    with throw_away_stack(workers=2, slots=AT_ONCE // 2) as settings:
+    with throw_away_stack(workers=2, slots=SLOTS) as settings:
         asyncio.run(through_dtest(settings, 50, 0))
         for number in range(1, options.rounds + 1):
             bare.append(asyncio.run(bare_loop(options.tasks)))

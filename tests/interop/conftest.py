@@ -16,6 +16,11 @@ MANIFEST = Path(__file__).with_name("node") / "package.json"
 DTEST = str(Path(sys.executable).with_name("dtest"))
 STACK_S_MAX = 120
 NPM_S_MAX = 180
+NPM_FLAGS = (
+    *("--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund"),
+    *("--prefer-offline", "--engine-strict=false"),
+    *("--fetch-retries=2", "--fetch-retry-mintimeout=500", "--fetch-retry-maxtimeout=2000"),
+)
 PROGRAM_S_MAX = 60
 NODE_WITH_WEBSOCKET = 22
 
@@ -79,19 +84,19 @@ def node(tmp_path_factory: pytest.TempPathFactory, cell_env: dict[str, str]) -> 
     directory = tmp_path_factory.mktemp("node")
     shutil.copy(MANIFEST, directory)
     program, npm = needed("node"), needed("npm")
-    flags = ("--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund")
-    installed = subprocess.run(
-        [npm, "install", "--prefer-offline", "--engine-strict=false", *flags],
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        timeout=NPM_S_MAX,
-        check=False,
-    )
-    if installed.returncode != 0:
+    try:
+        subprocess.run(
+            [npm, "install", *NPM_FLAGS],
+            cwd=directory,
+            capture_output=True,
+            text=True,
+            timeout=NPM_S_MAX,
+            check=True,
+        )
+    except subprocess.SubprocessError as error:
         pytest.fail(
             f"npm could not install the packages of {MANIFEST.name}: these tests need the npm "
-            f"registry, or npm's cache filled from it\n{installed.stderr}",
+            f"registry, or npm's cache filled from it\n{error}\n{getattr(error, 'stderr', '')}",
             pytrace=False,
         )
     version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)

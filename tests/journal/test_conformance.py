@@ -84,23 +84,23 @@ def steps(cell: CellId, luck: random.Random) -> Iterator[Step]:
     A repeated message carries the guard of nobody: with a stale one it is recognised only as long
     as it is the last on its subject.
     """
-    known: list[Outgoing] = []
+    known: list[list[Outgoing]] = []
     for number in range(STEPS):
         where = [f"dtest.{cell}.{luck.choice(SUBJECTS)}" for _ in range(luck.choice((1, 1, 2, 5)))]
         fresh = [
             Outgoing(subject, f"{number}".encode(), f"{number}-{place}")
             for place, subject in enumerate(where)
         ]
-        match luck.randrange(6):
+        match luck.randrange(7):
             case 0 if known:
-                yield Step([luck.choice(known)], None)
+                yield Step(luck.choice(known), None)
             case 1 if known:
-                yield Step(luck.sample([*known[-3:], *fresh], 2), None)
+                yield Step(luck.sample([*luck.choice(known), *luck.choice(known), *fresh], 2), None)
             case 2 | 3:
                 place = f"dtest.{cell}.{luck.choice(SUBJECTS)}"
                 yield Step(fresh, Guard(place, luck.randrange(number + 2)))
             case _:
-                known += fresh
+                known.append(fresh)
                 yield Step(fresh, None)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from dtest.events.fields import Document, SecondsAboveZero, Seconds
+from dtest.events.fields import Document, Seconds
 
 Argument = Annotated[str, Field(max_length=131_072)]
 
@@ -48,7 +48,6 @@ class Simulation:
 
     seconds: Seconds = 0.0
     outcome: Literal["passed", "failed", "faulted"] = "passed"
-    output_every_seconds: SecondsAboveZero | None = None
 
 
 _CONFIGS: dict[str, type[CommandConfig | TestConfig]] = {

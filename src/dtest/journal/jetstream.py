@@ -171,7 +171,7 @@ class JetStreamJournal:
             raise JournalFull(message, hint="raise its limit or free disk space")
         if code not in (_WRONG_LAST_SEQUENCE, _BATCH_DUPLICATE):
             return _Again(detail)
-        stored = await self._find(parcel, everywhere=lost)
+        stored = await self._find(parcel, everywhere=lost or code == _BATCH_DUPLICATE)
         if stored is not None:
             return Appended(stored.seq, duplicate=True)
         if code == _WRONG_LAST_SEQUENCE:
@@ -226,7 +226,10 @@ class JetStreamJournal:
             raise Unavailable(message, hint="create the streams with `dtest server migrate`")
         state = reply["state"]
         return Bounds(
-            int(state["first_seq"]), int(state["last_seq"]), int(state["messages"]), reply["created"]
+            int(state["first_seq"]),
+            int(state["last_seq"]),
+            int(state["messages"]),
+            reply["created"],
         )
 
 

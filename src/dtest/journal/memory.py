@@ -46,11 +46,11 @@ class MemoryJournal:
         return self._append(messages, guard)
 
     def _append(self, messages: Sequence[Outgoing], guard: Guard | None) -> Appended | GuardRefused:
-        ids = {outgoing.id for outgoing in messages}
-        known = ids & self._by_id.keys()
-        if len(known) == len(messages):
-            return Appended(self._by_id[messages[-1].id], duplicate=True)
-        if known or len(ids) < len(messages):
+        ids = [outgoing.id for outgoing in messages]
+        known = [self._by_id[each] for each in ids if each in self._by_id]
+        if known and known == list(range(known[0], known[0] + len(ids))):
+            return Appended(known[-1], duplicate=True)
+        if known or len(set(ids)) < len(ids):
             message = "a part of this batch is stored already, or twice in it"
             raise Conflict(message)
         if guard is not None:

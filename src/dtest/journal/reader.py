@@ -72,10 +72,8 @@ class Reader:
         try:
             await self._begin(CREATE_S_MAX)
             while True:
-                if self._doubt:
+                if self._doubt and not await self._skipped_consumer():
                     await self._begin(None)
-                    if self._fruitless > FRUITLESS_MAX:
-                        await self._fetch_next()
                 try:
                     async with asyncio.timeout(SILENCE_S_MAX):
                         await self._stir.wait()
@@ -85,7 +83,8 @@ class Reader:
                 self._stir.clear()
                 if self._arrived:
                     yield self._take()
-                    await self._pull_where_low()
+                    if self._is_low():
+                        await self._pull()
         finally:
             forget()
             await self._leave()
@@ -185,11 +184,14 @@ class Reader:
 
     # -- messages ---------------------------------------------------------------------------------
 
-    async def _pull_where_low(self) -> None:
-        held = len(self._arrived)
-        room = held < HELD_MESSAGES_MAX and self._arrived_bytes < HELD_BYTES_MAX
-        if room and self._outstanding < PULL_MESSAGES // 2 and not self._doubt:
-            await self._pull()
+    def _is_low(self) -> bool:
+        """Say whether to ask for more: little is on its way and there is room for it."""
+        return (
+            self._outstanding < PULL_MESSAGES // 2
+            and len(self._arrived) < HELD_MESSAGES_MAX
+            and self._arrived_bytes < HELD_BYTES_MAX
+            and not self._doubt
+        )
 
     async def _pull(self) -> None:
         self._outstanding += PULL_MESSAGES
@@ -226,7 +228,8 @@ class Reader:
         self._arrived.append(Stored(seq, msg.subject, stored_at, event_id, msg.data))
         self._arrived_bytes += len(msg.data)
         self._stir.set()
-        await self._pull_where_low()
+        if self._is_low():
+            await self._pull()
 
     async def _status(self, headers: dict[str, str]) -> None:
         status = headers.get("Status")
@@ -235,23 +238,30 @@ class Reader:
         elif status in {"404", "408"}:  # a pull request ended
             self._outstanding -= int(headers.get("Nats-Pending-Messages", PULL_MESSAGES))
             self._stir.set()
-            await self._pull_where_low()
+            if self._is_low():
+                await self._pull()
         else:  # 409 consumer deleted, 503 nobody serves it
             self._doubted(str(status))
 
-    async def _fetch_next(self) -> None:
-        """Take the next message another way: it may be one that ends the connection.
+    async def _skipped_consumer(self) -> bool:
+        """After several doubts in a row take the next message another way; say whether one came.
 
-        The client cannot parse, for example, a vertical tab in a subject.
+        It may be one that ends the connection each time that it is delivered: the client cannot
+        parse, for example, a vertical tab in a subject.
         """
+        if self._fruitless <= FRUITLESS_MAX:
+            return False
+        await self._unsubscribe()
         request: dict[str, object] = {"seq": self._after + 1, "next_by_subj": self._subject or ">"}
         try:
             found = await get_message(self._connection, self._stream, request)
         except (PermissionRefused, Unavailable):
-            return  # no right to look, or no server: the consumer goes on trying
-        if found is not None and not self._arrived:
-            self._arrived = [found]
-            self._doubted("one was fetched by itself")
+            return False  # no right to look, or no server
+        if found is None:
+            return False
+        self._arrived = [found]
+        self._stir.set()
+        return True
 
 
 @asynccontextmanager

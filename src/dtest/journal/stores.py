@@ -60,7 +60,9 @@ def _offset(stored: Stored) -> int:
     return int(stored.id.rpartition(".")[2] or 0)
 
 
-def output_stream(connection: Connection, cell: CellId, new_id: Callable[[], str]) -> JetStreamJournal:
+def output_stream(
+    connection: Connection, cell: CellId, new_id: Callable[[], str]
+) -> JetStreamJournal:
     """Return the stream that keeps output."""
     return JetStreamJournal(connection, output_name(cell), new_id=new_id)
 

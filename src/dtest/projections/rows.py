@@ -5,7 +5,6 @@ on. Pure; the store writes what this collects.
 """
 
 from collections import OrderedDict
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -171,7 +170,7 @@ class Rows:
             self._runs.setdefault(run.id, (None, event.source, record.seq))
         at = micros(task.queued_at)
         row = (task.id, task.run_id, data.name or task.id, data.type, "queued", None, data.priority)
-        rest = (0, None, None, at, at, False, None, event.source, _document(data), record.seq)
+        rest = (0, None, None, at, at, False, None, event.source, _json(data), record.seq)
         self._row("tasks_new", (*row, *rest))
 
     def _assigned(self, data: AttemptAssigned, record: Recorded) -> None:
@@ -288,13 +287,6 @@ def _data(item: Any) -> str | None:  # noqa: ANN401 - any JSON
 
 def _text(payload: bytes) -> str:
     return payload[:RAW_CHARS_MAX].decode(errors="replace")
-
-
-def _document(data: TaskQueued) -> str:
-    try:
-        return _json(data)
-    except orjson.JSONEncodeError:
-        return _json(replace(data, config={"not_shown": "nested too deeply"}))
 
 
 def _json(value: object) -> str:

@@ -3,21 +3,27 @@
 import hashlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import date, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
+import structlog
 
-from dtest.errors import InvalidDocument, TimedOut
+from dtest.errors import Conflict, InvalidDocument, TimedOut, Unavailable
+from dtest.projections.plain import Plain
 from dtest.projections.rows import Row
 
+log = structlog.get_logger()
+
 ROWS_MAX = 10_000
+ANSWER_BYTES_MAX = 64 << 20
+"""Of an answer to a user's query, about."""
 QUERY_S_MAX = 30.0
+DETAIL_CHARS_MAX = 2_000
 _TYPES: dict[str, pa.DataType] = {
     "VARCHAR": pa.string(),
     "BIGINT": pa.int64(),
@@ -29,17 +35,27 @@ _TYPES: dict[str, pa.DataType] = {
 _CHANGE_COLUMNS = {
     "tasks_changed": (
         "tasks",
-        ("task_id", "status", "reason", "attempt", "worker_id", "hardware", "since", "flaky")
-        + ("upstream",),
+        (
+            *("task_id", "status", "reason", "attempt", "worker_id", "hardware"),
+            *("since", "flaky", "upstream"),
+        ),
     ),
     "attempts_changed": (
         "attempts",
-        ("task_id", "attempt", "status", "reason", "detail", "started_at", "finished_at")
-        + ("exit_code", "signal", "cpu_s", "memory_bytes_peak", "output_bytes")
-        + ("output_bytes_dropped", "artifacts"),
+        (
+            *("task_id", "attempt", "status", "reason", "detail", "started_at", "finished_at"),
+            *("exit_code", "signal", "cpu_s", "memory_bytes_peak", "output_bytes"),
+            *("output_bytes_dropped", "artifacts"),
+        ),
     ),
 }
 _TABLE_OF = {"tasks_new": "tasks", "attempts_new": "attempts"}
+_FAILED_WRITES = (
+    duckdb.IOException,
+    duckdb.TransactionException,
+    duckdb.FatalException,
+    duckdb.OutOfMemoryException,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +82,9 @@ class Answer:
 class Store:
     """One database file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, query_s_max: float = QUERY_S_MAX) -> None:
         self.path = path
+        self._query_s_max = query_s_max
         self._schema = _sql("schema.sql")
         self._hash = hashlib.sha256(self._schema.encode()).hexdigest()[:16]
         self._statements = dict(_named(_sql("write.sql")))
@@ -75,34 +92,58 @@ class Store:
         self._columns = self._read_columns()
 
     def _open(self) -> duckdb.DuckDBPyConnection:
-        """Open the file; one of another schema, or one that is damaged, is replaced."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Open the file; one of another schema, or one that is damaged, is made anew.
+
+        Raises Conflict if another process has it, Unavailable if there can be none.
+        """
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if self.path.exists() and (found := self._existing()) is not None:
+                return found
+            self.remove()
             connection = _connect(self.path)
-            found = connection.execute(
-                "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'progress'"
-            ).fetchone()
-            if found == (1,):
-                stale = connection.execute(
-                    "SELECT count(*) FROM progress WHERE schema_hash <> ?", [self._hash]
-                ).fetchone()
-                if stale == (0,):
-                    return connection
-            elif found == (0,):
-                connection.execute(self._schema)
-                return connection
-            connection.close()
-        except (duckdb.CatalogException, duckdb.SerializationException, duckdb.FatalException):
-            pass
-        self.remove()
-        connection = _connect(self.path)
-        connection.execute(self._schema)
+            connection.execute(self._schema)
+        except (OSError, duckdb.Error) as error:
+            message = f"cannot make {self.path}: {error}"
+            raise Unavailable(message, hint="free disk space, or give another place") from error
         return connection
 
+    def _existing(self) -> duckdb.DuckDBPyConnection | None:
+        """Return a connection to a sound file of this schema, none if it has to be made anew."""
+        connection = None
+        try:
+            connection = _connect(self.path)
+            if self._is_ours(connection):
+                return connection
+            reason = "of another schema"
+        except duckdb.Error as error:
+            if "Could not set lock" in str(error):
+                message = f"another process has {self.path} open"
+                raise Conflict(message, hint="each API needs a file of its own") from error
+            reason = _brief(error)
+        if connection is not None:
+            connection.close()
+        log.warning("read_model_made_anew", path=str(self.path), reason=reason)
+        return None
+
+    def _is_ours(self, connection: duckdb.DuckDBPyConnection) -> bool:
+        """Say whether the schema is this one. Raises duckdb.Error for what cannot be read.
+
+        Reads every block once, for otherwise damage would stop each start at the same place.
+        """
+        hashes = connection.execute("SELECT DISTINCT schema_hash FROM progress").fetchall()
+        if hashes != [(self._hash,)]:
+            return False
+        tables = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+        for (table,) in tables:
+            connection.execute(f'SELECT max(hash(every)) FROM "{table}" AS every').fetchall()  # noqa: S608 - names of the catalogue
+        return True
+
     def remove(self) -> None:
-        """Delete the file; the journal has everything."""
-        for path in (self.path, self.path.with_name(f"{self.path.name}.wal")):
-            path.unlink(missing_ok=True)
+        """Delete the file and what lies beside it; the journal has everything."""
+        for path in (self.path, *self.path.parent.glob(f"{self.path.name}.*")):
+            if not path.is_dir() or path == self.path:
+                path.unlink(missing_ok=True)
 
     def reset(self) -> None:
         """Start from nothing."""
@@ -139,9 +180,20 @@ class Store:
             row = (stream, progress.created, progress.seq, self._hash)
             self._load(self._statements["progress"], "progress", [row])
             connection.commit()
-        except BaseException:
-            connection.rollback()
+        except BaseException as error:
+            with suppress(duckdb.Error):  # a commit that failed has rolled back by itself
+                connection.rollback()
+            if isinstance(error, _FAILED_WRITES) or _is_damage(error):
+                raise self._unwritable(error) from error
             raise
+
+    def _unwritable(self, error: BaseException) -> Unavailable:
+        message = f"cannot write {self.path}: {_brief(error)}"
+        if _is_damage(error):
+            self.close()
+            self.remove()
+            return Unavailable(message, hint="start again: the file is made anew")
+        return Unavailable(message, hint="nothing is lost: free disk space and start again")
 
     def _load(self, statement: str, name: str, content: Sequence[Row]) -> None:
         if name == "forget_telemetry":
@@ -174,35 +226,34 @@ class Store:
             rows = cursor.fetchmany(rows_max + 1)
         finally:
             cursor.close()
-        plain = [tuple(map(_plain, row)) for row in rows[:rows_max]]
-        return Answer(columns, plain, truncated=len(rows) > rows_max)
+        plain = Plain()
+        return Answer(columns, [plain.row(row) for row in rows[:rows_max]], len(rows) > rows_max)
 
     def query_untrusted(self, sql: str, *, rows_max: int = ROWS_MAX) -> Answer:
         """Run one SELECT that a user wrote. Raises InvalidDocument or TimedOut.
 
-        Files and extensions are out of reach for every statement of this database.
+        Files and extensions are out of reach for every statement of this database. The
+        transaction is read-only, for a SELECT may begin with an INSERT (``WITH … AS (INSERT``).
         """
         cursor = self._connection.cursor()
-        timer = threading.Timer(QUERY_S_MAX, cursor.interrupt)
+        timer = threading.Timer(self._query_s_max, cursor.interrupt)
         try:
             statements = cursor.extract_statements(sql)
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
                 message = "only a single SELECT statement is allowed"
                 raise InvalidDocument(message, hint="the journal is changed by events alone")
             timer.start()
+            cursor.execute("BEGIN TRANSACTION READ ONLY")
             cursor.execute(statements[0])
-            columns = tuple(str(item[0]) for item in cursor.description or ())
-            rows = cursor.fetchmany(rows_max + 1)
+            return _fetched(cursor, rows_max)
         except duckdb.InterruptException as error:
-            message = f"the query took longer than {QUERY_S_MAX:g} s"
+            message = f"the query took longer than {self._query_s_max:g} s"
             raise TimedOut(message, hint="narrow it by WHERE or LIMIT") from error
-        except duckdb.Error as error:
-            raise InvalidDocument(str(error).strip(), hint="see `dtest db query --help`") from error
+        except (duckdb.Error, UnicodeError) as error:
+            raise InvalidDocument(_brief(error), hint="see `dtest db query --help`") from error
         finally:
             timer.cancel()
             cursor.close()
-        plain = [tuple(map(_plain, row)) for row in rows[:rows_max]]
-        return Answer(columns, plain, truncated=len(rows) > rows_max)
 
     def close(self) -> None:
         """Close the file."""
@@ -217,6 +268,7 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
         "SET autoinstall_known_extensions = false",
         "SET TimeZone = 'UTC'",
         "SET memory_limit = '1GB'",
+        "SET max_temp_directory_size = '4GB'",
         "SET threads = 2",
         "SET lock_configuration = true",
     ):
@@ -227,18 +279,42 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
 def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_timestamp(kind):
         return pa.array(values, pa.int64()).cast(kind)
-    return pa.array(values, kind)
+    try:
+        return pa.array(values, kind)
+    except (OverflowError, pa.ArrowInvalid):
+        if not pa.types.is_integer(kind):
+            raise
+    bound = 1 << (kind.bit_width - 1)  # JSON has larger numbers than columns have room for
+    held = [None if value is None else max(-bound, min(bound - 1, value)) for value in values]
+    return pa.array(held, kind)
 
 
-def _plain(value: object) -> object:
-    """Return what JSON can hold; instants as RFC 3339 in UTC."""
-    if isinstance(value, datetime):
-        return f"{value.isoformat(timespec='microseconds')}Z"
-    if isinstance(value, date):
-        return value.isoformat()
-    if value is None or isinstance(value, bool | int | float | str | list | dict):
-        return value
-    return str(value)
+def _fetched(cursor: duckdb.DuckDBPyConnection, rows_max: int) -> Answer:
+    columns = cursor.description or ()
+    for name, kind, *_ in columns:
+        if "WITH TIME ZONE" in str(kind):
+            message = f"the column {name} has a time zone"
+            raise InvalidDocument(message, hint="all is UTC here: write `now()::TIMESTAMP`")
+    plain = Plain()
+    rows: list[tuple[Any, ...]] = []
+    row = cursor.fetchone()
+    while row is not None and len(rows) < rows_max and plain.bytes < ANSWER_BYTES_MAX:
+        rows.append(plain.row(row))
+        row = cursor.fetchone()
+    return Answer(tuple(str(item[0]) for item in columns), rows, truncated=row is not None)
+
+
+def _is_damage(error: BaseException) -> bool:
+    text = str(error)
+    return isinstance(error, duckdb.Error) and (
+        isinstance(error, duckdb.SerializationException)
+        or "orrupt database file" in text
+        or "Could not read enough bytes" in text
+    )
+
+
+def _brief(error: BaseException) -> str:
+    return str(error).strip()[:DETAIL_CHARS_MAX]
 
 
 def _sql(name: str) -> str:

@@ -22,7 +22,7 @@ from dtest.projections.projector import Projector, Source, TelemetryProjector
 from dtest.projections.store import Store
 from dtest.roles.session import Session, session
 from dtest.runtime.clock import SystemClock
-from dtest.runtime.lifecycle import on_stop_signals, run_until_stopped
+from dtest.runtime.lifecycle import hold_many_objects, on_stop_signals, run_until_stopped
 from dtest.runtime.logs import set_up_logs
 from dtest.settings import Settings, load_settings
 
@@ -43,6 +43,7 @@ class ApiOptions:
 
 async def serve(settings: Settings, options: ApiOptions) -> None:
     """Project and serve until stopped by a signal."""
+    hold_many_objects()
     stop = asyncio.Event()
     on_stop_signals(stop.set)
     store = Store(options.database)

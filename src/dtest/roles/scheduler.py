@@ -12,7 +12,7 @@ from dtest.leadership.leader import Deposed, Identity, Leader
 from dtest.roles.session import Session, session
 from dtest.runtime.clock import SystemClock
 from dtest.runtime.ids import short_id
-from dtest.runtime.lifecycle import on_stop_signals, run_until_stopped
+from dtest.runtime.lifecycle import hold_many_objects, on_stop_signals, run_until_stopped
 from dtest.runtime.logs import set_up_logs
 from dtest.settings import Settings, load_settings
 
@@ -40,6 +40,7 @@ async def lead(opened: Session, policy: Policy) -> None:
 
 async def serve(settings: Settings) -> None:
     """Lead until stopped by a signal or deposed."""
+    hold_many_objects()
     stop = asyncio.Event()
     on_stop_signals(stop.set)
     async with (

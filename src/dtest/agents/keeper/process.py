@@ -271,8 +271,8 @@ class Keeper:
             write_json(attempt.directory / "exit.json", ended)
             self._say({"op": "exited", **ended})
         self._flush()
-        if not self.attempts and self.agent is None:
-            self.lonely_since = max(self.lonely_since, time.monotonic() - LONELY_S_MAX / 2)
+        if self.attempts:
+            self.lonely_since = time.monotonic()
 
 
 def own_peak() -> int:

@@ -66,8 +66,8 @@ CREATE TABLE attempts (
     assigned_at TIMESTAMP NOT NULL,
     started_at TIMESTAMP,
     finished_at TIMESTAMP,
-    exit_code INTEGER,
-    signal INTEGER,
+    exit_code BIGINT,
+    signal BIGINT,
     cpu_s DOUBLE,
     memory_bytes_peak BIGINT,
     output_bytes BIGINT,
@@ -79,7 +79,7 @@ CREATE TABLE attempts (
 CREATE TABLE testcases (
     task_id VARCHAR NOT NULL,
     attempt INTEGER NOT NULL,
-    ordinal INTEGER NOT NULL,
+    ordinal BIGINT NOT NULL,
     run_id VARCHAR NOT NULL,
     worker_id VARCHAR NOT NULL,
     nodeid VARCHAR NOT NULL,
@@ -89,7 +89,7 @@ CREATE TABLE testcases (
     message VARCHAR NOT NULL,
     output VARCHAR NOT NULL,
     file VARCHAR NOT NULL,
-    line INTEGER,
+    line BIGINT,
     seq BIGINT NOT NULL,
     PRIMARY KEY (task_id, attempt, ordinal)
 );
@@ -101,7 +101,7 @@ CREATE TABLE workers (
     status VARCHAR NOT NULL,
     evidence VARCHAR NOT NULL,
     simulated BOOLEAN NOT NULL,
-    slots INTEGER NOT NULL,
+    slots BIGINT NOT NULL,
     cpus DOUBLE NOT NULL,
     memory_gb DOUBLE NOT NULL,
     hardware VARCHAR NOT NULL,

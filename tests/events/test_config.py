@@ -1,0 +1,94 @@
+"""What the built-in task types must hold; the rest is the worker's matter."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from pydantic import ValidationError
+
+from dtest.events.config import CommandConfig, Simulation, config_fault, parse_config
+from dtest.events.config import TestConfig as PytestConfig
+from tests.kit.payloads import DOCUMENTS, of
+
+GOOD: list[tuple[str, dict[str, Any], CommandConfig | PytestConfig]] = [
+    ("command", {"command": ["a", "b"]}, CommandConfig(("a", "b"))),
+    ("command", {"command": "a | b"}, CommandConfig("a | b")),
+    (
+        "command",
+        {"command": ["a"], "env": {"K": "v"}, "cwd": "/w"},
+        CommandConfig(("a",), {"K": "v"}, "/w"),
+    ),
+    (
+        "command",
+        {"command": ["a"], "simulate": {"seconds": 1.5, "outcome": "faulted"}},
+        CommandConfig(("a",), simulate=Simulation(1.5, "faulted")),
+    ),
+    ("test", {"paths": ["tests"], "cwd": "/w"}, PytestConfig(("tests",), "/w")),
+    (
+        "test",
+        {"paths": ["a.py::t"], "cwd": "/w", "python": "/py", "args": ["-x"]},
+        PytestConfig(("a.py::t",), "/w", "/py", ("-x",)),
+    ),
+]
+BAD: list[tuple[str, dict[str, Any], str]] = [
+    ("command", {}, "config.command"),
+    ("command", {"command": []}, "config.command"),
+    ("command", {"command": ""}, "config.command"),
+    ("command", {"command": 5}, "config.command"),
+    ("command", {"command": ["a", 5]}, "config.command"),
+    ("command", {"command": ["a"], "env": {"K": 5}}, "config.env.K"),
+    ("command", {"command": ["a"], "env": []}, "config.env"),
+    ("command", {"command": ["a"], "simulate": {"seconds": -1}}, "config.simulate.seconds"),
+    ("command", {"command": ["a"], "simulate": {"outcome": "x"}}, "config.simulate.outcome"),
+    ("test", {"cwd": "/w"}, "config.paths"),
+    ("test", {"paths": [], "cwd": "/w"}, "config.paths"),
+    ("test", {"paths": ["tests"]}, "config.cwd"),
+    ("test", {"paths": "tests", "cwd": "/w"}, "config.paths"),
+]
+
+
+@pytest.mark.parametrize(("kind", "config", "expected"), GOOD)
+def test_a_config_of_a_built_in_type_is_read(
+    kind: str, config: dict[str, Any], expected: CommandConfig | PytestConfig
+) -> None:
+    assert parse_config(kind, config) == expected
+    assert config_fault(kind, config) is None
+
+
+@pytest.mark.parametrize(("kind", "config", "field"), BAD)
+def test_a_wrong_config_of_a_built_in_type_is_named(
+    kind: str, config: dict[str, Any], field: str
+) -> None:
+    fault = config_fault(kind, config)
+
+    assert fault is not None
+    assert field in fault
+    with pytest.raises(ValidationError):
+        parse_config(kind, config)
+
+
+@given(DOCUMENTS)
+def test_a_config_of_another_type_is_passed_through(config: dict[str, Any]) -> None:
+    assert parse_config("benchmark", config) is None
+    assert config_fault("benchmark", config) is None
+
+
+@given(DOCUMENTS)
+def test_a_wrong_config_is_a_sentence_and_no_error(config: dict[str, Any]) -> None:
+    for kind in ("command", "test"):
+        fault = config_fault(kind, config)
+        assert fault is None or fault.startswith("config.")
+
+
+@given(of(Simulation))
+def test_every_simulation_is_accepted(simulation: Simulation) -> None:
+    stated = {
+        "seconds": simulation.seconds,
+        "outcome": simulation.outcome,
+        "output_every_seconds": simulation.output_every_seconds,
+    }
+
+    config = parse_config("command", {"command": ["x"], "simulate": stated})
+
+    assert config is not None
+    assert config.simulate == simulation
