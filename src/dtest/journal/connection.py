@@ -112,7 +112,8 @@ class Connection:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
-        await self._connected(deadline)
+        if not self._up.is_set():
+            await self._connected(deadline)
         self._count += 1
         token = str(self._count)
         waiting = self._waiting[token] = _Waiting(subject, loop.create_future())

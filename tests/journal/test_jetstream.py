@@ -1,0 +1,1145 @@
+"""What only a real server can show: lost acknowledgements, crashes, permissions, foreign messages."""
+
+import asyncio
+import json
+import random
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dtest.errors import (
+    InvalidDocument,
+    JournalFull,
+    NotFound,
+    PermissionRefused,
+    SequenceGap,
+    Unavailable,
+)
+from dtest.events import subject
+from dtest.events.fields import CellId, ClientId, TaskId, WorkerId
+from dtest.journal import connection as connection_module
+from dtest.journal import reader as reader_module
+from dtest.journal.connection import NatsAddress, connect
+from dtest.journal.jetstream import JetStreamJournal
+from dtest.journal.port import Appended, Feed, Guard, GuardRefused, Journal, Outgoing, Stored
+from dtest.journal.stores import ArtifactStore, OutputStore, output_stream
+from dtest.runtime.ids import IdSource
+from dtest.runtime.nats_server import free_port
+from tests.journal.conformance import ids, read, stored_at, take
+from tests.kit.nats import (
+    LIMITS,
+    PASSWORD,
+    NatsCell,
+    Proxy,
+    Server,
+    connected,
+    eventually,
+    joined,
+    proxied,
+    running,
+)
+
+RESUME_S_MAX = 1.0
+"""How long a reader may take to go on after a reconnection."""
+
+
+def client(cell: NatsCell, name: str = "a") -> str:
+    return subject.client(cell.cell, ClientId(name), "task.queued")
+
+
+def message(cell: NatsCell, where: str = "", payload: bytes = b"{}") -> Outgoing:
+    return Outgoing(where or client(cell), payload, cell.new_id())
+
+
+async def append_all(cell: NatsCell, count: int) -> list[Outgoing]:
+    messages = [message(cell) for _ in range(count)]
+    for each in messages:
+        stored_at(await cell.journal.append(each))
+    return messages
+
+
+@asynccontextmanager
+async def own_server(tmp_path: Path, cell_id: CellId, lines: str = "") -> AsyncIterator[NatsCell]:
+    async with (
+        running(tmp_path / "nats", lines=lines) as server,
+        joined(server.address, cell_id) as cell,
+    ):
+        yield cell
+
+
+# --- a way to the server that a test may mistreat -----------------------------------------------
+
+
+@dataclass(slots=True)
+class Detour:
+    """A cell seen through a proxy, and the same cell seen directly."""
+
+    proxy: Proxy
+    far: NatsCell
+    near: NatsCell
+
+    async def stored(self, messages: int) -> None:
+        async def there() -> bool:
+            return (await self.near.journal.bounds()).messages >= messages
+
+        await eventually(there, what=f"{messages} messages are stored")
+
+
+@pytest.fixture
+async def detour(server: Server, cell: NatsCell) -> AsyncIterator[Detour]:
+    async with proxied(server.port) as proxy:
+        through = server.address_of("dtest", port=proxy.port)
+        async with joined(through, cell.cell) as far:
+            yield Detour(proxy, far, cell)
+
+
+# --- lost acknowledgements ----------------------------------------------------------------------
+
+Write = Callable[[NatsCell], Awaitable[Appended | GuardRefused]]
+
+
+async def _plain(cell: NatsCell) -> Appended | GuardRefused:
+    return await cell.journal.append(message(cell))
+
+
+async def _guarded_by_its_own_subject(cell: NatsCell) -> Appended | GuardRefused:
+    epoch = subject.epoch(cell.cell)
+    return await cell.journal.append(message(cell, epoch), guard=Guard(epoch, 0))
+
+
+async def _guarded_by_another_subject(cell: NatsCell) -> Appended | GuardRefused:
+    where = subject.decided(cell.cell)
+    return await cell.journal.append(message(cell, where), guard=Guard(subject.epoch(cell.cell), 0))
+
+
+async def _batch(cell: NatsCell) -> Appended | GuardRefused:
+    return await cell.journal.append_batch([message(cell) for _ in range(20)])
+
+
+async def _guarded_batch(cell: NatsCell) -> Appended | GuardRefused:
+    epoch = subject.epoch(cell.cell)
+    batch = [message(cell, epoch)] + [message(cell, subject.decided(cell.cell)) for _ in range(9)]
+    return await cell.journal.append_batch(batch, guard=Guard(epoch, 0))
+
+
+WRITES: tuple[tuple[Write, int], ...] = (
+    (_plain, 1),
+    (_guarded_by_its_own_subject, 1),
+    (_guarded_by_another_subject, 1),
+    (_batch, 20),
+    (_guarded_batch, 10),
+)
+
+
+@pytest.mark.parametrize("how", ["silence", "cut"])
+@pytest.mark.parametrize(
+    ("write", "count"), WRITES, ids=[write.__name__.strip("_") for write, _ in WRITES]
+)
+async def test_a_lost_acknowledgement_leaves_one_copy_and_reports_success(
+    detour: Detour, write: Write, count: int, how: str
+) -> None:
+    first_is_accepted = asyncio.Event()
+    if count > 1:  # the first member of a batch is answered: lose the answer to the commit only
+        send = detour.far.connection.send
+
+        async def send_then_swallow(*args: Any, **kwargs: Any) -> None:
+            if "Nats-Batch-Commit" in (kwargs.get("headers") or {}):
+                detour.proxy.swallow()
+                first_is_accepted.set()
+            await send(*args, **kwargs)
+
+        detour.far.connection.send = send_then_swallow  # type: ignore[method-assign]
+    else:
+        detour.proxy.swallow()
+        first_is_accepted.set()
+
+    async with asyncio.TaskGroup() as group:
+        writing = group.create_task(write(detour.far))
+        await first_is_accepted.wait()
+        await detour.stored(count)
+        await detour.proxy.swallowed.wait()
+        if count > 1:
+            detour.far.connection.send = send  # type: ignore[method-assign]
+        if how == "cut":
+            detour.proxy.cut()
+        else:
+            detour.proxy.pass_on()
+
+    assert writing.result() == Appended(count, duplicate=True)
+    assert (await detour.near.journal.bounds()).messages == count
+
+
+async def test_an_own_message_is_recognised_though_others_wrote_after_it(detour: Detour) -> None:
+    where = subject.epoch(detour.near.cell)
+    mine = message(detour.far, where)
+    detour.proxy.swallow()
+
+    async with asyncio.TaskGroup() as group:
+        writing = group.create_task(detour.far.journal.append(mine, guard=Guard(where, 0)))
+        await detour.stored(1)
+        await detour.near.journal.append(message(detour.near, where), guard=Guard(where, 1))
+        await detour.proxy.swallowed.wait()
+        detour.proxy.pass_on()
+
+    assert writing.result() == Appended(1, duplicate=True)
+
+
+async def test_a_refusal_after_a_lost_acknowledgement_is_a_refusal(detour: Detour) -> None:
+    where = subject.epoch(detour.near.cell)
+    await detour.near.journal.append(message(detour.near, where))
+    late = message(detour.far, where)
+    detour.proxy.swallow()
+
+    async with asyncio.TaskGroup() as group:
+        writing = group.create_task(detour.far.journal.append(late, guard=Guard(where, 0)))
+        await detour.proxy.swallowed.wait()
+        detour.proxy.pass_on()
+
+    assert isinstance(writing.result(), GuardRefused)
+    assert (await detour.near.journal.bounds()).messages == 1
+
+
+# --- connections that come and go ---------------------------------------------------------------
+
+
+async def test_a_follower_goes_on_within_a_second_after_a_cut(detour: Detour) -> None:
+    sent = await append_all(detour.near, 5)
+    back = asyncio.Event()
+    detour.far.connection.on_reconnect(back.set)
+
+    async with detour.far.journal.follow(0) as feed:
+        seen = await take(feed, 5)
+        for _ in range(3):
+            back.clear()
+            async with asyncio.TaskGroup() as group:
+                reading = group.create_task(take(feed, 1))
+                detour.proxy.cut()
+                sent += await append_all(detour.near, 1)
+                await back.wait()
+                began = time.monotonic()
+            seen += reading.result()
+            assert time.monotonic() - began < RESUME_S_MAX
+
+    assert ids(seen) == ids(sent)
+
+
+async def test_a_follower_goes_on_after_the_way_was_shut_for_a_while(detour: Detour) -> None:
+    async with detour.far.journal.follow(0) as feed, asyncio.TaskGroup() as group:
+        reading = group.create_task(take(feed, 3))
+        await detour.proxy.shut()
+        await eventually(lambda: not detour.far.connection.is_connected)
+        sent = await append_all(detour.near, 3)
+        await detour.proxy.open()
+
+    assert ids(reading.result()) == ids(sent)
+
+
+async def test_a_follower_notices_a_connection_that_says_nothing_more(
+    server: Server, cell: NatsCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "PING_INTERVAL_S", 0.2)
+    async with proxied(server.port) as proxy:
+        through = server.address_of("dtest", port=proxy.port)
+        async with joined(through, cell.cell) as far, far.journal.follow(0) as feed:
+            before = proxy.connections
+            proxy.hold()
+            sent = await append_all(cell, 3)
+            async with asyncio.TaskGroup() as group:
+                reading = group.create_task(take(feed, 3))
+                await eventually(lambda: not far.connection.is_connected)
+                proxy.cut()
+
+            assert ids(reading.result()) == ids(sent)
+            assert proxy.connections > before
+
+
+async def test_a_slow_way_changes_nothing(detour: Detour) -> None:
+    detour.proxy.delay(0.02)
+
+    sent = await append_all(detour.far, 10)
+    stored = await read(detour.far.journal, until=10)
+
+    assert ids(stored) == ids(sent)
+
+
+async def test_an_append_while_disconnected_waits_for_the_connection(detour: Detour) -> None:
+    await detour.proxy.shut()
+    await eventually(lambda: not detour.far.connection.is_connected)
+    appends = [message(detour.far) for _ in range(20)]
+    batch = [message(detour.far) for _ in range(20)]
+
+    async with asyncio.TaskGroup() as group:
+        writing = [group.create_task(detour.far.journal.append(each)) for each in appends]
+        writing.append(group.create_task(detour.far.journal.append_batch(batch)))
+        done, _ = await asyncio.wait(writing, timeout=1.5)
+        assert not done
+        await detour.proxy.open()
+
+    results = [task.result() for task in writing]
+    assert all(isinstance(result, Appended) and not result.duplicate for result in results)
+    stored = await read(detour.near.journal, until=40)
+    assert sorted(ids(stored)) == sorted(ids([*appends, *batch]))
+
+
+async def test_an_append_gives_up_after_its_time_and_not_before(detour: Detour) -> None:
+    journal = JetStreamJournal(
+        detour.far.connection, detour.far.stream, new_id=IdSource(), retry_s_max=1.5
+    )
+    await detour.proxy.shut()
+    await eventually(lambda: not detour.far.connection.is_connected)
+    began = time.monotonic()
+
+    with pytest.raises(Unavailable, match="not connected") as raised:
+        await journal.append(message(detour.far))
+
+    assert 1.2 < time.monotonic() - began < 5.0
+    assert raised.value.hint
+
+
+async def test_a_call_that_gave_up_may_be_repeated(detour: Detour) -> None:
+    journal = JetStreamJournal(
+        detour.far.connection, detour.far.stream, new_id=IdSource(), retry_s_max=0.5
+    )
+    where = subject.epoch(detour.far.cell)
+    mine = message(detour.far, where)
+    detour.proxy.swallow()
+    with pytest.raises(Unavailable, match="no acknowledgement"):
+        await journal.append(mine, guard=Guard(where, 0))
+    detour.proxy.cut()
+
+    again = await journal.append(mine, guard=Guard(where, 0))
+
+    assert again == Appended(1, duplicate=True)
+    assert (await detour.near.journal.bounds()).messages == 1
+
+
+async def test_a_frozen_server_loses_and_doubles_nothing(tmp_path: Path, cell_id: CellId) -> None:
+    async with running(tmp_path) as server, joined(server.address, cell_id) as cell:
+        async with cell.journal.follow(0) as feed, asyncio.TaskGroup() as group:
+            reading = group.create_task(take(feed, 12))
+            sent = await append_all(cell, 2)
+            async with server.frozen():
+                late = [message(cell) for _ in range(10)]
+                writing = [group.create_task(cell.journal.append(each)) for each in late]
+                await asyncio.wait(writing, timeout=1.5)  # at least one time-out each
+
+        assert sorted(ids(reading.result())) == sorted(ids([*sent, *late]))
+        assert (await cell.journal.bounds()).messages == 12
+
+
+# --- crashes ------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Writers:
+    """Writes unique messages without pause until told to stop; knows what was acknowledged."""
+
+    cell: NatsCell
+    acknowledged: set[str] = field(default_factory=set)
+    refused: list[str] = field(default_factory=list)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for number in range(3):
+                group.create_task(self._singly(f"s{number}"))
+            group.create_task(self._in_batches())
+            group.create_task(self._in_a_chain())
+            group.create_task(self._in_a_chain_of_batches())
+
+    def _note(self, result: Appended | GuardRefused, *messages: Outgoing) -> int:
+        if isinstance(result, GuardRefused):
+            self.refused.append(result.detail)
+            return 0
+        self.acknowledged.update(each.id for each in messages)
+        return result.seq
+
+    async def _singly(self, name: str) -> None:
+        while not self.stop.is_set():
+            each = message(self.cell, client(self.cell, name))
+            self._note(await self.cell.journal.append(each), each)
+
+    async def _in_batches(self) -> None:
+        while not self.stop.is_set():
+            batch = [message(self.cell, client(self.cell, "batches")) for _ in range(10)]
+            self._note(await self.cell.journal.append_batch(batch), *batch)
+
+    async def _in_a_chain(self) -> None:
+        """Each append is guarded by the one before: a second copy would break the chain."""
+        where = client(self.cell, "chain")
+        last = 0
+        while not self.stop.is_set():
+            each = message(self.cell, where)
+            result = await self.cell.journal.append(each, guard=Guard(where, last))
+            last = self._note(result, each)
+
+    async def _in_a_chain_of_batches(self) -> None:
+        where = subject.work(self.cell.cell, "cpu", WorkerId("chain"))
+        last = 0
+        while not self.stop.is_set():
+            head = message(self.cell, where)
+            batch = [head, *(message(self.cell, client(self.cell, "rest")) for _ in range(5))]
+            result = await self.cell.journal.append_batch(batch, guard=Guard(where, last))
+            seq = self._note(result, *batch)
+            last = seq - 5 if seq else 0
+
+
+async def _collect(feed: Feed, found: list[Stored]) -> None:
+    async for batch in feed:
+        found += batch
+
+
+@pytest.mark.parametrize(
+    ("number", "rounds"), [(signal.SIGKILL, 3), (signal.SIGTERM, 2)], ids=["killed", "stopped"]
+)
+async def test_nothing_is_lost_or_doubled_while_the_server_dies_and_returns(
+    tmp_path: Path, cell_id: CellId, number: signal.Signals, rounds: int
+) -> None:
+    async with (
+        running(tmp_path) as server,
+        joined(server.address, cell_id) as cell,
+        joined(server.address, cell_id) as reading_cell,
+        reading_cell.journal.follow(0) as feed,
+        reading_cell.journal.follow(0, subject=client(cell, "chain")) as chain_feed,
+    ):
+        writers = Writers(cell)
+        seen: list[Stored] = []
+        chain: list[Stored] = []
+        async with asyncio.TaskGroup() as group:
+            collecting = [
+                group.create_task(_collect(feed, seen)),
+                group.create_task(_collect(chain_feed, chain)),
+            ]
+            writing = group.create_task(writers.run())
+            for _ in range(rounds):
+                enough = len(writers.acknowledged) + 300
+                await eventually(
+                    lambda enough=enough: len(writers.acknowledged) > enough  # type: ignore[misc]
+                )
+                await server.restart(number)
+            enough = len(writers.acknowledged) + 300
+            await eventually(lambda: len(writers.acknowledged) > enough)
+            writers.stop.set()
+            await writing
+            last = (await cell.journal.bounds()).last
+            await eventually(lambda: bool(seen) and seen[-1].seq >= last)
+            last_of_chain = await cell.journal.last(client(cell, "chain"))
+            assert last_of_chain is not None
+            await eventually(lambda: bool(chain) and chain[-1].seq >= last_of_chain.seq)
+            for task in collecting:
+                task.cancel()
+
+        again = await read(cell.journal, until=last)
+
+    assert writers.refused == []
+    assert [each.seq for each in seen] == list(range(1, last + 1))
+    assert len(set(ids(seen))) == len(seen)
+    assert writers.acknowledged <= set(ids(seen))
+    assert seen == again
+    assert chain == [each for each in seen if each.subject == client(cell, "chain")]
+
+
+async def test_a_reader_waits_for_a_server_that_is_away_for_long(
+    tmp_path: Path, cell_id: CellId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader_module, "CREATE_S_MAX", 0.2)
+    async with running(tmp_path) as server, joined(server.address, cell_id) as cell:
+        (first,) = await append_all(cell, 1)
+        async with cell.journal.follow(0) as feed, asyncio.TaskGroup() as group:
+            reading = group.create_task(take(feed, 2))
+            await server.kill()
+            done, _ = await asyncio.wait([reading], timeout=1.0)
+            assert not done
+            await server.start()
+            (second,) = await append_all(cell, 1)
+
+    assert ids(reading.result()) == ids([first, second])
+
+
+# --- the consumer behind a follower --------------------------------------------------------------
+
+
+async def test_a_follower_survives_the_deletion_of_its_consumer(cell: NatsCell) -> None:
+    sent: list[Outgoing] = []
+    seen: list[Stored] = []
+
+    async with cell.journal.follow(0) as feed:
+        for _ in range(3):
+            sent += await append_all(cell, 2)
+            seen += await take(feed, 2)
+            (name,) = await cell.consumers()
+            await cell.delete_consumer(name)
+            await eventually(lambda: _other_than(cell, name))
+
+    assert ids(seen) == ids(sent)
+
+
+async def _other_than(cell: NatsCell, name: str) -> bool:
+    return [each for each in await cell.consumers() if each != name] != []
+
+
+async def test_a_follower_that_leaves_takes_its_consumer_along(cell: NatsCell) -> None:
+    await append_all(cell, 3)
+
+    async with cell.journal.follow(0) as feed:
+        await take(feed, 1)
+        assert len(await cell.consumers()) == 1
+
+    async def gone() -> bool:
+        return await cell.consumers() == []
+
+    await eventually(gone)
+
+
+async def test_a_slow_follower_holds_a_bounded_part_of_the_journal(
+    cell: NatsCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader_module, "HELD_MESSAGES_MAX", 1_000)
+    for _ in range(6):
+        await cell.journal.append_batch([message(cell) for _ in range(1_000)])
+
+    sizes: list[int] = []
+    async with cell.journal.follow(0) as feed:
+        async for batch in feed:
+            sizes.append(len(batch))
+            if sum(sizes) == 6_000:
+                break
+            (name,) = await cell.consumers()
+            await eventually(lambda name=name: _idle(cell, name))  # type: ignore[misc]
+
+    assert max(sizes) < 1_000 + 2 * reader_module.PULL_MESSAGES
+
+
+async def _idle(cell: NatsCell, name: str) -> bool:
+    """Nothing more is delivered: what was asked for is used up."""
+    subject = f"$JS.API.CONSUMER.INFO.{cell.stream}.{name}"
+    info = (await cell.connection.ask(subject, b"", timeout_s=5)).json()
+    return bool(info["num_waiting"] == 0 or info["num_pending"] == 0)
+
+
+async def test_pull_requests_do_not_pile_up(
+    cell: NatsCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader_module, "PULL_EXPIRES_S", 0.4)
+    monkeypatch.setattr(reader_module, "HEARTBEAT_S", 0.15)
+    waiting: list[int] = []
+
+    async with cell.journal.follow(0) as feed:
+        for _ in range(5):
+            await cell.journal.append_batch([message(cell) for _ in range(600)])
+            await take(feed, 600)
+            (name,) = await cell.consumers()
+            where = f"$JS.API.CONSUMER.INFO.{cell.stream}.{name}"
+            before = cell.connection.client.stats["in_msgs"]
+            await eventually(lambda before=before: _heard(cell, before + 12))  # type: ignore[misc]
+            info = (await cell.connection.ask(where, b"", timeout_s=5)).json()
+            waiting.append(info["num_waiting"])
+
+    assert max(waiting) <= 3
+
+
+def _heard(cell: NatsCell, count: int) -> bool:
+    return bool(cell.connection.client.stats["in_msgs"] >= count)
+
+
+async def test_a_follower_sees_each_message_once_though_doubts_arise_while_it_works(
+    cell: NatsCell,
+) -> None:
+    """What arrived before a doubt and was not taken is not given out twice."""
+    for _ in range(3):
+        await cell.journal.append_batch([message(cell) for _ in range(500)])
+    luck = random.Random(1)
+
+    for filtered in (None, client(cell)):
+        seen: list[int] = []
+        async with cell.journal.follow(0, subject=filtered) as feed:
+            async for batch in feed:
+                seen += [each.seq for each in batch]
+                if len(seen) >= 1_500:
+                    break
+                if luck.random() < 0.5:
+                    for name in await cell.consumers():
+                        await cell.delete_consumer(name)
+
+        assert seen == list(range(1, 1_501))
+
+
+# --- what must not happen to a journal ------------------------------------------------------------
+
+
+async def _erasable(cell: NatsCell, name: str) -> JetStreamJournal:
+    """A stream that allows what a journal forbids."""
+    config = {"name": name, "subjects": [f"erasable.{name}.>"], "storage": "file"}
+    where = f"$JS.API.STREAM.CREATE.{name}"
+    answer = await cell.connection.ask(where, json.dumps(config).encode(), timeout_s=5)
+    assert "error" not in answer.json()
+    return JetStreamJournal(cell.connection, name, new_id=cell.new_id)
+
+
+async def test_a_gap_in_the_sequence_is_an_error(cell: NatsCell) -> None:
+    journal = await _erasable(cell, f"gap-{cell.cell}")
+    for _ in range(6):
+        await journal.append(message(cell, f"erasable.gap-{cell.cell}.a"))
+    erase = f"$JS.API.STREAM.MSG.DELETE.gap-{cell.cell}"
+    answer = await cell.connection.ask(erase, b'{"seq": 4}', timeout_s=5)
+    assert answer.json()["success"]
+
+    seen: list[int] = []
+    with pytest.raises(SequenceGap, match="5 follows 3") as raised:
+        async with journal.follow(0) as feed:
+            async for batch in feed:
+                seen += [each.seq for each in batch]
+
+    assert seen == [1, 2, 3]
+    assert raised.value.hint
+    filtered = await read(journal, until=6, subject=f"erasable.gap-{cell.cell}.*")
+    assert [each.seq for each in filtered] == [1, 2, 3, 5, 6]
+    assert await journal.get(4) is None
+
+
+@pytest.mark.parametrize("is_filtered", [False, True])
+async def test_a_journal_that_starts_again_is_an_error(cell: NatsCell, is_filtered: bool) -> None:
+    name = f"again-{cell.cell}"
+    where = f"erasable.{name}.a"
+    journal = await _erasable(cell, name)
+    for _ in range(3):
+        await journal.append(message(cell, where))
+
+    with pytest.raises(SequenceGap, match="1 follows 3"):
+        async with journal.follow(0, subject=where if is_filtered else None) as feed:
+            await take(feed, 3)
+            await cell.connection.ask(f"$JS.API.STREAM.DELETE.{name}", b"", timeout_s=5)
+            await _erasable(cell, name)
+            await journal.append(message(cell, where))
+            await take(feed, 1)
+
+
+async def test_the_journal_lets_nobody_delete_or_purge(cell: NatsCell) -> None:
+    await append_all(cell, 2)
+
+    deletion = await cell.ask("STREAM.MSG.DELETE", {"seq": 1})
+    purge = await cell.ask("STREAM.PURGE")
+
+    assert "error" in deletion
+    assert "error" in purge
+    assert (await cell.journal.bounds()).messages == 2
+
+
+# --- limits --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def narrow(tmp_path: Path, cell_id: CellId) -> AsyncIterator[NatsCell]:
+    """A cell on a server that takes small messages only."""
+    async with own_server(tmp_path, cell_id, "max_payload: 65536\n") as cell:
+        yield cell
+
+
+@pytest.mark.parametrize("size", [65_400, 65_536, 65_537, 1_000_000])
+async def test_a_message_that_is_too_large_is_named_and_the_connection_goes_on(
+    narrow: NatsCell, size: int
+) -> None:
+    """The headers count: a payload just below the limit is too large as well."""
+    large = message(narrow, payload=b"x" * size)
+
+    if size == 65_400:
+        assert isinstance(await narrow.journal.append(large), Appended)
+    else:
+        with pytest.raises(InvalidDocument, match=r"larger than the 65536") as raised:
+            await narrow.journal.append(large)
+        assert client(narrow) in str(raised.value)
+        assert "max_payload" in raised.value.hint
+        with pytest.raises(InvalidDocument):
+            await narrow.journal.append_batch([message(narrow), large, message(narrow)])
+
+    before = (await narrow.journal.bounds()).messages
+    assert isinstance(await narrow.journal.append(message(narrow)), Appended)
+    assert (await narrow.journal.bounds()).messages == before + 1
+
+
+async def test_a_full_journal_takes_up_again_when_it_has_room(
+    server: Server, cell_id: CellId
+) -> None:
+    limits = LIMITS.__class__(1, 20_000, *(LIMITS.output_bytes, LIMITS.telemetry_bytes))
+    async with joined(server.address, cell_id, limits=limits) as cell:
+        refused = message(cell, payload=b"x" * 1_000)
+        with pytest.raises(JournalFull):
+            for _ in range(100):
+                refused = message(cell, payload=b"x" * 1_000)
+                await cell.journal.append(refused)
+        config = (await cell.ask("STREAM.INFO"))["config"] | {"max_bytes": 1_000_000}
+        assert "error" not in await cell.ask("STREAM.UPDATE", config)
+
+        result = await cell.journal.append(refused)
+
+    assert isinstance(result, Appended)
+    assert not result.duplicate
+
+
+# --- who may do what -------------------------------------------------------------------------------
+
+AGENT_LINES = """
+authorization {
+  users: [
+    { user: dtest, password: "for tests only" }
+    { user: agent, password: "for tests only", permissions: {
+        publish: ["dtest.CELL.agent.a1.>", "$JS.API.STREAM.INFO.>"]
+        subscribe: ["_INBOX.>"] } }
+    { user: deaf, password: "for tests only", permissions: { subscribe: ["nothing"] } }
+  ]
+}
+"""
+
+
+@dataclass(slots=True)
+class Guarded:
+    server: Server
+    owner: NatsCell
+    agent: JetStreamJournal
+    """The journal as a user sees it who may write as agent a1 only."""
+
+
+@pytest.fixture
+async def guarded(tmp_path: Path) -> AsyncIterator[Guarded]:
+    cell_id = CellId("Mixed-Case")
+    lines = AGENT_LINES.replace("CELL", cell_id)
+    async with (
+        running(tmp_path, lines=lines) as server,
+        joined(server.address, cell_id) as owner,
+        connected(server.address_of("agent")) as connection,
+    ):
+        agent = JetStreamJournal(connection, owner.stream, new_id=owner.new_id)
+        yield Guarded(server, owner, agent)
+
+
+async def test_a_forbidden_append_names_the_subject_at_once(guarded: Guarded) -> None:
+    forbidden = message(guarded.owner)
+    began = time.monotonic()
+
+    with pytest.raises(PermissionRefused) as raised:
+        await guarded.agent.append(forbidden)
+
+    assert time.monotonic() - began < 0.9  # no time-out
+    assert forbidden.subject in str(raised.value)
+    assert raised.value.exit_code == 4
+    assert raised.value.hint
+
+
+async def test_a_forbidden_member_refuses_its_whole_batch(guarded: Guarded) -> None:
+    own = subject.agent(guarded.owner.cell, WorkerId("a1"), "attempt.started")
+    forbidden = message(guarded.owner)
+    fine = [message(guarded.owner, own) for _ in range(3)]
+
+    for batch in ([forbidden, *fine], [fine[0], forbidden, *fine[1:]], [*fine, forbidden]):
+        with pytest.raises(PermissionRefused, match=forbidden.subject):
+            await guarded.agent.append_batch(batch)
+
+    assert (await guarded.owner.journal.bounds()).messages == 0
+
+
+async def test_a_forbidden_reading_names_the_stream(guarded: Guarded) -> None:
+    with pytest.raises(PermissionRefused, match=guarded.owner.stream):
+        async with guarded.agent.follow(0) as feed:
+            await take(feed, 1)
+    with pytest.raises(PermissionRefused, match=guarded.owner.stream):
+        await guarded.agent.last(client(guarded.owner))
+    with pytest.raises(PermissionRefused, match=guarded.owner.stream):
+        await guarded.agent.get(1)
+
+
+async def test_a_refusal_is_held_against_its_own_subject_only(guarded: Guarded) -> None:
+    with pytest.raises(PermissionRefused):
+        await guarded.agent.append(message(guarded.owner))
+    own = subject.agent(guarded.owner.cell, WorkerId("a1"), "attempt.started")
+
+    async with asyncio.TaskGroup() as group:
+        async with guarded.server.frozen():
+            writing = group.create_task(guarded.agent.append(message(guarded.owner, own)))
+            await asyncio.wait([writing], timeout=1.3)  # one time-out at least
+
+    assert isinstance(writing.result(), Appended)
+
+
+async def test_a_user_who_may_hear_nothing_is_told_so(guarded: Guarded) -> None:
+    with pytest.raises(PermissionRefused, match="_INBOX"):
+        await connect(guarded.server.address_of("deaf"), name="test")
+
+
+async def test_a_wrong_password_is_refused_at_once(server: Server) -> None:
+    began = time.monotonic()
+
+    with pytest.raises(PermissionRefused, match=str(server.port)) as raised:
+        await connect(server.address_of("dtest", "wrong"), name="test")
+
+    assert time.monotonic() - began < 2.0
+    assert raised.value.exit_code == 4
+    assert "wrong" not in str(raised.value)
+
+
+async def test_no_server_is_named_with_its_address() -> None:
+    port = free_port()
+    address = NatsAddress((f"nats://dtest:secret@127.0.0.1:{port}",))
+
+    with pytest.raises(Unavailable, match=f"127.0.0.1:{port}") as raised:
+        await connect(address, name="test", wait_s=0.5)
+
+    assert "secret" not in str(raised.value)
+    assert raised.value.hint
+
+
+async def test_a_server_that_starts_late_is_waited_for(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    async with asyncio.TaskGroup() as group:
+        connecting = group.create_task(connect(server.address, name="test"))
+        done, _ = await asyncio.wait([connecting], timeout=0.3)
+        assert not done
+        await server.start()
+
+    connection = connecting.result()
+    assert connection.is_connected
+    await connection.close()
+    await server.stop()
+
+
+# --- messages from others ---------------------------------------------------------------------------
+
+
+class RawClient:
+    """Says to the server what no library would say."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=5)
+        self._answers = self._socket.makefile("rb")
+        options = {"user": "dtest", "pass": PASSWORD, "verbose": False, "headers": True}
+        self._answers.readline()
+        self.say(b"CONNECT " + json.dumps(options).encode() + b"\r\n")
+
+    def say(self, line: bytes) -> None:
+        self._socket.sendall(line + b"PING\r\n")
+        assert self._answers.readline() == b"PONG\r\n"
+
+    def publish(self, where: bytes, headers: bytes, payload: bytes) -> None:
+        sizes = b"%d %d" % (len(headers), len(headers) + len(payload))
+        self.say(b"HPUB " + where + b" " + sizes + b"\r\n" + headers + payload + b"\r\n")
+
+    def close(self) -> None:
+        self._answers.close()
+        self._socket.close()
+
+
+FOREIGN = {
+    "no-headers-in-the-header": (b"x", b"\r\n"),
+    "half-a-header": (b"x", b"NATS/1.0"),
+    "status-that-is-no-number": (b"x", b"NATS/1.0 \xff\xff\xff\r\n\r\n"),
+    "heartbeat": (b"x", b"NATS/1.0 100 Idle Heartbeat\r\n\r\n"),
+    "consumer-deleted": (b"x", b"NATS/1.0 409 Consumer Deleted\r\n\r\n"),
+    "header-called-status": (b"x", b"NATS/1.0\r\nStatus: 409\r\n\r\n"),
+    "header-that-is-no-text": (b"x", b"NATS/1.0\r\n\xff\xfe: \xff\r\nNats-Msg-Id: \xff\r\n\r\n"),
+    "subject-that-is-no-text": (b"\xff\xfe", b"NATS/1.0\r\n\r\n"),
+    "subject-with-a-vertical-tab": (b"a\x0bb", b"NATS/1.0\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("payload", [b"", b"payload"], ids=["empty", "filled"])
+@pytest.mark.parametrize(("token", "headers"), FOREIGN.values(), ids=FOREIGN.keys())
+async def test_a_strange_message_stops_no_reader(
+    server: Server, cell: NatsCell, token: bytes, headers: bytes, payload: bytes
+) -> None:
+    (before,) = await append_all(cell, 1)
+    raw = RawClient(server.port)
+    raw.publish(client(cell, "TOKEN").encode().replace(b"TOKEN", token), headers, payload)
+    raw.close()
+    (after,) = await append_all(cell, 1)
+
+    stored = await read(cell.journal, until=3)
+    found = await cell.journal.get(2)
+
+    assert [each.seq for each in stored] == [1, 2, 3]
+    assert [stored[0].id, stored[2].id] == [before.id, after.id]
+    assert stored[1].payload == payload
+    assert found is not None
+    assert found.payload == payload
+
+
+@pytest.fixture
+async def modern(tmp_path: Path, cell_id: CellId) -> AsyncIterator[NatsCell]:
+    """A cell on a server with the longer form of acknowledgement subjects."""
+    lines = "feature_flags { js_ack_fc_v2: true }\n"
+    async with own_server(tmp_path, cell_id, lines) as cell:
+        yield cell
+
+
+async def test_the_longer_form_of_acknowledgement_subjects_is_read(modern: NatsCell) -> None:
+    sent = await append_all(modern, 700)
+
+    replies: list[str] = []
+    received = reader_module.Reader._received  # noqa: SLF001 - to know that the flag was on
+
+    async def noted(self: reader_module.Reader, msg: Any) -> None:
+        replies.append(msg.reply)
+        await received(self, msg)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader_module.Reader, "_received", noted)
+        stored = await read(modern.journal, until=700)
+
+    assert {len(reply.split(".")) for reply in replies if reply} == {12}
+    assert ids(stored) == ids(sent)
+
+
+# --- asking -------------------------------------------------------------------------------------
+
+
+async def test_asking_nobody_is_answered_at_once(cell: NatsCell) -> None:
+    began = time.monotonic()
+
+    answer = await cell.connection.ask("nobody.here", b"", timeout_s=5)
+    status = await cell.connection.ping("nobody.here", b"", timeout_s=5)
+
+    assert (answer.status, status) == (503, 503)
+    assert time.monotonic() - began < 0.5
+
+
+async def test_a_ping_is_answered_by_who_serves(server: Server, cell: NatsCell) -> None:
+    async with connected(server.address) as other:
+        await other.serve("ping.here", lambda payload: payload.upper())
+        await other.listen("ping.silent", lambda _, __: None)
+        await other.ask("nobody.here", b"", timeout_s=5)  # the server knows both by now
+
+        assert await cell.connection.ping("ping.here", b"", timeout_s=5) == 0
+        assert (await cell.connection.ask("ping.here", b"ab", timeout_s=5)).payload == b"AB"
+        with pytest.raises(TimeoutError):
+            await cell.connection.ping("ping.silent", b"", timeout_s=0.2)
+
+
+async def test_a_question_over_a_lost_connection_ends_at_once(detour: Detour) -> None:
+    await detour.near.connection.listen("silent", lambda _, __: None)
+    await detour.near.connection.ask("nobody.here", b"", timeout_s=5)
+    began = time.monotonic()
+
+    with pytest.raises(TimeoutError, match="lost"):
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(detour.far.connection.ask("silent", b"", timeout_s=9))
+            await asyncio.wait([asking], timeout=0.2)
+            detour.proxy.cut()
+            await asyncio.wait([asking])
+            await asking
+
+    assert time.monotonic() - began < 3.0
+
+
+async def test_a_question_while_disconnected_is_asked_when_the_connection_is_back(
+    detour: Detour,
+) -> None:
+    await detour.proxy.shut()
+    await eventually(lambda: not detour.far.connection.is_connected)
+
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(detour.far.connection.ask("nobody.here", b"", timeout_s=9))
+        await detour.proxy.open()
+
+    assert asking.result().status == 503
+
+
+# --- output and artefacts --------------------------------------------------------------------------
+
+TASK = TaskId("task-1")
+
+
+async def _output(output: OutputStore, attempt: int = 1) -> list[tuple[int, bytes]]:
+    async with asyncio.timeout(10):
+        return [chunk async for chunk in output.chunks(TASK, attempt)]
+
+
+def output_of(cell: NatsCell) -> OutputStore:
+    return OutputStore(output_stream(cell.connection, cell.cell, cell.new_id), cell.cell)
+
+
+async def test_output_is_given_back_byte_by_byte(cell: NatsCell) -> None:
+    output = output_of(cell)
+    content = random.Random(1).randbytes(600_000) + b"\xff\x00\r\n" * 10
+    cuts = range(0, len(content), 256 << 10)
+    for start in cuts:
+        await output.put(TASK, 1, start, content[start : start + (256 << 10)])
+    await output.put(TASK, 2, 0, b"another attempt")
+
+    chunks = await _output(output)
+
+    assert [offset for offset, _ in chunks] == list(cuts)
+    assert b"".join(chunk for _, chunk in chunks) == content
+    assert await _output(output, 2) == [(0, b"another attempt")]
+    assert await _output(output, 3) == []
+
+
+async def test_a_chunk_of_output_that_is_put_again_is_kept_once(cell: NatsCell) -> None:
+    output = output_of(cell)
+    for offset, chunk in ((0, b"one"), (0, b"one"), (3, b"two"), (0, b"one")):
+        await output.put(TASK, 1, offset, chunk)
+
+    assert await _output(output) == [(0, b"one"), (3, b"two")]
+
+
+async def test_a_chunk_that_was_stored_twice_is_given_out_once(cell: NatsCell) -> None:
+    """The server forgets ids after some minutes; an outage may be longer."""
+    output = output_of(cell)
+    stream = output_stream(cell.connection, cell.cell, cell.new_id)
+    where = subject.output(cell.cell, TASK, 1)
+    await output.put(TASK, 1, 0, b"one")
+    await output.put(TASK, 1, 3, b"two")
+    for index, (name, chunk) in enumerate(((f"{TASK}.1.0", b"one"), ("no offset", b"?"))):
+        await stream.append(Outgoing(where, chunk, f"copy-{index}.{name}"))
+    await output.put(TASK, 1, 6, b"six")
+
+    assert await _output(output) == [(0, b"one"), (3, b"two"), (6, b"six")]
+
+
+async def test_output_is_followed_while_it_comes(cell: NatsCell) -> None:
+    output = output_of(cell)
+
+    async def two() -> list[bytes]:
+        found: list[bytes] = []
+        async for batch in output.follow(TASK, 1):
+            found += [each.payload for each in batch]
+            if len(found) == 2:
+                break
+        return found
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        reading = group.create_task(two())
+        await output.put(TASK, 1, 0, b"one")
+        await output.put(TASK, 1, 3, b"two")
+
+    assert reading.result() == [b"one", b"two"]
+
+
+async def test_output_is_put_when_the_server_is_back(detour: Detour) -> None:
+    far = output_stream(detour.far.connection, detour.far.cell, detour.far.new_id)
+    far._retry_s_max = 0.2  # noqa: SLF001 - so that the store itself has to repeat
+    output = OutputStore(far, detour.far.cell)
+    await detour.proxy.shut()
+
+    async with asyncio.TaskGroup() as group:
+        putting = group.create_task(output.put(TASK, 1, 0, b"kept"))
+        done, _ = await asyncio.wait([putting], timeout=1.0)
+        assert not done
+        await detour.proxy.open()
+
+    assert await _output(output_of(detour.near)) == [(0, b"kept")]
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    path = tmp_path / "large.bin"
+    path.write_bytes(random.Random(2).randbytes(3 * 1024 * 1024 + 17))
+    return path
+
+
+async def _get(store: ArtifactStore, name: str) -> bytes:
+    async with asyncio.timeout(10):
+        return await store.get(name)
+
+
+async def test_an_artefact_of_megabytes_is_given_back_byte_by_byte(
+    cell: NatsCell, large: Path
+) -> None:
+    store = ArtifactStore(cell.connection, cell.cell, LIMITS)
+
+    await store.put("task/1/large.bin", large)
+
+    assert await _get(store, "task/1/large.bin") == large.read_bytes()
+
+
+@pytest.mark.parametrize("content", [b"", b"x"], ids=["empty", "one byte"])
+async def test_a_small_artefact_is_an_artefact(
+    cell: NatsCell, tmp_path: Path, content: bytes
+) -> None:
+    store = ArtifactStore(cell.connection, cell.cell, LIMITS)
+    path = tmp_path / "small"
+    path.write_bytes(content)
+
+    await store.put("ünïcode name/*.>", path)
+
+    assert await _get(store, "ünïcode name/*.>") == content
+
+
+async def test_an_artefact_put_again_replaces_the_first(
+    cell: NatsCell, tmp_path: Path, large: Path
+) -> None:
+    store = ArtifactStore(cell.connection, cell.cell, LIMITS)
+    path = tmp_path / "second"
+    path.write_bytes(b"second")
+    await store.put("name", large)
+
+    await store.put("name", path)
+
+    assert await _get(store, "name") == b"second"
+
+
+async def test_an_artefact_that_nobody_put_is_not_found(cell: NatsCell) -> None:
+    store = ArtifactStore(cell.connection, cell.cell, LIMITS)
+
+    with pytest.raises(NotFound, match="never"):
+        await _get(store, "never")
+
+
+async def test_an_artefact_is_put_and_got_with_the_longer_acknowledgements(
+    modern: NatsCell, large: Path
+) -> None:
+    store = ArtifactStore(modern.connection, modern.cell, LIMITS)
+
+    await store.put("name", large)
+
+    assert await _get(store, "name") == large.read_bytes()
+
+
+async def test_an_artefact_is_put_though_the_connection_is_cut(detour: Detour, large: Path) -> None:
+    store = ArtifactStore(detour.far.connection, detour.far.cell, LIMITS)
+    near = ArtifactStore(detour.near.connection, detour.near.cell, LIMITS)
+    await near.put("other", large)
+    detour.proxy.delay(0.01)
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        putting = group.create_task(store.put("name", large))
+        for _ in range(2):
+            sent = detour.far.connection.client.stats["out_bytes"]
+            await eventually(
+                lambda sent=sent: (  # type: ignore[misc]
+                    detour.far.connection.client.stats["out_bytes"] > sent + 1_000_000
+                )
+            )
+            await detour.proxy.shut()
+            await detour.proxy.open()
+        assert not putting.done()
+
+    assert await _get(near, "name") == large.read_bytes()
+
+
+async def test_an_artefact_is_got_though_the_connection_is_cut(detour: Detour, large: Path) -> None:
+    store = ArtifactStore(detour.far.connection, detour.far.cell, LIMITS)
+    await store.put("name", large)
+    detour.proxy.delay(0.01)
+    heard = detour.far.connection.client.stats["in_bytes"]
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        getting = group.create_task(store.get("name"))
+        await eventually(lambda: detour.far.connection.client.stats["in_bytes"] > heard + 1_000_000)
+        detour.proxy.cut()
+
+    assert getting.result() == large.read_bytes()
+
+
+# --- ports ---------------------------------------------------------------------------------------
+
+
+def test_the_adapter_is_a_journal() -> None:
+    """For the type checker."""
+    adapter: type[Journal] = JetStreamJournal
+
+    assert adapter is not None
