@@ -70,9 +70,11 @@ schemas:
 stress *args:
     {{bin}}/dtest stress {{args}}
 
-# Measure throughput and latency
-bench *args:
-    {{bin}}/dtest bench {{args}}
+# Measure the core, the read side and real processes (JSON; see benchmarks/README.md)
+bench:
+    {{bin}}/python benchmarks/core.py
+    {{bin}}/python benchmarks/processes.py
+    {{bin}}/dtest stress --json
 
 # See dtest work: a cell, agents and a run on this machine
 demo *args:

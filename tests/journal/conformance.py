@@ -1,7 +1,7 @@
 """The rules that every adapter of the journal keeps, whatever it is made of.
 
-A rule is a function over a ``Bench``; ``RULES`` and ``SMALL_RULES`` hold them all. What only a server can show
-(lost acknowledgements, restarts, permissions) stands in ``test_jetstream``.
+A rule is a function over a ``Bench``; ``RULES`` and ``SMALL_RULES`` hold them all. What only a
+server can show (lost acknowledgements, restarts, permissions) stands in ``test_jetstream``.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from dtest.errors import Conflict, JournalFull
+from dtest.errors import Conflict, JournalFull, SequenceGap
 from dtest.events import subject
 from dtest.events.fields import CellId, ClientId, WorkerId
 from dtest.journal.port import (
@@ -582,6 +582,16 @@ async def following_again_from_an_earlier_number_gives_the_same_messages(bench: 
 
 
 @rule
+async def following_from_beyond_the_end_is_an_error(bench: Bench) -> None:
+    """Whoever asks has read another journal, or this one has lost its end."""
+    await bench.append_all(bench.messages(2))
+
+    for where in (None, bench.client()):
+        with pytest.raises(SequenceGap):
+            await read(bench.journal, 3, until=4, subject=where)
+
+
+@rule
 async def a_follower_that_leaves_disturbs_nobody(bench: Bench) -> None:
     await bench.append_all(bench.messages(20))
 
@@ -657,13 +667,18 @@ async def a_message_is_the_same_however_it_is_read(bench: Bench) -> None:
 # --- the end of the room -----------------------------------------------------------------------
 
 
+async def append_until_full(bench: Bench, acknowledged: list[str]) -> None:
+    """Note the ids of what was acknowledged. Raises JournalFull."""
+    for _ in range(1_000):
+        message = bench.message(payload=b"x" * 1_000)
+        stored_at(await bench.journal.append(message))
+        acknowledged.append(message.id)
+
+
 async def _fill(bench: Bench) -> list[str]:
     acknowledged: list[str] = []
     with pytest.raises(JournalFull) as raised:
-        for _ in range(1_000):
-            message = bench.message(payload=b"x" * 1_000)
-            stored_at(await bench.journal.append(message))
-            acknowledged.append(message.id)
+        await append_until_full(bench, acknowledged)
     assert raised.value.hint
     return acknowledged
 

@@ -200,7 +200,8 @@ async def joined(
 class _Pipe:
     """One client's connection: to the proxy and on to the server."""
 
-    ends: list[asyncio.StreamWriter] = field(default_factory=list)
+    ends: list[asyncio.StreamWriter]
+    flowing: asyncio.Event = field(default_factory=asyncio.Event)
 
     def abort(self) -> None:
         for writer in self.ends:
@@ -219,8 +220,6 @@ class Proxy:
         self._target_port = target_port
         self._swallows = False
         self._delay_s = 0.0
-        self._flowing = asyncio.Event()
-        self._flowing.set()
         self._pipes: set[_Pipe] = set()
         self._listener: asyncio.Server | None = None
 
@@ -233,15 +232,17 @@ class Proxy:
         """Stop mistreating."""
         self._swallows = False
         self._delay_s = 0.0
-        self._flowing.set()
+        for pipe in self._pipes:
+            pipe.flowing.set()
 
     def delay(self, seconds: float) -> None:
         """Hold back each chunk from the server for so long."""
         self._delay_s = seconds
 
     def hold(self) -> None:
-        """Read nothing more from either side: as when a cable is pulled."""
-        self._flowing.clear()
+        """Read nothing more from those who are connected, as when their cable is pulled."""
+        for pipe in self._pipes:
+            pipe.flowing.clear()
 
     def cut(self) -> None:
         """End all connections; new ones are taken and treated well."""
@@ -266,6 +267,7 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         pipe = _Pipe([writer])
+        pipe.flowing.set()
         self._pipes.add(pipe)
         self.connections += 1
         try:
@@ -290,7 +292,7 @@ class Proxy:
     ) -> None:
         try:
             while chunk := await reader.read(_CHUNK_BYTES):
-                await self._flowing.wait()
+                await pipe.flowing.wait()
                 if spoken_by_server and self._swallows:
                     self.swallowed.set()
                     continue

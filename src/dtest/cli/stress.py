@@ -20,6 +20,7 @@ SUBMIT_BATCH = 500
 LATENCY_TASKS = 500
 LATENCY_PER_S = 50.0
 END_S_MAX = 600.0
+POLL_S = 0.02
 
 
 @dataclass(slots=True)
@@ -147,7 +148,8 @@ class _Load:
             raise TimedOut(message) from None
         figures.completed_per_s = round(figures.tasks / (time.perf_counter() - started), 1)
         last = (await self.journal.bounds()).last
-        await asyncio.to_thread(self.api.get, "/api/status", after=last)
+        while (await asyncio.to_thread(self.api.get, "/api/status"))["projected_seq"] < last:
+            await asyncio.sleep(POLL_S)
         elapsed = time.perf_counter() - started
         counted = await asyncio.to_thread(
             self.api.post,

@@ -16,6 +16,7 @@ from dtest.events.attempt import (
     TestcaseFinished,
 )
 from dtest.events.leader import EventRefused, LeaderElected
+from dtest.events.policy import PolicyChanged
 from dtest.events.run import RunCancelRequested, RunOpened
 from dtest.events.task import (
     TaskCancelRequested,
@@ -42,6 +43,7 @@ ClientPayload = (
     | TaskCancelRequested
     | TaskRetryRequested
     | WorkerDrainRequested
+    | PolicyChanged
 )
 AgentPayload = (
     WorkerRegistered

@@ -32,10 +32,15 @@ YEARS = range(1970, 9999)
 _TYPE = re.compile(r"dev\.dtest\.([a-z_]+\.[a-z_]+)\.v([1-9][0-9]{0,3})")
 
 
-@functools.cache
-def adapter(payload: type[Payload]) -> TypeAdapter[Payload]:
-    """The validator of one kind of payload."""
-    return TypeAdapter(payload)
+_ADAPTERS: dict[str, TypeAdapter[Any]] = {}
+
+
+def adapter(payload: type[Payload]) -> TypeAdapter[Any]:
+    """Return the validator of one kind of payload."""
+    found = _ADAPTERS.get(payload.TYPE)
+    if found is None:
+        found = _ADAPTERS[payload.TYPE] = TypeAdapter(payload)
+    return found
 
 
 @functools.cache
@@ -49,15 +54,28 @@ def _schema_urn(event_type: str) -> str:
     return f"urn:dtest:schema:{event_type}:v{VERSION}"
 
 
-@functools.cache
-def _fields(payload: type[Any]) -> tuple[tuple[str, object], ...]:
-    """Names and defaults; a default that is not written is read back as the same value."""
+_FIELDS: dict[type[Any], tuple[tuple[str, object, bool], ...]] = {}
+
+
+def _fields(payload: type[Any]) -> tuple[tuple[str, object, bool], ...]:
+    """Return names, defaults and whether a field is a dataclass itself.
+
+    A default that is not written is read back as the same value.
+    """
+    found = _FIELDS.get(payload)
+    if found is None:
+        found = _FIELDS[payload] = _read_fields(payload)
+    return found
+
+
+def _read_fields(payload: type[Any]) -> tuple[tuple[str, object, bool], ...]:
     return tuple(
         (
             field.name,
             field.default
             if field.default_factory is dataclasses.MISSING
             else field.default_factory(),
+            dataclasses.is_dataclass(field.type),
         )
         for field in dataclasses.fields(payload)
     )
@@ -65,11 +83,11 @@ def _fields(payload: type[Any]) -> tuple[tuple[str, object], ...]:
 
 def _written(value: Any) -> dict[str, Any]:  # noqa: ANN401 - any of the payload dataclasses
     written: dict[str, Any] = {}
-    for name, default in _fields(type(value)):
+    for name, default, nested in _fields(type(value)):
         content = getattr(value, name)
         if content is default or content == default:
             continue
-        written[name] = _written(content) if dataclasses.is_dataclass(content) else content
+        written[name] = _written(content) if nested else content
     return written
 
 
@@ -153,79 +171,89 @@ def _events(payload: bytes, subject: str) -> tuple[Event | Malformed, ...]:
     except orjson.JSONDecodeError as error:
         return (Malformed(RefusalCode.NOT_JSON, str(error)),)
     if isinstance(content, dict):
-        return (_event(content, address),)
+        return (_Reading(address).event(content),)
     if not isinstance(content, list) or not content:
         detail = "expected one CloudEvents object or a non-empty array of them"
         return (Malformed(RefusalCode.NOT_CLOUDEVENT, detail),)
     if len(content) > EVENTS_PER_MESSAGE_MAX:
         detail = f"{len(content)} events; a batch holds at most {EVENTS_PER_MESSAGE_MAX}"
         return (Malformed(RefusalCode.TOO_LARGE, detail),)
-    return tuple(_event(item, address) for item in content)
+    reading = _Reading(address)
+    return tuple([reading.event(item) for item in content])
 
 
-def _event(item: Any, address: subjects.Address) -> Event | Malformed:  # noqa: ANN401
-    try:
-        wire, event_id, source = item["type"], item["id"], item["source"]
-        time = datetime.fromisoformat(item["time"])
-        correlation = item.get("correlationid")
-        data = item["data"]
-        version_ok = item["specversion"] == "1.0"
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        detail = f"not a CloudEvents 1.0 object: {type(error).__name__} {error}"
-        return Malformed(RefusalCode.NOT_CLOUDEVENT, detail[:DETAIL_CHARACTERS_MAX])
-    if not (version_ok and event_id and _all_text(event_id, source, wire)):
-        detail = "specversion must be '1.0', id a non-empty string, source and type strings"
-        return Malformed(RefusalCode.NOT_CLOUDEVENT, detail)
-    if time.tzinfo is None or time.year not in YEARS:
-        return Malformed(RefusalCode.NOT_CLOUDEVENT, "time lacks its zone, or is out of range")
-    return _fact(
-        _Wire(wire, EventId(event_id), source, time.timestamp(), correlation), data, address
-    )
+class _Reading:
+    """The events of one message: what its subject says is worked out once."""
 
+    __slots__ = ("_address", "_source", "_worker")
 
-def _all_text(*values: object) -> bool:
-    return all(isinstance(value, str) for value in values)
+    def __init__(self, address: subjects.Address) -> None:
+        scheduled = address.role == "scheduler"
+        self._address = address
+        self._source = source(address.cell, address.role, "" if scheduled else address.name)
+        self._worker = "" if address.role == "client" else address.name
 
+    def event(self, item: Any) -> Event | Malformed:  # noqa: ANN401 - whatever was written
+        try:
+            wire, event_id, written_by = item["type"], item["id"], item["source"]
+            time = datetime.fromisoformat(item["time"])
+            correlation = item.get("correlationid")
+            data = item["data"]
+            version_ok = item["specversion"] == "1.0"
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            detail = f"not a CloudEvents 1.0 object: {type(error).__name__} {error}"
+            return Malformed(RefusalCode.NOT_CLOUDEVENT, detail[:DETAIL_CHARACTERS_MAX])
+        if not (
+            version_ok
+            and isinstance(event_id, str)
+            and event_id
+            and isinstance(written_by, str)
+            and isinstance(wire, str)
+        ):
+            detail = "specversion must be '1.0', id a non-empty string, source and type strings"
+            return Malformed(RefusalCode.NOT_CLOUDEVENT, detail)
+        if time.tzinfo is None or time.year not in YEARS:
+            return Malformed(RefusalCode.NOT_CLOUDEVENT, "time lacks its zone, or is out of range")
+        fact = self._fact(wire, written_by, data)
+        if isinstance(fact, Malformed):
+            return fact
+        return Event(
+            EventId(event_id),
+            written_by,
+            time.timestamp(),
+            fact,
+            correlation if isinstance(correlation, str) else None,
+        )
 
-@dataclasses.dataclass(slots=True)
-class _Wire:
-    type: str
-    id: EventId
-    source: str
-    time: float
-    correlation: object
-
-
-def _fact(wire: _Wire, data: Any, address: subjects.Address) -> Event | Malformed:  # noqa: ANN401
-    known = _known(wire.type)
-    if known is None:
-        return Malformed(RefusalCode.UNKNOWN_EVENT, f"no event has the type {wire.type[:200]!r}")
-    payload, event_type, version = known
-    if event_type not in address.types:
-        detail = f"{event_type} may not stand on this subject"
-        return Malformed(RefusalCode.WRONG_SUBJECT, detail)
-    expected = _source_prefix(address)
-    if wire.source != expected and not (
-        address.role == "scheduler" and wire.source.startswith(expected)
-    ):
-        detail = f"source is {wire.source[:200]!r}, the subject belongs to {expected!r}"
-        return Malformed(RefusalCode.FORGED_SOURCE, detail)
-    try:
-        if version != VERSION and isinstance(data, dict):
-            data = upcast(event_type, version, data, to_version=VERSION)
-        fact = adapter(payload).validate_python(data)
-    except ValidationError as error:
-        return Malformed(RefusalCode.INVALID_DATA, explain(error))
-    except KeyError:
-        detail = f"no upcast from version {version} of {event_type}"
-        return Malformed(RefusalCode.UNKNOWN_EVENT, detail)
-    if address.role != "client" and address.name:
-        worker_id = getattr(fact, "worker_id", address.name)
-        if worker_id != address.name:
-            detail = f"data names worker {worker_id!r} on the subject of {address.name!r}"
+    def _fact(self, wire: str, written_by: str, data: Any) -> Payload | Malformed:  # noqa: ANN401
+        known = _known(wire)
+        if known is None:
+            return Malformed(RefusalCode.UNKNOWN_EVENT, f"no event has the type {wire[:200]!r}")
+        payload, event_type, version = known
+        if event_type not in self._address.types:
+            detail = f"{event_type} may not stand on this subject"
+            return Malformed(RefusalCode.WRONG_SUBJECT, detail)
+        if written_by != self._source and not self._by_some_scheduler(written_by):
+            detail = f"source is {written_by[:200]!r}, the subject belongs to {self._source!r}"
             return Malformed(RefusalCode.FORGED_SOURCE, detail)
-    correlation = wire.correlation if isinstance(wire.correlation, str) else None
-    return Event(wire.id, wire.source, wire.time, fact, correlation)
+        try:
+            if version != VERSION and isinstance(data, dict):
+                data = upcast(event_type, version, data, to_version=VERSION)
+            fact: Payload = adapter(payload).validate_python(data)
+        except ValidationError as error:
+            return Malformed(RefusalCode.INVALID_DATA, explain(error))
+        except KeyError:
+            detail = f"no upcast from version {version} of {event_type}"
+            return Malformed(RefusalCode.UNKNOWN_EVENT, detail)
+        if self._worker:
+            worker_id = getattr(fact, "worker_id", self._worker)
+            if worker_id != self._worker:
+                detail = f"data names worker {worker_id!r} on the subject of {self._worker!r}"
+                return Malformed(RefusalCode.FORGED_SOURCE, detail)
+        return fact
+
+    def _by_some_scheduler(self, written_by: str) -> bool:
+        return self._address.role == "scheduler" and written_by.startswith(self._source)
 
 
 @functools.lru_cache(maxsize=512)
@@ -238,11 +266,6 @@ def _known(wire: str) -> tuple[type[Payload], str, int] | None:
     if payload is None or version > VERSION:
         return None
     return payload, match[1], version
-
-
-@functools.lru_cache(maxsize=10_000)
-def _source_prefix(address: subjects.Address) -> str:
-    return source(address.cell, address.role, "" if address.role == "scheduler" else address.name)
 
 
 def source(cell: str, role: str, name: str) -> str:

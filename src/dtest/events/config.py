@@ -18,9 +18,10 @@ Argument = Annotated[str, Field(max_length=131_072)]
 class CommandConfig:
     """A program to run: an argument list, or a line for ``/bin/sh``."""
 
-    command: Annotated[tuple[Argument, ...], Field(min_length=1)] | Annotated[
-        str, Field(min_length=1, max_length=131_072)
-    ]
+    command: (
+        Annotated[tuple[Argument, ...], Field(min_length=1)]
+        | Annotated[str, Field(min_length=1, max_length=131_072)]
+    )
     env: dict[str, str] = field(default_factory=dict)
     """Added to the agent's environment."""
     cwd: str | None = None

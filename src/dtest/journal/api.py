@@ -8,7 +8,7 @@ from typing import Any
 
 from dtest.errors import Unavailable
 from dtest.journal.connection import Connection
-from dtest.journal.port import Stored
+from dtest.journal.port import Bounds, Stored
 
 ASK_S_MAX = 5.0
 ASK_AGAIN_S = 0.1
@@ -62,3 +62,14 @@ async def get_message(
         ids[-1][len(_ID) :].strip().decode(errors="replace") if ids else "",
         base64.b64decode(found.get("data", "")),
     )
+
+
+async def get_bounds(connection: Connection, stream: str) -> Bounds:
+    """Return what a stream holds. Raises as ``ask_api``."""
+    reply = await ask_api(connection, f"STREAM.INFO.{stream}", {})
+    if "error" in reply:
+        message = f"{stream}: {reply['error'].get('description')}"
+        raise Unavailable(message, hint="create the streams with `dtest server migrate`")
+    state = reply["state"]
+    first, last = int(state["first_seq"]), int(state["last_seq"])
+    return Bounds(first, last, int(state["messages"]), str(reply["created"]))

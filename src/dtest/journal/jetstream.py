@@ -13,7 +13,7 @@ from typing import Any
 
 from dtest.errors import Conflict, JournalFull, Unavailable
 from dtest.events.fields import CellId
-from dtest.journal.api import ask_api, get_message
+from dtest.journal.api import ask_api, get_bounds, get_message
 from dtest.journal.connection import Answer, Connection, denied
 from dtest.journal.port import (
     BATCH_MESSAGES_MAX,
@@ -220,17 +220,7 @@ class JetStreamJournal:
 
     async def bounds(self) -> Bounds:
         """See ``Journal.bounds``."""
-        reply = await ask_api(self._connection, f"STREAM.INFO.{self._stream}", {})
-        if "error" in reply:
-            message = f"{self._stream}: {reply['error'].get('description')}"
-            raise Unavailable(message, hint="create the streams with `dtest server migrate`")
-        state = reply["state"]
-        return Bounds(
-            int(state["first_seq"]),
-            int(state["last_seq"]),
-            int(state["messages"]),
-            reply["created"],
-        )
+        return await get_bounds(self._connection, self._stream)
 
 
 def _guard_headers(guard: Guard | None) -> dict[str, str]:

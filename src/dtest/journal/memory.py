@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from dtest.errors import Conflict, JournalFull
+from dtest.errors import Conflict, JournalFull, SequenceGap
 from dtest.journal.port import (
     BATCH_MESSAGES_MAX,
     Appended,
@@ -82,6 +82,9 @@ class MemoryJournal:
         self, after: int, *, subject: str | None = None
     ) -> AsyncIterator[AsyncIterator[list[Stored]]]:
         """See ``Journal.follow``."""
+        if after > len(self._stored):
+            message = f"the journal ends at {len(self._stored)}, before {after}"
+            raise SequenceGap(message)
         yield self._feed(after, subject)
 
     async def _feed(self, after: int, subject: str | None) -> AsyncIterator[list[Stored]]:

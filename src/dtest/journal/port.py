@@ -115,8 +115,9 @@ class Journal(Protocol):
         """Read all messages with a sequence number above ``after``, then those to come.
 
         With ``subject`` (wildcards allowed) only those; without, a missing number raises
-        SequenceGap, as does a number that goes back. Raises Unavailable or PermissionRefused when
-        reading cannot begin; once it has begun it outlasts any absence of the server.
+        SequenceGap. So does, always, a journal that ends before ``after`` or before what was read:
+        it lost its end, or is another one. Raises Unavailable or PermissionRefused when reading
+        cannot begin; once it has begun it outlasts any absence of the server.
         """
         ...
 

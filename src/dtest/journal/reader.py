@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from dtest.errors import PermissionRefused, SequenceGap, Unavailable
-from dtest.journal.api import get_message
+from dtest.journal.api import get_bounds, get_message
 from dtest.journal.connection import Connection
 from dtest.journal.port import Stored
 from dtest.journal.streams import SECOND_NS
@@ -33,6 +33,7 @@ HELD_MESSAGES_MAX = 8_192
 HELD_BYTES_MAX = 64 << 20
 FRUITLESS_MAX = 2
 """After so many doubts without a message in between, the next one is fetched by itself."""
+GAP_HINT = "restore the journal from its mirror or archive"
 _ACK = "$JS.ACK."
 _ACK_TOKENS_V1 = 9
 
@@ -65,6 +66,7 @@ class Reader:
         self._stir = asyncio.Event()
         self._doubt = "new"
         self._fruitless = 0
+        self._created = ""
 
     async def batches(self) -> AsyncGenerator[list[Stored], None]:
         """Yield what arrives, in order, never an empty list."""
@@ -123,7 +125,9 @@ class Reader:
         self._consumer_seq = 0
         self._outstanding = 0
         await self._create(patience_s)
-        await self._pull()
+        await self._check_stream()
+        if not self._doubt:
+            await self._pull()
 
     async def _create(self, patience_s: float | None) -> None:
         """Create the consumer.
@@ -168,6 +172,24 @@ class Reader:
                 message = f"cannot read the stream {self._stream}: the connection is closed"
                 raise Unavailable(message)
             await asyncio.sleep(CREATE_AGAIN_S)  # perhaps up, but not ready to serve this stream
+
+    async def _check_stream(self) -> None:
+        """Raise SequenceGap if this is not the stream, or not all of it, that was read so far."""
+        try:
+            bounds = await get_bounds(self._connection, self._stream)
+        except PermissionRefused:
+            return  # who may only read cannot know
+        except Unavailable as error:
+            self._doubted(str(error))
+            return
+        problem = ""
+        if self._created not in ("", bounds.created):
+            problem = f"another stream, made at {bounds.created}, has taken its place"
+        elif bounds.last < self._after:
+            problem = f"it ends at {bounds.last}, but {self._after} was read"
+        if problem:
+            raise SequenceGap(f"{self._stream}: {problem}", hint=GAP_HINT)
+        self._created = bounds.created
 
     async def _leave(self) -> None:
         await self._unsubscribe()
@@ -294,6 +316,6 @@ async def _in_order(
                 if place:
                     yield batch[:place]
                 message = f"{stream}: {stored.seq} follows {last}"
-                raise SequenceGap(message, hint="restore the journal from its mirror or archive")
+                raise SequenceGap(message, hint=GAP_HINT)
             last = stored.seq
         yield batch

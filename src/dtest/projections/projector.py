@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import orjson
 import structlog
 
+from dtest.errors import Unavailable
 from dtest.events.fields import CellId
 from dtest.journal.port import Journal, Stored, read_to
 from dtest.projections.rows import Row, Rows, micros
@@ -79,7 +80,13 @@ class Projector:
             self.rows.fold(stored.record())
 
     async def run(self, *, until: int | None = None) -> None:
-        """Project until cancelled, or until a sequence number is reached."""
+        """Project until cancelled, or until a sequence number is reached.
+
+        Raises Unavailable when a write failed, and ever after: the fold is ahead of the file then.
+        """
+        if self.rows.cell.seq != self.seq:
+            message = f"this projector's write after {self.seq} failed"
+            raise Unavailable(message, hint="start a new one: it goes on where the file stands")
         if until is not None and self.seq >= until:
             return
         pending: list[Stored] = []
@@ -99,7 +106,7 @@ class Projector:
     async def _project(self, batch: list[Stored]) -> None:
         async with self.lock:
             await asyncio.to_thread(self._write, batch)
-        self.seq = batch[-1].seq
+        self.seq = self.rows.cell.seq
         async with self._moved:
             self._moved.notify_all()
 
@@ -108,7 +115,7 @@ class Projector:
             record = stored.record()
             self.rows.add(record, stored.payload)
             self.projected += len(record.events)
-        progress = Progress(self._created, batch[-1].seq)
+        progress = Progress(self._created, self.rows.cell.seq)
         self.store.write(self._source.name, progress, self.rows.take())
 
     async def reached(self, seq: int, *, wait_s: float) -> bool:

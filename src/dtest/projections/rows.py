@@ -228,12 +228,12 @@ class Rows:
         rows: list[Row] = []
         for key, (status, reason) in self._attempts.items():
             finished = self._finished.get(key)
+            told = self._started.get(key) or finished
+            started_at = micros(epoch_s(told.started_at)) if told is not None else None
             if finished is not None:
-                rows.append(_finished_row(key, finished))
-                continue
-            started = self._started.get(key)
-            started_at = micros(epoch_s(started.started_at)) if started is not None else None
-            rows.append((*key, status, reason, None, started_at, *(None,) * 8))
+                rows.append(_finished_row(key, started_at, finished))
+            else:
+                rows.append((*key, status, reason, None, started_at, *(None,) * 8))
         return rows
 
 
@@ -244,13 +244,13 @@ def _ended_as(task: Task) -> tuple[str, str | None]:
     return _ENDED_AS.get(task.reason, "faulted"), str(task.reason)
 
 
-def _finished_row(key: tuple[TaskId, int], data: AttemptFinished) -> Row:
+def _finished_row(key: tuple[TaskId, int], started_at: int | None, data: AttemptFinished) -> Row:
     reason = str(data.reason) if data.reason is not None else None
-    instants = (micros(epoch_s(data.started_at)), micros(epoch_s(data.finished_at)))
+    ended = (data.outcome, reason, data.detail or None, started_at)
     measured = (data.exit_code, data.signal, data.cpu_s, data.memory_bytes_peak)
     output = (data.output_bytes, data.output_bytes_dropped)
     artifacts = _json(data.artifacts) if data.artifacts else None
-    return (*key, data.outcome, reason, data.detail or None, *instants, *measured, *output, artifacts)
+    return (*key, *ended, micros(epoch_s(data.finished_at)), *measured, *output, artifacts)
 
 
 def _task_change(task: Task) -> Row:

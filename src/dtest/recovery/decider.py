@@ -87,8 +87,7 @@ def _judgement(task: Task, now: float, policy: RecoveryPolicy) -> SchedulerPaylo
             delay_s = backoff_s(policy, first_s, task.retries_used, task.id)
             return _again(task, now + delay_s, reason, "user")
         case _:
-            status = "failed" if reason in _VERDICTS else "errored"
-            return TaskEnded(task.id, status, reason)
+            return TaskEnded(task.id, "failed" if reason in _VERDICTS else "errored", reason)
 
 
 def _again(task: Task, at: float, reason: Reason, budget: str) -> TaskRetryScheduled:

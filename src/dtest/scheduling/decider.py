@@ -10,14 +10,15 @@ from collections.abc import Iterator
 from dtest.events.attempt import AttemptAssigned
 from dtest.events.fields import TaskId, WorkerId
 from dtest.scheduling.policy import SchedulingPolicy
+from dtest.scheduling.ranking import RANKINGS, Rank
 from dtest.state.cell import Cell
 from dtest.state.demand import Demand
 from dtest.state.task import Task
 from dtest.state.worker import Capacity, Worker
 
+PASSED_OVER_MAX = 100
+"""Tasks of one demand that may be passed over because they avoid every free worker."""
 Choice = tuple[Worker, str]
-_Ranked = tuple[int, float, WorkerId]
-"""``(how special, how loaded, who)``: the smallest is chosen."""
 
 
 def decide_assignments(cell: Cell, policy: SchedulingPolicy) -> list[AttemptAssigned]:
@@ -32,6 +33,7 @@ class _Round:
 
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
+        self.rule = RANKINGS[cell.ranking]
         self.planned: dict[WorkerId, Capacity] = {}
 
     def assignments(self, limit: int) -> Iterator[AttemptAssigned]:
@@ -45,6 +47,7 @@ class _Round:
             heads.append((*next(queue), number))
         heapq.heapify(heads)
         count = 0
+        passed_over = [0] * len(lanes)
         while heads and count < limit:
             *_, task_id, number = heads[0]
             demand, queue, ranked = lanes[number]
@@ -53,19 +56,20 @@ class _Round:
             if chosen is not None:
                 yield self._assign(task, chosen)
                 count += 1
-            following = next(queue, None) if ranked else None
+            else:
+                passed_over[number] += 1
+            goes_on = ranked and passed_over[number] < PASSED_OVER_MAX
+            following = next(queue, None) if goes_on else None
             if following is None:
                 heapq.heappop(heads)
             else:
                 heapq.heapreplace(heads, (*following, number))
 
-    def _candidates(self, demand: Demand) -> list[_Ranked]:
+    def _candidates(self, demand: Demand) -> list[Rank]:
         free = self.cell.free
-        few, many = sorted((demand.servers, free), key=len)
         ranked = [
-            _rank(worker, self._capacity(worker), demand)
-            for name in few
-            if name in many and (worker := free[name])
+            self.rule(free[name], self._capacity(free[name]), demand)
+            for name in demand.servers.keys() & free.keys()
         ]
         heapq.heapify(ranked)
         return ranked
@@ -73,17 +77,18 @@ class _Round:
     def _capacity(self, worker: Worker) -> Capacity:
         return self.planned.get(worker.id) or worker.free
 
-    def _choose(self, demand: Demand, ranked: list[_Ranked], task: Task) -> Choice | None:
+    def _choose(self, demand: Demand, ranked: list[Rank], task: Task) -> Choice | None:
         """Take the best candidate; candidates that are full are dropped for this round."""
-        passed_over: list[_Ranked] = []
+        passed_over: list[Rank] = []
         chosen: Choice | None = None
         while ranked and chosen is None:
             rank = ranked[0]
             worker = self.cell.free[rank[2]]
             capacity = self._capacity(worker)
             offer = demand.servers[worker.id]
-            kind = next((k for k, fitting in offer.items() if capacity.fits(demand, k, fitting)), "")
-            current = _rank(worker, capacity, demand)
+            fits = (name for name, those in offer.items() if capacity.fits(demand, name, those))
+            kind = next(fits, "")
+            current = self.rule(worker, capacity, demand)
             if not kind:
                 heapq.heappop(ranked)
             elif current != rank:
@@ -99,8 +104,7 @@ class _Round:
     def _has_other(self, demand: Demand, task: Task) -> bool:
         """Say whether a worker that the task need not avoid could take it, now or later."""
         return any(
-            name not in task.avoid and self.cell.workers[name].takes_work
-            for name in demand.servers
+            name not in task.avoid and self.cell.workers[name].takes_work for name in demand.servers
         )
 
     def _assign(self, task: Task, chosen: Choice) -> AttemptAssigned:
@@ -128,9 +132,3 @@ class _Round:
             spec.grace_seconds,
             spec.memory_limit_gb,
         )
-
-
-def _rank(worker: Worker, capacity: Capacity, demand: Demand) -> _Ranked:
-    unused = len(worker.kinds) - 1 if demand.kinds == ("cpu",) else 0
-    load = 1.0 - capacity.slots / worker.capability.slots
-    return (unused, load, worker.id)

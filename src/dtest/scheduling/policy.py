@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SchedulingPolicy:
-    """Priority with ageing; the order itself is kept by the queues (``dtest.state.cell``)."""
+    """Limits of one decision. Order is kept by the queues, ranking is chosen by an event."""
 
-    name: str = "priority"
     assignments_max: int = 2_000
     """Most assignments of one decision."""
 

@@ -31,7 +31,7 @@ def explain(cell: Cell, task: Task, now: float) -> list[WaitingReason]:
         return [WaitingReason("not_waiting", text, task.worker_id)]
     if task.status is Status.JUDGED:
         return [WaitingReason("being_decided", f"its last attempt ended: {task.reason}")]
-    reasons = [*_own_reasons(cell, task, now), *_worker_reasons(cell, task, now)]
+    reasons = [*_own_reasons(cell, task, now), *_worker_reasons(cell, task)]
     return reasons or [WaitingReason("next_decision", "a worker is free: it starts next")]
 
 
@@ -49,7 +49,7 @@ def _own_reasons(cell: Cell, task: Task, now: float) -> list[WaitingReason]:
     return reasons
 
 
-def _worker_reasons(cell: Cell, task: Task, now: float) -> list[WaitingReason]:
+def _worker_reasons(cell: Cell, task: Task) -> list[WaitingReason]:
     serving = [cell.workers[name] for name in task.demand.servers]
     active = [worker for worker in serving if worker.takes_work]
     if not active:
@@ -105,8 +105,3 @@ def _no_match(cell: Cell, task: Task) -> list[WaitingReason]:
             text = f"{worker.id} {offer.text}"
             refusals.append(WaitingReason("no_match", text, worker.id))
     return refusals[:NEAREST_MAX]
-
-
-def can_ever_match(cell: Cell, task: Task) -> bool:
-    """Say whether some registered worker that is not gone could run the task."""
-    return bool(task.demand.servers)

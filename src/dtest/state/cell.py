@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from dtest.events.codec import DETAIL_CHARACTERS_MAX
 from dtest.events.envelope import Recorded
 from dtest.events.fields import CellId, RunId, TaskId, WorkerId
+from dtest.events.policy import Ranking
 from dtest.events.reasons import Reason, RefusalCode
 from dtest.events.task import TaskQueued
 from dtest.state.demand import Demand, DemandKey, Entry, key_of
@@ -51,7 +52,7 @@ class Cell:
     """When the last message was stored: the only clock that the fold knows."""
     epoch: int = 0
     leader_id: str = ""
-    decided_basis: int = 0
+    ranking: Ranking = "spread"
     tasks: dict[TaskId, Task] = field(default_factory=dict)
     runs: dict[RunId, Run] = field(default_factory=dict)
     workers: dict[WorkerId, Worker] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from typing import Any
 
 from dtest.events.envelope import Correlation, Event, Malformed, Recorded
 from dtest.events.leader import EventRefused, LeaderElected
+from dtest.events.policy import PolicyChanged
 from dtest.state.cell import Cell
 from dtest.state.fold_attempt import ATTEMPT_FOLDS
 from dtest.state.fold_task import TASK_FOLDS, admit
@@ -50,6 +51,10 @@ def _elected(cell: Cell, data: LeaderElected, _: Event, record: Recorded, __: in
     cell.leader_id = data.leader_id
 
 
+def _policy(cell: Cell, data: PolicyChanged, _: Event, __: Recorded, ___: int) -> None:
+    cell.ranking = data.ranking
+
+
 def _refused(cell: Cell, data: EventRefused, _: Event, __: Recorded, ___: int) -> None:
     if cell.refusals.pop((data.refused_seq, data.index), None) is not None:
         cell.refused += 1
@@ -63,6 +68,7 @@ def decision_of(event: Event | Malformed) -> Correlation | None:
 FOLDS: dict[type, Fold] = {
     LeaderElected: _elected,
     EventRefused: _refused,
+    PolicyChanged: _policy,
     **TASK_FOLDS,
     **ATTEMPT_FOLDS,
     **WORKER_FOLDS,

@@ -58,7 +58,9 @@ class Keeper:
 
     def run(self) -> int:
         """Serve until told to quit or lonely for too long."""
-        wakeup, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        wakeup, wake = os.pipe()
+        os.set_blocking(wakeup, False)
+        os.set_blocking(wake, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._terminate)
         signal.signal(signal.SIGINT, signal.SIG_IGN)

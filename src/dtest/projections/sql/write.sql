@@ -28,7 +28,7 @@ UPDATE attempts SET
     status = batch.status,
     reason = batch.reason,
     detail = coalesce(batch.detail, attempts.detail),
-    started_at = coalesce(batch.started_at, attempts.started_at),
+    started_at = coalesce(attempts.started_at, batch.started_at),
     finished_at = coalesce(batch.finished_at, attempts.finished_at),
     exit_code = coalesce(batch.exit_code, attempts.exit_code),
     signal = coalesce(batch.signal, attempts.signal),
