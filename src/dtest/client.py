@@ -80,7 +80,7 @@ class Client:
 
 
 def parse_tasks(
-    documents: Iterable[Mapping[str, Any]],
+    documents: Iterable[object],
     *,
     new_id: Callable[[], str],
     run_id: RunId | None = None,

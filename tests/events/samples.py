@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from dtest.events import attempt, leader, run, task, worker
+from dtest.events import attempt, leader, policy, run, task, worker
 from dtest.events.catalogue import Payload
 from dtest.events.fields import RunId, TaskId, WorkerId
 from dtest.events.reasons import Reason, RefusalCode
@@ -138,6 +138,7 @@ SAMPLES: dict[str, Payload] = {
         worker.WorkerDrainRequested(WORKER, "new kernel"),
         worker.WorkerSuspected(WORKER, "b68ceabfb083", "silence", 5.5),
         worker.WorkerLost(WORKER, "b68ceabfb083", "silent for 5.5 s"),
+        policy.PolicyChanged("pack"),
         leader.LeaderElected("s1", 17, "lab-01", "0.1.0"),
         leader.EventRefused(
             18, 1, RefusalCode.TASK_CONFLICT, "known", "dtest.main.client.ci.task.queued"

@@ -59,7 +59,11 @@ def test_an_event_is_a_frozen_fact_with_a_name_of_its_entity(payload: type[Paylo
 @pytest.mark.parametrize("payload", ALL, ids=lambda payload: payload.TYPE)
 def test_an_event_names_its_entity_first(payload: type[Payload]) -> None:
     first = dataclasses.fields(payload)[0].name
-    expected = {"event.refused": "refused_seq", "leader.elected": "leader_id", "policy.changed": "ranking"}
+    expected = {
+        "event.refused": "refused_seq",
+        "leader.elected": "leader_id",
+        "policy.changed": "ranking",
+    }
 
     assert first.endswith("_id") or expected.get(payload.TYPE) == first
 

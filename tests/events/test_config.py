@@ -85,7 +85,6 @@ def test_every_simulation_is_accepted(simulation: Simulation) -> None:
     stated = {
         "seconds": simulation.seconds,
         "outcome": simulation.outcome,
-        "output_every_seconds": simulation.output_every_seconds,
     }
 
     config = parse_config("command", {"command": ["x"], "simulate": stated})

@@ -30,6 +30,7 @@ from dtest.journal.connection import NatsAddress, connect
 from dtest.journal.jetstream import JetStreamJournal
 from dtest.journal.port import Appended, Guard, GuardRefused, Journal, Outgoing, Stored
 from dtest.journal.stores import ArtifactStore, OutputStore, output_stream
+from dtest.journal.streams import artifact_bucket
 from dtest.runtime.ids import IdSource
 from dtest.runtime.nats_server import free_port
 from tests.journal.conformance import Bench, append_until_full, ids, read, stored_at, take
@@ -1099,6 +1100,57 @@ async def test_an_artefact_that_nobody_put_is_not_found(cell: NatsCell) -> None:
 
     with pytest.raises(NotFound, match="never"):
         await _get(store, "never")
+
+
+async def test_artefacts_lie_in_the_form_of_the_object_store(
+    cell: NatsCell, tmp_path: Path, large: Path
+) -> None:
+    """Other clients read what we wrote, and we what they wrote."""
+    store = ArtifactStore(cell.connection, cell.cell, LIMITS)
+    await store.put("ours", large)
+    theirs = await cell.connection.client.jetstream().object_store(artifact_bucket(cell.cell))
+
+    await theirs.put("theirs", LARGE[:300_000])
+
+    async with asyncio.timeout(10):
+        assert (await theirs.get("ours")).data == LARGE
+    assert await _get(store, "theirs") == LARGE[:300_000]
+    await theirs.delete("ours")
+    with pytest.raises(NotFound):
+        await _get(store, "ours")
+
+
+async def test_an_artefact_that_was_replaced_leaves_no_chunks(
+    cell: NatsCell, tmp_path: Path, large: Path
+) -> None:
+    store = ArtifactStore(cell.connection, cell.cell, LIMITS)
+    path = tmp_path / "second"
+    path.write_bytes(b"second")
+    await store.put("name", large)
+    await store.put("name", path)
+
+    where = f"$JS.API.STREAM.INFO.OBJ_{artifact_bucket(cell.cell)}"
+    state = (await cell.connection.ask(where, b"", timeout_s=5)).json()["state"]
+
+    assert state["messages"] == 3  # one chunk; what the first and the second were
+
+
+async def test_an_artefact_that_finds_no_room_is_named(
+    server: Server, cell_id: CellId, large: Path
+) -> None:
+    limits = replace(LIMITS, artifact_bytes=1 << 20)
+    async with joined(server.address, cell_id) as cell:
+        store = ArtifactStore(cell.connection, cell.cell, limits)
+
+        with pytest.raises(Unavailable, match="too-large") as raised:
+            await store.put("too-large", large)
+
+        assert raised.value.hint
+        with pytest.raises(NotFound):
+            await _get(store, "too-large")
+        where = f"$JS.API.STREAM.INFO.OBJ_{artifact_bucket(cell.cell)}"
+        state = (await cell.connection.ask(where, b"", timeout_s=5)).json()["state"]
+        assert state["messages"] == 0
 
 
 async def test_an_artefact_is_put_and_got_with_the_longer_acknowledgements(

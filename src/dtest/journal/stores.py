@@ -1,21 +1,31 @@
-"""Output and artefacts: the data plane beside the journal."""
+"""Output and artefacts: the data plane beside the journal.
+
+Artefacts lie in the form of JetStream's object store, so that its tools read them. The client's
+own object store is not used: it gives up at the first lost answer and waits for ever for a chunk.
+"""
 
 import asyncio
+import base64
+import hashlib
+import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-import nats.js.errors
-from nats.js import JetStreamContext
-from nats.js.api import ObjectStoreConfig
-from nats.js.object_store import ObjectStore
-
-from dtest.errors import NotFound, Unavailable
+from dtest.errors import JournalFull, NotFound, PermissionRefused, Unavailable
 from dtest.events import subject
 from dtest.events.fields import CellId, TaskId
+from dtest.journal.api import ask_api
 from dtest.journal.connection import Connection
 from dtest.journal.jetstream import JetStreamJournal
-from dtest.journal.port import Outgoing, Stored
-from dtest.journal.streams import Limits, artifact_bucket, output_name
+from dtest.journal.port import Outgoing, Stored, read_to
+from dtest.journal.streams import Limits, artifact_bucket, artifact_config, output_name
+
+CHUNK_BYTES = 128 << 10
+PUT_AGAIN_S = 0.2
+_STREAM_NOT_FOUND = 10059
+_NAME_IN_USE = 10058
 
 
 class OutputStore:
@@ -33,20 +43,24 @@ class OutputStore:
             try:
                 await self._stream.append(outgoing)
             except Unavailable:
-                continue  # the stream's own retries paced this
+                await asyncio.sleep(PUT_AGAIN_S)  # a full disk is reported at once
+                continue
             return
 
     async def chunks(self, task_id: TaskId, attempt: int) -> AsyncIterator[tuple[int, bytes]]:
-        """Yield the stored chunks of an attempt, oldest first, then end."""
+        """Yield the stored chunks of an attempt, each once, oldest first, then end."""
         where = subject.output(self._cell, task_id, attempt)
         last = await self._stream.last(where)
         if last is None:
             return
-        async for batch in self.follow(task_id, attempt):
-            for stored in batch:
-                yield _offset(stored), stored.payload
-            if batch[-1].seq >= last.seq:
-                return
+        reached = -1
+        async with aclosing(read_to(self._stream, 0, last.seq, subject=where)) as batches:
+            async for batch in batches:
+                for stored in batch:
+                    offset = _offset(stored)
+                    if offset > reached:  # else it was put again after the server forgot its id
+                        reached = offset
+                        yield offset, stored.payload
 
     async def follow(self, task_id: TaskId, attempt: int) -> AsyncIterator[list[Stored]]:
         """Yield the stored chunks of an attempt and those to come."""
@@ -57,7 +71,9 @@ class OutputStore:
 
 
 def _offset(stored: Stored) -> int:
-    return int(stored.id.rpartition(".")[2] or 0)
+    """Read a chunk's place from its id; -1 if somebody else wrote it."""
+    place = stored.id.rpartition(".")[2]
+    return int(place) if place.isdecimal() else -1
 
 
 def output_stream(
@@ -67,47 +83,119 @@ def output_stream(
     return JetStreamJournal(connection, output_name(cell), new_id=new_id)
 
 
+@dataclass(frozen=True, slots=True)
+class _Object:
+    """Where the chunks of an artefact lie, and what they add up to."""
+
+    id: str
+    digest: str
+
+
 class ArtifactStore:
-    """Files that attempts left, in JetStream's object store."""
+    """Files that attempts left."""
 
     def __init__(self, connection: Connection, cell: CellId, limits: Limits) -> None:
-        self._context: JetStreamContext = connection.client.jetstream()
+        self._connection = connection
         self._bucket = artifact_bucket(cell)
-        self._limits = limits
-        self._store: ObjectStore | None = None
-        self._lock = asyncio.Lock()
-
-    async def _open(self) -> ObjectStore:
-        async with self._lock:
-            if self._store is None:
-                try:
-                    self._store = await self._context.object_store(self._bucket)
-                except nats.js.errors.NotFoundError:
-                    config = ObjectStoreConfig(
-                        max_bytes=self._limits.artifact_bytes, replicas=self._limits.replicas
-                    )
-                    self._store = await self._context.create_object_store(self._bucket, config)
-            return self._store
+        self._config = artifact_config(cell, limits)
+        self._name = str(self._config["name"])
+        self._stream = JetStreamJournal(connection, self._name, new_id=self._new_id)
+        self._is_open = False
 
     async def put(self, name: str, path: Path) -> None:
         """Store a file. Raises Unavailable."""
+        await self._open()
+        before = await self._find(name)
         try:
-            store = await self._open()
+            stored = await self._put(name, path)
+        except JournalFull as error:
+            message = f"cannot store {name}: there is no room for more artefacts"
+            raise Unavailable(message, hint="free disk space, or raise their limit") from error
+        if before is not None and before.id != stored.id:
+            await self._forget(before.id)
+
+    async def _put(self, name: str, path: Path) -> _Object:
+        object_id = self._new_id()
+        sha256 = hashlib.sha256()
+        size = count = 0
+        try:
             with path.open("rb") as file:
-                await store.put(name, file)
-        except (nats.js.errors.Error, TimeoutError) as error:
-            message = f"cannot store {name}: {error}"
-            raise Unavailable(message) from error
+                while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                    sha256.update(chunk)
+                    where = self._chunks(object_id)
+                    await self._stream.append(Outgoing(where, chunk, f"{object_id}.{count}"))
+                    size += len(chunk)
+                    count += 1
+            digest = f"SHA-256={base64.urlsafe_b64encode(sha256.digest()).decode()}"
+            about = {
+                "name": name,
+                "bucket": self._bucket,
+                "nuid": object_id,
+                "size": size,
+                "chunks": count,
+                "digest": digest,
+                "options": {"max_chunk_size": CHUNK_BYTES},
+            }
+            body = json.dumps(about).encode()
+            await self._stream.append(Outgoing(self._about(name), body, object_id))
+        except BaseException:
+            if count:
+                await self._forget(object_id)
+            raise
+        return _Object(object_id, digest)
 
     async def get(self, name: str) -> bytes:
         """Return a file's content. Raises NotFound or Unavailable."""
-        try:
-            store = await self._open()
-            found = await store.get(name)
-        except nats.js.errors.NotFoundError as error:
+        await self._open()
+        found = await self._find(name)
+        if found is None:
             message = f"no artefact is called {name}"
-            raise NotFound(message) from error
-        except (nats.js.errors.Error, TimeoutError) as error:
-            message = f"cannot read {name}: {error}"
-            raise Unavailable(message) from error
-        return found.data or b""
+            raise NotFound(message)
+        content = bytearray()
+        where = self._chunks(found.id)
+        last = await self._stream.last(where)
+        if last is not None:
+            async with aclosing(read_to(self._stream, 0, last.seq, subject=where)) as batches:
+                async for batch in batches:
+                    for stored in batch:
+                        content += stored.payload
+        sha256 = await asyncio.to_thread(hashlib.sha256, content)
+        if f"SHA-256={base64.urlsafe_b64encode(sha256.digest()).decode()}" != found.digest:
+            message = f"the content of {name} is not what was stored"
+            raise Unavailable(message, hint="it may just have been replaced: repeat")
+        return bytes(content)
+
+    async def _find(self, name: str) -> _Object | None:
+        last = await self._stream.last(self._about(name))
+        about = json.loads(last.payload) if last is not None else {}
+        if not about or about.get("deleted"):
+            return None
+        return _Object(str(about["nuid"]), str(about["digest"]))
+
+    async def _forget(self, object_id: str) -> None:
+        """Remove chunks that nothing names, if that is possible now: they only take room."""
+        request: dict[str, object] = {"filter": self._chunks(object_id)}
+        with suppress(PermissionRefused, Unavailable):
+            await ask_api(self._connection, f"STREAM.PURGE.{self._name}", request)
+
+    async def _open(self) -> None:
+        """Create the bucket where it does not exist."""
+        if self._is_open:
+            return
+        reply = await ask_api(self._connection, f"STREAM.INFO.{self._name}", {})
+        if reply.get("error", {}).get("err_code") == _STREAM_NOT_FOUND:
+            reply = await ask_api(self._connection, f"STREAM.CREATE.{self._name}", self._config)
+        error = reply.get("error", {})
+        if error and error.get("err_code") != _NAME_IN_USE:
+            message = f"cannot create {self._name}: {error.get('description')}"
+            raise Unavailable(message)
+        self._is_open = True
+
+    def _new_id(self) -> str:
+        return self._connection.client.new_inbox().rpartition(".")[2]
+
+    def _chunks(self, object_id: str) -> str:
+        return f"$O.{self._bucket}.C.{object_id}"
+
+    def _about(self, name: str) -> str:
+        return f"$O.{self._bucket}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"

@@ -90,3 +90,21 @@ def stream_configs(cell: CellId, limits: Limits) -> list[dict[str, Any]]:
             "compression": "s2",
         },
     ]
+
+
+def artifact_config(cell: CellId, limits: Limits) -> dict[str, Any]:
+    """Return the configuration of the stream below the object store of artefacts."""
+    bucket = artifact_bucket(cell)
+    return {
+        "name": f"OBJ_{bucket}",
+        "subjects": [f"$O.{bucket}.C.>", f"$O.{bucket}.M.>"],
+        "retention": "limits",
+        "storage": "file",
+        "num_replicas": limits.replicas,
+        "discard": "new",
+        "max_bytes": limits.artifact_bytes,
+        "max_consumers": 20_000,
+        "duplicate_window": 120 * SECOND_NS,
+        "allow_rollup_hdrs": True,
+        "allow_direct": True,
+    }

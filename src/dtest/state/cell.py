@@ -7,10 +7,12 @@ the facts and are kept beside them.
 
 import heapq
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from dtest.events.codec import DETAIL_CHARACTERS_MAX
-from dtest.events.envelope import Recorded
+from dtest.events.envelope import Event, Recorded
 from dtest.events.fields import CellId, RunId, TaskId, WorkerId
 from dtest.events.policy import Ranking
 from dtest.events.reasons import Reason, RefusalCode
@@ -241,6 +243,11 @@ class Cell:
     def ignore(self, why: str) -> None:
         """Count an event that no longer applies."""
         self.ignored[why] += 1
+
+
+Fold = Callable[[Cell, Any, Event, Recorded, int], None]
+"""Folds the data of one event; also given: the event, its message, its place in the message."""
+Folds = dict[type[Any], Fold]
 
 
 def _entry(task: Task) -> Entry:

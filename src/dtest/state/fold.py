@@ -4,18 +4,15 @@ Total: whatever the journal holds, ``apply`` returns; what cannot be accepted is
 refusal, what no longer applies is counted.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 from dtest.events.envelope import Correlation, Event, Malformed, Recorded
 from dtest.events.leader import EventRefused, LeaderElected
 from dtest.events.policy import PolicyChanged
-from dtest.state.cell import Cell
+from dtest.state.cell import Cell, Folds
 from dtest.state.fold_attempt import ATTEMPT_FOLDS
 from dtest.state.fold_task import TASK_FOLDS, admit
 from dtest.state.fold_worker import WORKER_FOLDS
-
-Fold = Callable[[Cell, Any, Event, Recorded, int], None]
 
 
 def apply(cell: Cell, record: Recorded) -> None:
@@ -65,7 +62,7 @@ def decision_of(event: Event | Malformed) -> Correlation | None:
     return None if isinstance(event, Malformed) else Correlation.parse(event.correlation)
 
 
-FOLDS: dict[type, Fold] = {
+FOLDS: Folds = {
     LeaderElected: _elected,
     EventRefused: _refused,
     PolicyChanged: _policy,

@@ -14,7 +14,7 @@ from dtest.events.codec import fingerprint
 from dtest.events.envelope import Event, Recorded
 from dtest.events.fields import TaskId, WorkerId
 from dtest.events.reasons import MEANINGS, Reason, RefusalCode
-from dtest.state.cell import ACCEPT_S_MAX, Cell
+from dtest.state.cell import ACCEPT_S_MAX, Cell, Folds
 from dtest.state.task import LIVE, Status, Task
 from dtest.state.worker import GONE
 
@@ -175,7 +175,7 @@ def _testcase(cell: Cell, data: TestcaseFinished, _: Event, record: Recorded, in
         cell.refuse(record, index, RefusalCode.NOT_ASSIGNED, detail)
 
 
-ATTEMPT_FOLDS = {
+ATTEMPT_FOLDS: Folds = {
     AttemptAssigned: _assigned,
     AttemptStarted: _started,
     AttemptFinished: _finished,

@@ -15,7 +15,7 @@ from dtest.events.task import (
     TaskRetryRequested,
     TaskRetryScheduled,
 )
-from dtest.state.cell import AGEING_S_PER_LEVEL, Cell
+from dtest.state.cell import AGEING_S_PER_LEVEL, Cell, Folds
 from dtest.state.task import LIVE, TERMINAL, WAITING, Run, Status, Task
 
 DEFAULT_RUN = RunId("adhoc")
@@ -252,7 +252,7 @@ def _ended(cell: Cell, data: TaskEnded, _: Event, __: Recorded, ___: int) -> Non
     cell.end(task, Status(data.status), data.reason)
 
 
-TASK_FOLDS = {
+TASK_FOLDS: Folds = {
     RunOpened: _opened,
     RunCancelRequested: _run_cancel,
     TaskCancelRequested: _cancel,

@@ -11,7 +11,7 @@ from dtest.events.worker import (
     WorkerRegistered,
     WorkerSuspected,
 )
-from dtest.state.cell import Cell
+from dtest.state.cell import Cell, Folds
 from dtest.state.fold_attempt import judge
 from dtest.state.task import Status
 from dtest.state.worker import GONE, Worker, WorkerStatus, whole
@@ -120,7 +120,7 @@ def _gone(cell: Cell, worker: Worker, status: WorkerStatus, reason: Reason) -> N
     cell.refresh_free(worker)
 
 
-WORKER_FOLDS = {
+WORKER_FOLDS: Folds = {
     WorkerRegistered: _registered,
     WorkerDraining: _draining,
     WorkerDrainRequested: _drain,
