@@ -14,7 +14,7 @@ from typing import Any
 
 import platformdirs
 
-from dtest.errors import UsageError
+from dtest.errors import Unavailable, UsageError
 from dtest.events.fields import CellId
 from dtest.runtime.stack_file import StackFile, read_stack_file
 
@@ -31,6 +31,14 @@ KEYS: dict[str, str] = {
     "token": "bearer token of the HTTP API",
     "state_dir": "where local stacks and agents keep their state",
 }
+FLAGS: dict[str, str] = {
+    "cell": "--cell",
+    "nats_url": "--nats",
+    "api_url": "--api",
+    "token": "--token",
+    "state_dir": "--state-dir",
+}
+"""The keys that the command line takes, with its options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +74,12 @@ class Settings:
         return Path(stated) if stated else default_state_dir()
 
     def require(self, key: str) -> str:
-        """Return a value, or raise UsageError that names the ways to state it."""
+        """Return a value, or raise Unavailable that names the ways to state it."""
         value = self.get(key)
         if value is None:
-            hint = f"run `dtest up`, or set DTEST_{key.upper()} or --{key.replace('_', '-')}"
-            message = f"no {KEYS[key]} is known: nothing runs here"
-            raise UsageError(message, hint=hint)
+            ways = " or ".join(filter(None, (f"DTEST_{key.upper()}", FLAGS.get(key))))
+            message = f"no cell is up here, and {key} ({KEYS[key]}) is not set"
+            raise Unavailable(message, hint=f"run `dtest up`, or set {ways}")
         return value
 
 
@@ -95,7 +103,7 @@ def load_settings(
     env = os.environ if env is None else env
     tables: dict[str, Any] = {}
     layers: list[dict[str, Setting]] = [
-        {k: Setting(v, f"flag --{k.replace('_', '-')}") for k, v in (flags or {}).items() if v},
+        {key: Setting(v, f"flag {FLAGS[key]}") for key, v in (flags or {}).items() if v},
         _from_environment(env),
         _from_project(cwd or Path.cwd(), tables),
         _from_file(Path(platformdirs.user_config_path("dtest")) / "config.toml", (), tables),
@@ -169,14 +177,18 @@ def _from_stack(settings: Settings) -> dict[str, Setting]:
         return {}
     path = stack_path(settings)
     stack = read_stack_file(path)
-    if stack is None:
-        return {}
-    origin = f"running stack {path}"
-    return {key: Setting(value, origin) for key, value in _addresses(stack).items() if value}
+    return {} if stack is None else _of_stack(stack, f"running stack {path}")
 
 
-def _addresses(stack: StackFile) -> dict[str, str | None]:
-    return {
+def settings_of(stack: StackFile, state_dir: Path) -> Settings:
+    """Return settings that address a running stack and nothing else."""
+    origin = "running stack"
+    own = {"cell": Setting(stack.cell, origin), "state_dir": Setting(str(state_dir), origin)}
+    return Settings({**own, **_of_stack(stack, origin)})
+
+
+def _of_stack(stack: StackFile, origin: str) -> dict[str, Setting]:
+    stated = {
         "nats_url": stack.nats_url,
         "nats_user": stack.nats_user,
         "nats_password": stack.nats_password,
@@ -184,6 +196,7 @@ def _addresses(stack: StackFile) -> dict[str, str | None]:
         "api_url": stack.api_url,
         "token": stack.token,
     }
+    return {key: Setting(value, origin) for key, value in stated.items() if value}
 
 
 def stack_path(settings: Settings) -> Path:

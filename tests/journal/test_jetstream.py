@@ -261,6 +261,39 @@ async def test_a_follower_notices_a_connection_that_says_nothing_more(
             assert proxy.connections > before
 
 
+async def test_a_connection_that_takes_nothing_more_is_replaced(
+    server: Server, cell: NatsCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits to be sent over it must not keep it open."""
+    monkeypatch.setattr(connection_module, "PING_INTERVAL_S", 0.2)
+    async with proxied(server.port) as proxy:
+        through = server.address_of("dtest", port=proxy.port)
+        async with joined(through, cell.cell) as far:
+            proxy.hold()
+            large = [message(far, payload=b"x" * 1_000_000) for _ in range(20)]
+            async with asyncio.timeout(10):
+                await asyncio.gather(*(far.journal.append(each) for each in large))
+
+    stored = await read(cell.journal, until=20)
+    assert sorted(ids(stored)) == sorted(ids(large))
+
+
+async def test_a_connection_that_takes_nothing_more_can_be_closed(
+    server: Server, cell: NatsCell
+) -> None:
+    async with proxied(server.port) as proxy:
+        through = server.address_of("dtest", port=proxy.port)
+        async with joined(through, cell.cell) as far:
+            proxy.hold()
+            large = [message(far, payload=b"x" * 1_000_000) for _ in range(20)]
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await asyncio.gather(*(far.journal.append(each) for each in large))
+            began = time.monotonic()
+
+    assert time.monotonic() - began < 3.0
+
+
 async def test_a_slow_way_changes_nothing(detour: Detour) -> None:
     detour.proxy.delay(0.02)
 
@@ -536,8 +569,8 @@ async def test_pull_requests_do_not_pile_up(
 
     async with cell.journal.follow(0) as feed:
         for _ in range(4):
-            await cell.journal.append_batch([message(cell) for _ in range(600)])
-            await take(feed, 600)
+            await cell.journal.append_batch([message(cell) for _ in range(800)])
+            await take(feed, 800)
             (name,) = await cell.consumers()
             where = f"$JS.API.CONSUMER.INFO.{cell.stream}.{name}"
             before = cell.connection.client.stats["in_msgs"]
@@ -545,7 +578,7 @@ async def test_pull_requests_do_not_pile_up(
             info = (await cell.connection.ask(where, b"", timeout_s=5)).json()
             waiting.append(info["num_waiting"])
 
-    assert max(waiting) <= 3
+    assert max(waiting) <= 2
 
 
 def _heard(cell: NatsCell, count: int) -> bool:
@@ -556,22 +589,23 @@ async def test_a_follower_sees_each_message_once_though_doubts_arise_while_it_wo
     cell: NatsCell,
 ) -> None:
     """What arrived before a doubt and was not taken is not given out twice."""
-    for _ in range(3):
-        await cell.journal.append_batch([message(cell) for _ in range(500)])
-    luck = random.Random(1)
+    for _ in range(8):
+        await cell.journal.append_batch([message(cell) for _ in range(1_000)])
 
     for filtered in (None, client(cell)):
         seen: list[int] = []
+        doubts = 0
         async with cell.journal.follow(0, subject=filtered) as feed:
             async for batch in feed:
                 seen += [each.seq for each in batch]
-                if len(seen) >= 1_500:
+                if len(seen) >= 8_000:
                     break
-                if luck.random() < 0.5:
-                    for name in await cell.consumers():
-                        await cell.delete_consumer(name)
+                await cell.journal.bounds()  # more arrives before this is answered
+                await cell.connection._reconnected()  # noqa: SLF001 - as the client tells it
+                doubts += 1
 
-        assert seen == list(range(1, 1_501))
+        assert seen == list(range(1, 8_001))
+        assert doubts > 0
 
 
 # --- what must not happen to a journal ----------------------------------------------------------

@@ -1,13 +1,12 @@
-"""Hypothesis strategies for histories: valid events about few tasks and workers, in any order.
+"""Random histories: valid events about few tasks and workers, in any order.
 
 Nobody says that they make sense together: agents report what was never assigned, schedulers
 assign what is running, clients cancel what ended.
 """
 
-from collections.abc import Iterable
-from typing import Any
-
-from hypothesis import strategies as st
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import Any, Literal
 
 from dtest.events.attempt import (
     AttemptAssigned,
@@ -19,8 +18,10 @@ from dtest.events.attempt import (
     AttemptStopRequested,
     TestcaseFinished,
 )
-from dtest.events.catalogue import Payload
+from dtest.events.catalogue import Payload, Role
+from dtest.events.fields import RunId, TaskId, WorkerId
 from dtest.events.leader import EventRefused, LeaderElected
+from dtest.events.policy import PolicyChanged
 from dtest.events.reasons import Reason, RefusalCode
 from dtest.events.run import RunCancelRequested, RunOpened
 from dtest.events.task import (
@@ -35,7 +36,6 @@ from dtest.events.task import (
 )
 from dtest.events.worker import (
     Browser,
-    Capability,
     HeldAttempt,
     WorkerDraining,
     WorkerDrainRequested,
@@ -47,171 +47,206 @@ from dtest.events.worker import (
 from tests.kit import facts
 from tests.kit.world import World
 
-TASKS = st.sampled_from(["a", "b", "c", "d", "e"])
-WORKERS = st.sampled_from(["v", "w", "x"])
-RUNS = st.sampled_from(["r", "s"])
-INCARNATIONS = st.sampled_from(["i1", "i2"])
-ATTEMPTS = st.integers(1, 3)
-REASONS = st.sampled_from(Reason)
-INSTANTS = st.integers(-30, 30).map(lambda s: facts.instant(facts.START + s))
-FEW = st.integers(0, 2)
-MOVES_MAX = 50
-KINDS = st.sampled_from(["cpu", "cuda", "rocm"])
+MOVES_MAX = 60
+TASKS = [TaskId(name) for name in "abcde"]
+WORKERS = [WorkerId(name) for name in "vwx"]
+RUNS = [RunId(name) for name in "rs"]
+KINDS = ["cpu", "cuda", "rocm"]
+REASONS = list(Reason)
 
-REQUIREMENTS = st.builds(
-    Requirements,
-    hardware=st.lists(KINDS, max_size=2, unique=True).map(tuple),
-    min_memory_gb=st.sampled_from([0.0, 8.0, 100.0]),
-    min_device_memory_gb=st.sampled_from([0.0, 16.0]),
-    min_cuda_compute=st.sampled_from([0.0, 8.0]),
-    browser=st.sampled_from([None, None, "firefox"]),
-    labels=st.sampled_from([{}, {}, {"room": "1"}]),
-)
-RESOURCES = st.builds(
-    Resources,
-    slots=st.integers(1, 2),
-    cpus=st.sampled_from([0.0, 0.1, 1 / 3, 2.0]),
-    memory_gb=st.sampled_from([0.0, 0.7, 8.0]),
-    devices=st.sampled_from([None, None, 0, 1, 2]),
-)
+Move = float | tuple[Payload, ...] | Literal["decide"]
+"""Seconds that pass, one message of one or several events, or a decision."""
+Make = Callable[[Random], Payload]
 
 
-def _capability(slots: int, cuda: int, **more: Any) -> Capability:
-    devices = (facts.cuda(n, memory_gb=8.0 * (n + 1)) for n in range(cuda))
-    return facts.machine(slots, *devices, **more)
+def _task(rng: Random) -> TaskId:
+    return rng.choice(TASKS)
 
 
-CAPABILITIES = st.builds(
-    _capability,
-    st.integers(1, 3),
-    st.integers(0, 3),
-    cpus=st.sampled_from([1.0, 2.0, 4.0]),
-    memory_gb=st.sampled_from([4.0, 16.0]),
-    browsers=st.sampled_from([(), (Browser("firefox"),)]),
-    labels=st.sampled_from([{}, {"room": "1"}]),
-)
+def _worker(rng: Random) -> WorkerId:
+    return rng.choice(WORKERS)
 
-QUEUED = st.builds(
-    TaskQueued,
-    task_id=TASKS,
-    type=st.just("command"),
-    config=st.just({"command": ["true"]}),
-    run_id=st.none() | RUNS,
-    priority=st.sampled_from([0, 5, 9]),
-    requirements=st.just(Requirements()) | REQUIREMENTS,
-    resources=st.just(Resources()) | RESOURCES,
-    retry_policy=st.builds(RetryPolicy, FEW, st.sampled_from([0.0, 5.0])),
-    dependencies=st.just(()) | st.lists(TASKS, max_size=2).map(tuple),
-    dependency_rule=st.sampled_from(["all_passed", "all_finished"]),
-    deadline=st.none() | INSTANTS,
-    wait_limit_seconds=st.none() | st.sampled_from([1.0, 20.0]),
-)
-CLIENT: list[st.SearchStrategy[Any]] = [
-    QUEUED,
-    QUEUED,
-    st.builds(RunOpened, RUNS),
-    st.builds(RunCancelRequested, RUNS),
-    st.builds(TaskCancelRequested, TASKS),
-    st.builds(TaskRetryRequested, TASKS),
-    st.builds(WorkerDrainRequested, WORKERS),
-]
-AGENT: list[st.SearchStrategy[Any]] = [
-    st.builds(
-        WorkerRegistered,
-        WORKERS,
-        INCARNATIONS,
-        st.just("host"),
-        CAPABILITIES,
-        pid=st.none() | FEW,
-        held=st.lists(st.builds(HeldAttempt, TASKS, ATTEMPTS), max_size=2).map(tuple),
+
+def _incarnation(rng: Random) -> str:
+    return rng.choice(["i1", "i1", "i2"])
+
+
+def _attempt(rng: Random) -> int:
+    return rng.choice([1, 1, 2, 3])
+
+
+def _report(rng: Random) -> tuple[TaskId, int, WorkerId]:
+    return _task(rng), _attempt(rng), _worker(rng)
+
+
+def _soon(rng: Random) -> Any:
+    return facts.instant(facts.START + rng.randint(-10, 60))
+
+
+def requirements(rng: Random) -> Requirements:
+    """What three machines can meet between them, mostly."""
+    return Requirements(
+        hardware=tuple(rng.sample(KINDS, rng.randint(0, 2))),
+        min_memory_gb=rng.choice([0.0, 8.0, 100.0]),
+        min_device_memory_gb=rng.choice([0.0, 0.0, 16.0]),
+        min_cuda_compute=rng.choice([0.0, 8.0]),
+        browser=rng.choice([None, None, None, "firefox"]),
+        labels=rng.choice([{}, {}, {"room": "1"}]),
+    )
+
+
+def resources(rng: Random) -> Resources:
+    """Amounts that do not add up to round numbers."""
+    return Resources(
+        slots=rng.choice([1, 1, 2]),
+        cpus=rng.choice([0.0, 0.1, 1 / 3, 2.0]),
+        memory_gb=rng.choice([0.0, 0.7, 4.0]),
+        devices=rng.choice([None, None, 0, 1, 2]),
+    )
+
+
+def queued(rng: Random) -> TaskQueued:
+    """A task of any kind."""
+    plain = rng.random() < 0.5  # noqa: PLR2004
+    return TaskQueued(
+        _task(rng),
+        "command",
+        {"command": ["true"]},
+        rng.choice([None, *RUNS]),
+        priority=rng.choice([0, 5, 9]),
+        requirements=Requirements() if plain else requirements(rng),
+        resources=Resources() if plain else resources(rng),
+        retry_policy=RetryPolicy(rng.randint(0, 2), rng.choice([0.0, 5.0])),
+        dependencies=tuple(rng.sample(TASKS, rng.choice([0, 0, 1, 2]))),
+        dependency_rule=rng.choice(["all_passed", "all_passed", "all_finished"]),
+        deadline=rng.choice([None, None, _soon(rng)]),
+        wait_limit_seconds=rng.choice([None, None, 1.0, 20.0]),
+    )
+
+
+def registered(rng: Random) -> WorkerRegistered:
+    """A machine of any kind joins, with whatever in its hands."""
+    devices = (facts.cuda(n, memory_gb=12.0 * (n + 1)) for n in range(rng.randint(0, 3)))
+    capability = facts.machine(
+        rng.randint(1, 3),
+        *devices,
+        cpus=rng.choice([1.0, 2.0, 4.0]),
+        memory_gb=rng.choice([4.0, 16.0]),
+        browsers=rng.choice([(), (Browser("firefox"),)]),
+        labels=rng.choice([{}, {"room": "1"}]),
+    )
+    held = tuple(HeldAttempt(_task(rng), _attempt(rng)) for _ in range(rng.choice([0, 0, 1, 2])))
+    return WorkerRegistered(
+        _worker(rng), _incarnation(rng), "host", capability, pid=rng.choice([None, 1, 2]), held=held
+    )
+
+
+def _finished(rng: Random) -> AttemptFinished:
+    outcome = rng.choice(["passed", "failed", "faulted", "cancelled"])
+    reason = rng.choice([None, *REASONS])
+    return AttemptFinished(*_report(rng), outcome, _soon(rng), _soon(rng), reason)
+
+
+def _assigned(rng: Random) -> AttemptAssigned:
+    devices = rng.choice([(), ("cuda:0",)])
+    return AttemptAssigned(
+        *_report(rng), _incarnation(rng), rng.choice(KINDS), "command", devices=devices
+    )
+
+
+def _retry_scheduled(rng: Random) -> TaskRetryScheduled:
+    budget = rng.choice(["user", "infrastructure", "none"])
+    return TaskRetryScheduled(
+        _task(rng), _attempt(rng), _soon(rng), rng.choice(REASONS), budget
+    )
+
+
+def _ended(rng: Random) -> TaskEnded:
+    status = rng.choice(["failed", "errored", "cancelled", "skipped", "expired"])
+    return TaskEnded(_task(rng), status, rng.choice(REASONS))
+
+
+MAKERS: dict[type[Payload], tuple[Role, Make]] = {
+    TaskQueued: ("client", queued),
+    RunOpened: ("client", lambda rng: RunOpened(rng.choice(RUNS))),
+    RunCancelRequested: ("client", lambda rng: RunCancelRequested(rng.choice(RUNS))),
+    TaskCancelRequested: ("client", lambda rng: TaskCancelRequested(_task(rng))),
+    TaskRetryRequested: ("client", lambda rng: TaskRetryRequested(_task(rng))),
+    PolicyChanged: ("client", lambda rng: PolicyChanged(rng.choice(["spread", "pack"]))),
+    WorkerDrainRequested: ("client", lambda rng: WorkerDrainRequested(_worker(rng))),
+    WorkerRegistered: ("agent", registered),
+    WorkerDraining: ("agent", lambda rng: WorkerDraining(_worker(rng), _incarnation(rng))),
+    WorkerLeft: ("agent", lambda rng: WorkerLeft(_worker(rng), _incarnation(rng))),
+    AttemptStarted: ("agent", lambda rng: AttemptStarted(*_report(rng), _soon(rng))),
+    AttemptRefused: ("agent", lambda rng: AttemptRefused(*_report(rng), "full")),
+    AttemptReleased: ("agent", lambda rng: AttemptReleased(*_report(rng), rng.choice(REASONS))),
+    AttemptFinished: ("agent", _finished),
+    TestcaseFinished: ("agent", lambda rng: TestcaseFinished(*_report(rng), 1, "t", "passed")),
+    LeaderElected: ("scheduler", lambda _: LeaderElected("other")),
+    WorkerSuspected: (
+        "scheduler",
+        lambda rng: WorkerSuspected(_worker(rng), _incarnation(rng), "silence", 6.0),
     ),
-    st.builds(WorkerDraining, WORKERS, INCARNATIONS),
-    st.builds(WorkerLeft, WORKERS, INCARNATIONS),
-    st.builds(AttemptStarted, TASKS, ATTEMPTS, WORKERS, INSTANTS),
-    st.builds(AttemptRefused, TASKS, ATTEMPTS, WORKERS, st.just("")),
-    st.builds(AttemptReleased, TASKS, ATTEMPTS, WORKERS, REASONS),
-    st.builds(
-        AttemptFinished,
-        TASKS,
-        ATTEMPTS,
-        WORKERS,
-        st.sampled_from(["passed", "failed", "faulted", "cancelled"]),
-        INSTANTS,
-        INSTANTS,
-        st.none() | REASONS,
+    WorkerLost: ("scheduler", lambda rng: WorkerLost(_worker(rng), _incarnation(rng))),
+    AttemptAssigned: ("scheduler", _assigned),
+    AttemptStopRequested: (
+        "scheduler",
+        lambda rng: AttemptStopRequested(*_report(rng), rng.choice(REASONS)),
     ),
-    st.builds(
-        TestcaseFinished, TASKS, ATTEMPTS, WORKERS, ATTEMPTS, st.just("t"), st.just("passed")
+    AttemptReturned: ("scheduler", lambda rng: AttemptReturned(*_report(rng))),
+    TaskRetryScheduled: ("scheduler", _retry_scheduled),
+    TaskEnded: ("scheduler", _ended),
+    EventRefused: (
+        "scheduler",
+        lambda rng: EventRefused(_attempt(rng), 0, rng.choice(list(RefusalCode)), "", "x"),
     ),
-]
-SCHEDULER: list[st.SearchStrategy[Any]] = [
-    st.builds(LeaderElected, st.just("other")),
-    st.builds(WorkerSuspected, WORKERS, INCARNATIONS, st.just("silence"), st.just(6.0)),
-    st.builds(WorkerLost, WORKERS, INCARNATIONS),
-    st.builds(
-        AttemptAssigned,
-        TASKS,
-        ATTEMPTS,
-        WORKERS,
-        INCARNATIONS,
-        KINDS,
-        st.just("command"),
-        devices=st.sampled_from([(), ("cuda:0",)]),
-    ),
-    st.builds(AttemptStopRequested, TASKS, ATTEMPTS, WORKERS, REASONS),
-    st.builds(AttemptReturned, TASKS, ATTEMPTS, WORKERS),
-    st.builds(
-        TaskRetryScheduled,
-        TASKS,
-        ATTEMPTS,
-        INSTANTS,
-        REASONS,
-        st.sampled_from(["user", "infrastructure", "none"]),
-    ),
-    st.builds(
-        TaskEnded,
-        TASKS,
-        st.sampled_from(["failed", "errored", "cancelled", "skipped", "expired"]),
-        REASONS,
-    ),
-    st.builds(
-        EventRefused, ATTEMPTS, FEW, st.sampled_from(RefusalCode), st.just(""), st.just("x")
-    ),
-]
-
-Move = float | tuple[Payload, ...] | None
-"""Seconds that pass, one message of one or several events, or (none) a decision."""
-
-ORDINARY: st.SearchStrategy[Any] = st.one_of([*CLIENT, *AGENT])
-ANYTHING: st.SearchStrategy[Any] = st.one_of([*CLIENT, *AGENT, *SCHEDULER])
-BATCHES = st.lists(QUEUED, min_size=2, max_size=5).map(tuple)
-SECONDS = st.sampled_from([0.5, 3.0, 11.0])
+}
 
 
-def moves(single: st.SearchStrategy[Any], *, decided: bool) -> st.SearchStrategy[list[Move]]:
-    """Histories of single events, batches and passing time; with decisions among them or not."""
-    kinds: list[st.SearchStrategy[Any]] = [
-        single.map(lambda fact: (fact,)),
-        single.map(lambda fact: (fact,)),
-        BATCHES,
-        SECONDS,
-    ]
-    if decided:
-        kinds += [st.none(), st.none()]
-    each = st.one_of(kinds)
-    length = st.integers(0, MOVES_MAX)  # plain lists are five long on average
-    return length.flatmap(lambda count: st.lists(each, min_size=count, max_size=count))
+def history(rng: Random, *, roles: frozenset[Role], decided: bool) -> list[Move]:
+    """What these roles say in any order, with passing time, and with decisions or without."""
+    makers = [make for role, make in MAKERS.values() if role in roles]
+    moves: list[Move] = [(registered(rng),) for _ in range(rng.randint(0, 3))]
+    for _ in range(rng.randint(0, MOVES_MAX)):
+        match rng.randint(0, 11):
+            case 0 | 1:
+                moves.append(tuple(queued(rng) for _ in range(rng.choice([1, 1, 3, 5]))))
+            case 2:
+                moves.append(rng.choice([0.5, 3.0, 11.0]))
+            case 3 | 4 | 5 if decided:
+                moves.append("decide")
+            case _:
+                moves.append((rng.choice(makers)(rng),))
+    return moves
 
 
-def play(world: World, history: Iterable[Move]) -> World:
+EVERYONE: frozenset[Role] = frozenset({"client", "agent", "scheduler"})
+OUTSIDERS: frozenset[Role] = frozenset({"client", "agent"})
+
+
+def anything(rng: Random) -> list[Move]:
+    """Everyone says anything."""
+    return history(rng, roles=EVERYONE, decided=False)
+
+
+def anything_decided(rng: Random) -> list[Move]:
+    """Everyone says anything while a leader decides."""
+    return history(rng, roles=EVERYONE, decided=True)
+
+
+def ordinary(rng: Random) -> list[Move]:
+    """Clients and agents say anything while a leader decides, and nobody else schedules."""
+    return history(rng, roles=OUTSIDERS, decided=True)
+
+
+def play(world: World, moves: Iterable[Move]) -> World:
     """Let it all happen."""
-    for move in history:
+    for move in moves:
         match move:
             case float():
                 world.tick(move)
-            case None:
+            case "decide":
                 world.step()
             case _:
                 world.record(*move)
     return world
-

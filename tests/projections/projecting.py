@@ -39,6 +39,7 @@ async def main(path: Path, cell: CellId) -> None:
         source = Source(opened.journal, journal_name(cell))
         projector = Projector(store, source, cell=cell)
         await projector.start()
+        _tell(f"ready {projector.seq}")
         await projector.run()
 
 

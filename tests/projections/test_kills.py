@@ -25,8 +25,10 @@ CELL = CellId("main")
 KILLS = 12
 KILLS_SLOW = 200
 ROUND_S_MAX = 60.0
-LINES_MAX = 5
+LINES_MAX = 6
 """A projector is killed after it said at most so much."""
+MESSAGES_FOR_EACH_LINE = 10
+"""Events come in while it writes."""
 
 
 class Publisher:
@@ -36,25 +38,25 @@ class Publisher:
         self._cell = cell
         self._rest = list(stored)
         self._filler = History()
+        self._turn = asyncio.Lock()
         self.events = 0
 
-    async def publish(self, *, until: asyncio.Event) -> None:
-        """Append until told to stop."""
-        while not until.is_set():
-            await self.publish_one()
+    async def publish(self) -> None:
+        """Append some messages, in their order."""
+        async with self._turn:
+            for _ in range(MESSAGES_FOR_EACH_LINE):
+                stored = self._next()
+                await self._cell.journal.append(
+                    Outgoing(stored.subject, stored.payload, self._cell.new_id())
+                )
+                self.events += len(stored.record().events)
 
-    async def publish_one(self) -> None:
-        """Append one message."""
+    def _next(self) -> Stored:
         if self._rest:
-            stored = self._rest.pop(0)
-        else:
-            number = self._filler.last
-            self._filler.say(task(f"filler-{number}-a"), task(f"filler-{number}-b"))
-            stored = self._filler.stored[-1]
-        await self._cell.journal.append(
-            Outgoing(stored.subject, stored.payload, self._cell.new_id())
-        )
-        self.events += len(stored.record().events)
+            return self._rest.pop(0)
+        number = self._filler.last
+        self._filler.say(task(f"filler-{number}-a"), task(f"filler-{number}-b"))
+        return self._filler.stored[-1]
 
 
 @asynccontextmanager
@@ -86,17 +88,15 @@ async def killed_once(
 ) -> list[str]:
     """Run a projector while events come in, and kill it in the middle of what it does."""
     said: list[str] = []
-    over = asyncio.Event()
     async with asyncio.timeout(ROUND_S_MAX), projecting(path, server) as process:
         assert process.stdout is not None
         async with asyncio.TaskGroup() as group:
-            group.create_task(publisher.publish(until=over))
             while len(said) < after_lines:
                 line = (await process.stdout.readline()).decode().strip()
                 assert line, "the projector ended by itself"
                 said.append(line)
+                group.create_task(publisher.publish())
             process.send_signal(signal.SIGKILL)
-            over.set()
         assert await process.wait() == -signal.SIGKILL
         said += (await process.stdout.read()).decode().split("\n")[:-1]
     return said
@@ -142,9 +142,8 @@ async def kill_in_a_loop(tmp_path: Path, *, kills: int, seed: int) -> None:
     middles = 0
     async with running(tmp_path / "nats") as server, joined(server.address, CELL) as cell:
         publisher = Publisher(cell, Story(seed).tell(300).journal)
-        await publisher.publish_one()
         for _ in range(kills):
-            lines = luck.randint(1, LINES_MAX)
+            lines = luck.randint(2, LINES_MAX)
             said = await killed_once(path, server, publisher, after_lines=lines)
             middles += said[-1].startswith("begin ")
             check_what_was_said(path, said)

@@ -1,7 +1,7 @@
 """Reads the report that a test session writes line by line and tells each finished case.
 
-Lines are read by offset: after a restart the whole file is told again, and the journal's readers
-know each case by task, attempt and ordinal.
+Only whole lines are taken: the session cuts off what a crash left torn. After a restart the whole
+file is told again, and the journal's readers know each case by task, attempt and ordinal.
 """
 
 from collections.abc import Callable
@@ -9,14 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import structlog
+from pydantic import TypeAdapter, ValidationError
 
 from dtest.agents.outcome import Cases
+from dtest.events import codec
 from dtest.events.attempt import TestcaseFinished
 from dtest.events.fields import TaskId, WorkerId
 
+log = structlog.get_logger()
+
 FAILING = frozenset({"failed", "error"})
+NODEID_CHARS_MAX = 4_096
 MESSAGE_CHARS_MAX = 4_000
 OUTPUT_CHARS_MAX = 100_000
+_CASE: TypeAdapter[TestcaseFinished] = TypeAdapter(TestcaseFinished)
 
 
 class CaseReport:
@@ -33,7 +40,6 @@ class CaseReport:
         self._attempt = attempt
         self._tell = tell
         self._offset = 0
-        self._rest = b""
         self._ordinal = 0
         self._failed = 0
         self._collection_errors = 0
@@ -53,48 +59,50 @@ class CaseReport:
                 data = file.read()
         except FileNotFoundError:
             return
-        self._offset += len(data)
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.splitlines():
             self._line(line)
 
     def _line(self, line: bytes) -> None:
         try:
-            entry: dict[str, Any] = orjson.loads(line)
+            entry = orjson.loads(line)
         except orjson.JSONDecodeError:
             return  # a line that a killed process left torn; the next one is whole
-        match entry.get("kind"):
-            case "started":
-                self._running = str(entry["nodeid"])
-            case "case":
+        match entry:
+            case {"kind": "started", "nodeid": str(nodeid)}:
+                self._running = nodeid
+            case {"kind": "case"}:
                 self._case(entry)
-            case "crash":
-                if entry.get("nodeid"):
-                    self._crashed.append(str(entry["nodeid"]))
+            case {"kind": "crash", "nodeid": str(nodeid)}:
+                self._crashed.append(nodeid)
 
     def _case(self, entry: dict[str, Any]) -> None:
-        self._running = None
+        task_id, attempt, worker_id = self._attempt
+        content = {
+            "task_id": task_id,
+            "attempt": attempt,
+            "worker_id": worker_id,
+            "ordinal": self._ordinal + 1,
+            "nodeid": str(entry.get("nodeid"))[:NODEID_CHARS_MAX],
+            "outcome": entry.get("outcome"),
+            "phase": entry.get("phase"),
+            "duration_s": entry.get("duration_s") or 0.0,
+            "message": str(entry.get("message") or "")[:MESSAGE_CHARS_MAX],
+            "output": str(entry.get("output") or "")[:OUTPUT_CHARS_MAX],
+            "file": str(entry.get("file") or ""),
+            "line": entry.get("line"),
+        }
+        try:
+            case = _CASE.validate_python(content)
+        except ValidationError as error:
+            log.warning("case_not_understood", task_id=task_id, problem=codec.explain(error))
+            return
         self._ordinal += 1
-        outcome, phase = str(entry["outcome"]), str(entry["phase"])
-        if outcome in FAILING:
-            if phase == "collect":
+        self._running = None
+        if case.outcome in FAILING:
+            if case.phase == "collect":
                 self._collection_errors += 1
             else:
                 self._failed += 1
-        task_id, attempt, worker_id = self._attempt
-        self._tell(
-            TestcaseFinished(
-                task_id,
-                attempt,
-                worker_id,
-                self._ordinal,
-                str(entry["nodeid"])[:4096],
-                outcome,  # type: ignore[arg-type]  # the session's own vocabulary is the same
-                phase,  # type: ignore[arg-type]
-                max(0.0, float(entry.get("duration_s") or 0.0)),
-                str(entry.get("message") or "")[:MESSAGE_CHARS_MAX],
-                str(entry.get("output") or "")[:OUTPUT_CHARS_MAX],
-                str(entry.get("file") or ""),
-                entry.get("line"),
-            )
-        )
+        self._tell(case)

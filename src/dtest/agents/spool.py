@@ -7,6 +7,7 @@ empty one says none. What the keeper writes carries the attempt's name, so lefto
 
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,16 @@ from typing import Any
 import orjson
 from pydantic import TypeAdapter
 
-from dtest.agents.keeper.process import write_line
+from dtest.agents.keeper.notes import write_json, write_line
 from dtest.events.attempt import AttemptAssigned
 
 _ASSIGNMENT: TypeAdapter[AttemptAssigned] = TypeAdapter(AttemptAssigned)
 OWN_DIRECTORIES = ("work", "artifacts", "checkpoint")
-_OWN_FILES = frozenset({"assignment.json", "pid.json", "exit.json", "output.log"})
+OUTPUT_BYTES_KEPT = 1 << 20
+"""A slot whose last output was larger is removed: the next attempt may write none."""
+_OWN_FILES = frozenset(
+    {"assignment.json", "pid.json", "exit.json", "output.log", "output.json"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,26 +50,43 @@ class Slot:
     def note(self, name: str, key: str) -> dict[str, Any] | None:
         """Return what the keeper wrote about an attempt; none if it is about another one."""
         try:
-            content: dict[str, Any] = self._read(name)
+            content = self._read(name)
         except (OSError, ValueError):
             return None
-        return content if content.get("key") == key else None
+        match content:
+            case {"key": str(found)} if found == key:
+                return dict(content)
+            case _:
+                return None
+
+    def keep(self, name: str, key: str, content: dict[str, int]) -> None:
+        """Note something about an attempt, as far as the disk has room: a note saves work only."""
+        with suppress(OSError):
+            write_json(self.path / name, {"key": key, **content})
 
     def _read(self, name: str) -> Any:  # noqa: ANN401 - whatever JSON is there
         return orjson.loads((self.path / name).read_bytes().partition(b"\n")[0])
 
-    def clear(self) -> None:
-        """Make the slot free; what the attempt left in it is removed."""
-        write_line(self.path / "assignment.json", b"")
-        if self._is_clean():
-            return
-        shutil.rmtree(self.path)
+    def clear(self) -> bool:
+        """Let go of the attempt; say whether it left nothing that has to be removed."""
+        try:
+            write_line(self.path / "assignment.json", b"")
+            return self._is_clean()
+        except OSError:
+            return False  # the attempt changed the directory itself
+
+    def remove(self) -> None:
+        """Remove it from disk, as far as that is possible; it is made anew when it is taken."""
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def _is_clean(self) -> bool:
         with os.scandir(self.path) as entries:
-            known = {*OWN_DIRECTORIES, *_OWN_FILES}
-            if any(entry.name not in known for entry in entries):
-                return False
+            found = {entry.name: entry.is_symlink() for entry in entries}
+        if found.keys() - {*OWN_DIRECTORIES, *_OWN_FILES} or any(found.values()):
+            return False
+        output = self.path / "output.log"
+        if output.name in found and output.stat().st_size > OUTPUT_BYTES_KEPT:
+            return False
         for name in OWN_DIRECTORIES:
             with os.scandir(self.path / name) as entries:
                 if any(True for _ in entries):
@@ -90,7 +112,7 @@ class Spool:
             assigned = slot.assignment()
             self._count = max(self._count, int(path.name) + 1 if path.name.isdigit() else 0)
             if assigned is None:  # killed before it was accepted: it is assigned anew
-                shutil.rmtree(path, ignore_errors=True)
+                slot.remove()
             else:
                 found.append((slot, assigned))
         return found
@@ -102,24 +124,34 @@ class Spool:
         else:
             slot = Slot(self._slots / f"{self._count:04d}")
             self._count += 1
-        slot.take(assigned)
+        try:
+            slot.take(assigned)
+        except OSError:
+            slot.remove()
+            raise
         return slot
 
-    def give_back(self, slot: Slot) -> None:
-        """Free a slot."""
-        slot.clear()
+    def give_back(self, slot: Slot) -> bool:
+        """Free a slot if it is clean; otherwise it has to be removed, then ``reuse`` frees it."""
+        clean = slot.clear()
+        if clean:
+            self._free.append(slot)
+        return clean
+
+    def reuse(self, slot: Slot) -> None:
+        """Take back a slot that was removed."""
         self._free.append(slot)
 
     def load(self) -> int | None:
         """See ``Position.load``."""
         try:
-            return int((self.root / "position").read_text())
+            return int((self.root / "position").read_bytes())
         except (FileNotFoundError, ValueError):
             return None
 
     def save(self, seq: int) -> None:
         """See ``Position.save``: fixed width, so that a write is whole."""
-        (self.root / "position").write_text(f"{seq:020d}")
+        write_line(self.root / "position", b"%020d" % seq)
 
     def forget(self) -> None:
         """Left in good order: the next start is a new incarnation."""

@@ -5,6 +5,7 @@ from fastapi import FastAPI
 import dtest
 from dtest.api import events, health, runs, tasks, workers
 from dtest.api.auth import App, Gate
+from dtest.api.body import BODY_BYTES_MAX
 from dtest.api.context import ApiContext
 from dtest.api.problems import PROBLEMS, add_problems
 
@@ -23,7 +24,8 @@ def create_app(context: ApiContext) -> FastAPI:
         docs_url="/api/docs",
         redoc_url=None,
         openapi_url="/api/openapi.json",
-        responses=PROBLEMS,  # type: ignore[arg-type]
+        responses=PROBLEMS,
+        max_body_size=BODY_BYTES_MAX,
     )
     app.state.context = context
     for module in (tasks, runs, workers, events, health):
@@ -36,4 +38,4 @@ def gated(app: FastAPI, *, token: str, host: str, port: int) -> App:
     """Return the application behind its gate, for an address on loopback or a stated host."""
     names = {host, "127.0.0.1", "localhost", "[::1]"}
     hosts = {f"{name}:{port}" for name in names}
-    return Gate(app, token=token, hosts=hosts)  # type: ignore[arg-type]
+    return Gate(app, token=token, hosts=hosts)

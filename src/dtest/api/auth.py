@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from dtest.api.body import BODY_BYTES_MAX
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -18,8 +20,10 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN_PATHS = frozenset({"/api/health"})
 """Answered without a token: says only that the process lives."""
-_FORBIDDEN = 403
 _UNAUTHORIZED = 401
+_FORBIDDEN = 403
+_TOO_LARGE = 413
+_CODES = {_UNAUTHORIZED: "unauthorized", _FORBIDDEN: "forbidden", _TOO_LARGE: "too_large"}
 _POLICY_VIOLATION = 1008
 
 
@@ -50,7 +54,7 @@ class Gate:
         if host not in self._hosts:
             return _FORBIDDEN, f"this server is not called {host!r}", "use its own address"
         origin = headers.get(b"origin")
-        if origin is not None and urlsplit(origin).netloc.lower() not in self._hosts:
+        if origin is not None and _place(origin) not in self._hosts:
             return _FORBIDDEN, "pages of another origin may not ask", "ask from the same origin"
         if scope["path"] in OPEN_PATHS:
             return None
@@ -58,12 +62,23 @@ class Gate:
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), self._token):
             hint = "send `Authorization: Bearer TOKEN`; `dtest status --json` names the file"
             return _UNAUTHORIZED, "a valid token is required", hint
+        length = headers.get(b"content-length", "0")
+        if length.isdigit() and int(length) > BODY_BYTES_MAX:
+            message = f"a body holds at most {BODY_BYTES_MAX} bytes, this one {length}"
+            return _TOO_LARGE, message, "send it in parts"
         return None
 
 
+def _place(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
+
+
 async def _refuse(send: Send, status: int, message: str, hint: str) -> None:
-    code = "unauthorized" if status == _UNAUTHORIZED else "forbidden"
-    body = orjson.dumps({"error": {"code": code, "message": message, "hint": hint}})
+    error = {"code": _CODES[status], "message": message, "hint": hint}
+    body = orjson.dumps({"error": error})
     headers = [(b"content-type", b"application/json")]
     if status == _UNAUTHORIZED:
         headers.append((b"www-authenticate", b"Bearer"))

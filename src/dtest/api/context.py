@@ -45,7 +45,8 @@ class ApiContext:
         found = tasks.get(TaskId(task_id))
         if found is not None:
             return found
-        begins = [name for name in tasks if name.startswith(task_id)][:2] if task_id else []
+        names = list(tasks) if task_id else []  # a copy: the projector's thread adds to them
+        begins = [name for name in names if name.startswith(task_id)][:2]
         if len(begins) == 1:
             return tasks[begins[0]]
         message = f"{'more than one' if begins else 'no'} task is called {task_id!r}"

@@ -1,16 +1,20 @@
 """Events: list them, and follow them by WebSocket from any sequence number."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
+import structlog
 from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 
 from dtest.api.context import ApiContext, Context
 from dtest.api.listing import After, Cursor, Limit, Listing, one_of, page
 from dtest.api.models import Page
+from dtest.errors import DtestError
 from dtest.journal.memory import fits
 from dtest.journal.port import Stored
+
+log = structlog.get_logger()
 
 router = APIRouter(prefix="/api/events", tags=["events"])
 
@@ -20,7 +24,13 @@ EVENTS = Listing(
     str,
     frozenset({"data"}),
 )
+RAW_CHARS_MAX = 10_000
+SEND_S_MAX = 10.0
+"""A reader that takes no message for so long is left: what it does not take piles up here."""
 _BAD_REQUEST = 1008
+_INTERNAL_ERROR = 1011
+CLOSE_CHARS_MAX = 40
+"""Of a closing frame's reason, which holds 123 bytes."""
 
 
 @router.get("", summary="List events, newest first")
@@ -65,40 +75,49 @@ async def stream(socket: WebSocket) -> None:
     finally:
         for task in (reading, closing):
             task.cancel()
-        await asyncio.gather(reading, closing, return_exceptions=True)
+        ended, _ = await asyncio.gather(reading, closing, return_exceptions=True)
+    if isinstance(ended, TimeoutError):
+        log.warning("event_reader_left", silent_s=SEND_S_MAX)
+    elif isinstance(ended, DtestError):
+        await socket.close(_INTERNAL_ERROR, ended.message[:CLOSE_CHARS_MAX])
 
 
 async def _closed(socket: WebSocket) -> None:
     try:
         while True:
-            await socket.receive_text()
-    except WebSocketDisconnect:
+            await socket.receive()
+    except (WebSocketDisconnect, RuntimeError):  # starlette's word for: it is closed already
         return
 
 
-async def _send(
-    context: ApiContext, socket: WebSocket, after: int, wanted: list[str]
-) -> None:
+async def _send(context: ApiContext, socket: WebSocket, after: int, wanted: list[str]) -> None:
     async with context.journal.follow(after) as feed:
         async for batch in feed:
             for stored in batch:
-                body = as_message(stored, wanted)
-                if body is not None:
-                    await socket.send_text(orjson.dumps(body).decode())
+                text = as_message(stored, wanted)
+                if text is not None:
+                    async with asyncio.timeout(SEND_S_MAX):
+                        await socket.send_text(text)
 
 
-def as_message(stored: Stored, wanted: list[str]) -> dict[str, Any] | None:
+def as_message(stored: Stored, wanted: list[str]) -> str | None:
     """Return a message with its events as written; none if no event has a wanted type."""
     try:
         content = orjson.loads(stored.payload)
-    except orjson.JSONDecodeError:
-        content = {"raw": stored.payload[:10_000].decode(errors="replace")}
+        return _message(stored, content, wanted)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):  # no JSON, or nested too deeply
+        text = stored.payload[:RAW_CHARS_MAX].decode(errors="replace")
+        return _message(stored, {"raw": text}, wanted)
+
+
+def _message(stored: Stored, content: object, wanted: list[str]) -> str | None:
     events = content if isinstance(content, list) else [content]
     if wanted:
         events = [event for event in events if _is_wanted(event, wanted)]
         if not events:
             return None
-    return {"seq": stored.seq, "subject": stored.subject, "events": events}
+    body = {"seq": stored.seq, "subject": stored.subject, "events": events}
+    return orjson.dumps(body).decode()
 
 
 def _is_wanted(event: object, wanted: list[str]) -> bool:

@@ -5,13 +5,14 @@ from typing import Any
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from dtest.api.body import StrictRoute
 from dtest.api.context import Context
 from dtest.api.listing import After
 from dtest.api.metrics import registry_of
 from dtest.api.models import QueryAnswer, QueryBody
 from dtest.runtime.machine import MachineUsage
 
-router = APIRouter(prefix="/api", tags=["health"])
+router = APIRouter(prefix="/api", tags=["health"], route_class=StrictRoute)
 
 LEADERS = "SELECT * FROM leaders ORDER BY epoch DESC LIMIT 10"
 TASKS = "SELECT status, count(*) AS count FROM tasks GROUP BY 1 ORDER BY 1"

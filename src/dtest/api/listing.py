@@ -12,6 +12,8 @@ from dtest.api.models import Page
 from dtest.errors import InvalidDocument
 
 LIMIT_MAX = 1_000
+PAGE_KEY = "page_key"
+"""Name of a key that only orders a list; it is not shown."""
 
 Limit = Annotated[int, Query(ge=1, le=LIMIT_MAX, description="Most items of one page.")]
 Cursor = Annotated[
@@ -54,12 +56,11 @@ async def page(
     sql = f"{listing.select}{where} ORDER BY {listing.key} DESC LIMIT {limit + 1}"
     seq = context.projector.seq
     answer = context.store.query(sql, values)
-    items = [_readable(record, listing.json_columns) for record in answer.records()]
-    following = None
-    if len(items) > limit:
-        items = items[:limit]
-        following = str(items[-1][listing.key.rpartition(".")[2]])
-    return Page(items=items, next=following, seq=seq)
+    items = [readable(record, listing.json_columns) for record in answer.records()]
+    following = str(items[limit - 1][listing.key]) if len(items) > limit else None
+    for item in items:
+        item.pop(PAGE_KEY, None)
+    return Page(items=items[:limit], next=following, seq=seq)
 
 
 def _read_cursor(cursor: str, listing: Listing) -> object:
@@ -74,7 +75,8 @@ def _read_cursor(cursor: str, listing: Listing) -> object:
     return value
 
 
-def _readable(record: dict[str, Any], json_columns: frozenset[str]) -> dict[str, Any]:
+def readable(record: dict[str, Any], json_columns: frozenset[str]) -> dict[str, Any]:
+    """Return a row with its JSON columns as JSON."""
     for name in json_columns & record.keys():
         if isinstance(record[name], str):
             try:

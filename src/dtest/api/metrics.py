@@ -41,8 +41,9 @@ class CellCollector(Collector):
             "dtest_queue_oldest_age_seconds", "Age of the oldest head of a queue", value=age
         )
         workers = GaugeMetricFamily("dtest_workers", "Workers", labels=["status"])
-        for status, count in Tally(str(w.status) for w in list(cell.workers.values())).items():
-            workers.add_metric([status], count)
+        tally = Tally(str(worker.status) for worker in list(cell.workers.values()))
+        for name, count in tally.items():
+            workers.add_metric([name], count)
         yield workers
         refused = CounterMetricFamily("dtest_events_refused", "Events that were refused")
         refused.add_metric([], cell.refused)

@@ -1,7 +1,6 @@
 """Errors as ``{error: {code, message, hint}}``, whatever raised them."""
 
 from fastapi import FastAPI, Request
-from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -36,7 +35,9 @@ PROBLEMS: dict[int | str, dict[str, object]] = {
         (401, "No valid token"),
         (403, "Not allowed"),
         (404, "Not found"),
+        (405, "Not a method of this path"),
         (409, "Contradicts what is recorded"),
+        (413, "Too large"),
         (422, "Not valid"),
         (503, "The journal cannot be reached"),
         (504, "Not reached in time"),
@@ -47,8 +48,14 @@ PROBLEMS: dict[int | str, dict[str, object]] = {
 
 def problem(status: int, code: str, message: str, hint: str = "") -> JSONResponse:
     """Return an error in the one form."""
-    body = {"error": {"code": code, "message": message, "hint": hint}}
+    error = {"code": code, "message": message, "hint": hint}
+    body = {"error": {name: _text(value) for name, value in error.items()}}
     return JSONResponse(body, status_code=status)
+
+
+def _text(value: str) -> str:
+    """Return what UTF-8 can say: messages quote what was sent."""
+    return value.encode(errors="backslashreplace").decode()
 
 
 def add_problems(app: FastAPI) -> None:
@@ -61,15 +68,21 @@ def add_problems(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = jsonable_encoder(error.errors())[0]
+        first = error.errors()[0]
         where = ".".join(str(part) for part in first.get("loc", ()))
-        text = f"{where}: {first.get('msg', 'not valid')}"
+        told = first.get("ctx", {}).get("error") if first.get("type") == "json_invalid" else None
+        text = f"{where}: {told or first.get('msg', 'not valid')}"
         return problem(422, "invalid", text, "see /api/docs for the form")
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
-        codes = {404: "not_found", 405: "method_not_allowed"}
+        codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
         code = codes.get(error.status_code, "refused")
         response = problem(error.status_code, code, str(error.detail), "see /api/docs")
         response.headers.update(error.headers or {})
         return response
+
+    @app.exception_handler(Exception)
+    async def broken(_: Request, error: Exception) -> JSONResponse:
+        text = f"{type(error).__name__} inside the API: this is a fault of dtest"
+        return problem(500, "internal", text, "the API's log tells more")

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
+from dtest.api.body import StrictRoute
 from dtest.api.context import Context
 from dtest.api.listing import After, Cursor, Limit, Listing, page
 from dtest.api.models import Page, ReasonBody, Requested
@@ -11,7 +12,7 @@ from dtest.errors import NotFound
 from dtest.events.fields import RunId
 from dtest.events.run import RunCancelRequested
 
-router = APIRouter(prefix="/api/runs", tags=["runs"])
+router = APIRouter(prefix="/api/runs", tags=["runs"], route_class=StrictRoute)
 
 RUNS = Listing(
     "SELECT * FROM (SELECT run_summary.*, printf('%020d/%s', runs.seq, run_id) AS page_key "
@@ -67,11 +68,12 @@ async def cancel_run(context: Context, run_id: str, body: ReasonBody | None = No
 
 def _find(context: Context, name: str) -> RunId:
     runs = context.projector.rows.cell.runs
-    if name == "@last" and runs:
-        return max(runs.values(), key=lambda run: run.opened_at).id
+    known = list(runs.values())  # a copy: the projector's thread adds to them
+    if name == "@last" and known:
+        return max(known, key=lambda run: run.opened_at).id
     if RunId(name) in runs:
         return RunId(name)
-    begins = [run_id for run_id in runs if run_id.startswith(name)][:2] if name else []
+    begins = [run.id for run in known if run.id.startswith(name)][:2] if name else []
     if len(begins) == 1:
         return begins[0]
     message = f"{'more than one' if begins else 'no'} run is called {name!r}"

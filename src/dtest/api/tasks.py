@@ -4,19 +4,22 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from dtest.api.context import Context
-from dtest.api.listing import After, Cursor, Limit, Listing, one_of, page
+from dtest.api.body import StrictRoute
+from dtest.api.context import ApiContext, Context
+from dtest.api.listing import After, Cursor, Limit, Listing, one_of, page, readable
 from dtest.api.models import Page, ReasonBody, Requested, Submitted, SubmittedTask, WhyAnswer
-from dtest.client import event_ids, parse_tasks
+from dtest.client import Placed, event_ids, parse_tasks
 from dtest.errors import Conflict, NotFound
+from dtest.events.codec import fingerprint
 from dtest.events.fields import RunId
+from dtest.events.reasons import RefusalCode
 from dtest.events.run import RunOpened
-from dtest.events.task import TaskCancelRequested, TaskRetryRequested
+from dtest.events.task import TaskCancelRequested, TaskQueued, TaskRetryRequested
 from dtest.scheduling.why import explain
 
-router = APIRouter(prefix="/api", tags=["tasks"])
+router = APIRouter(prefix="/api", tags=["tasks"], route_class=StrictRoute)
 
 TASKS = Listing(
     "SELECT * FROM (SELECT *, printf('%020d/%s', seq, task_id) AS page_key FROM tasks)",
@@ -25,6 +28,7 @@ TASKS = Listing(
     frozenset({"document"}),
 )
 ATTEMPTS = "SELECT * FROM attempts WHERE task_id = ? ORDER BY attempt"
+ATTEMPTS_JSON = frozenset({"artifacts"})
 CASES = Listing(
     "SELECT * FROM (SELECT *, printf('%020d/%s/%06d/%09d', seq, task_id, attempt, ordinal) "
     "AS page_key FROM testcases)",
@@ -53,11 +57,21 @@ class SubmitBody(BaseModel):
     labels: dict[str, str] = Field(default_factory=dict)
 
 
+def _form(body: object) -> str:
+    return "batch" if isinstance(body, dict) and "tasks" in body else "one"
+
+
+OneOrSeveral = Annotated[
+    Annotated[SubmitBody, Tag("batch")] | Annotated[dict[str, Any], Tag("one")],
+    Discriminator(_form),
+]
+
+
 @router.post("/tasks/submit", status_code=202, summary="Submit one task or a batch")
 async def submit(
     context: Context,
     body: Annotated[
-        SubmitBody | dict[str, Any],
+        OneOrSeveral,
         Body(
             openapi_examples={
                 "one": {"summary": "One task document", "value": EXAMPLE},
@@ -66,46 +80,77 @@ async def submit(
         ),
     ],
     idempotency_key: Annotated[
-        str | None, Header(max_length=200, description="The same key again submits nothing again.")
+        str | None,
+        Header(
+            min_length=1,
+            max_length=200,
+            description="The same key again submits nothing again.",
+        ),
     ] = None,
 ) -> Submitted:
     """Record tasks. The answer says of each whether the cell accepted it."""
     batch = body if isinstance(body, SubmitBody) else None
-    documents = batch.tasks if batch is not None else [body]
-    named = batch.run_id if batch is not None else documents[0].get("run_id")  # type: ignore[union-attr]
-    base = event_ids(idempotency_key, 1)
-    run_id = RunId(str(named) if named else base[0] if base else context.new_id())
+    documents = [body] if isinstance(body, dict) else body.tasks
+    ids = event_ids(idempotency_key, 1 + len(documents))
+    run_id = _run_of(body) or RunId(ids[0] if ids else context.new_id())
     tasks = parse_tasks(
-        documents,  # type: ignore[arg-type]
+        documents,
         new_id=context.new_id,
         run_id=run_id,
         idempotency_key=idempotency_key,
     )
     if batch is not None:
         opened = RunOpened(run_id, batch.name, batch.labels)
-        await context.client.say([opened], ids=base)
-    ids = event_ids(idempotency_key and f"{idempotency_key}/tasks", len(tasks))
-    placed = await context.client.say(tasks, ids=ids)
+        await context.client.say([opened], ids=ids and ids[:1])
+    placed = await context.client.say(tasks, ids=ids and ids[1:])
     seq = max(place.seq for place in placed)
     reached = await context.projector.reached(seq, wait_s=READ_BACK_S_MAX)
-    results = []
-    for task, place in zip(tasks, placed, strict=True):
-        refusal = context.projector.rows.refused.get((place.seq, place.index))
-        status = "refused" if refusal else "accepted" if reached else "sent"
-        results.append(
-            SubmittedTask(
-                task_id=task.task_id,
-                status=status,  # type: ignore[arg-type]
-                code=refusal.code if refusal else None,
-                detail=refusal.detail if refusal else None,
-            )
-        )
-    refused = [result for result in results if result.status == "refused"]
-    if len(refused) == len(results):
-        first = refused[0]
-        message = f"refused: {first.code}: {first.detail}"
+    results = [
+        _outcome(context, task, place, reached=reached)
+        for task, place in zip(tasks, placed, strict=True)
+    ]
+    if all(result.status == "refused" for result in results):
+        message = f"refused: {results[0].code}: {results[0].detail}"
         raise Conflict(message, hint=f"the bytes stand in the journal at {seq}")
     return Submitted(run_id=run_id, seq=seq, tasks=results)
+
+
+def _run_of(body: SubmitBody | dict[str, Any]) -> RunId | None:
+    """Return the run that a submission names; a task with an id of its own always gets the same."""
+    if isinstance(body, SubmitBody):
+        return RunId(body.run_id) if body.run_id is not None else None
+    if body.get("run_id") is not None:
+        return RunId(str(body["run_id"]))
+    derived = event_ids(f"run of {body['task_id']}", 1) if "task_id" in body else None
+    return RunId(derived[0]) if derived else None
+
+
+def _outcome(
+    context: ApiContext, task: TaskQueued, place: Placed, *, reached: bool
+) -> SubmittedTask:
+    refusal = context.projector.rows.refused.get((place.seq, place.index))
+    if refusal is not None:
+        return SubmittedTask(
+            task_id=task.task_id, status="refused", code=refusal.code, detail=refusal.detail
+        )
+    if not reached:
+        return SubmittedTask(task_id=task.task_id, status="sent")
+    if _is_recorded(context, task):
+        return SubmittedTask(task_id=task.task_id, status="accepted")
+    return SubmittedTask(
+        task_id=task.task_id,
+        status="refused",
+        code=RefusalCode.TASK_CONFLICT,
+        detail="its idempotency key was used for another submission, which alone is recorded",
+    )
+
+
+def _is_recorded(context: ApiContext, task: TaskQueued) -> bool:
+    known = context.projector.rows.cell.tasks.get(task.task_id)
+    if known is None:
+        return False
+    spec = known.spec
+    return spec == task if spec is not None else known.fingerprint == fingerprint(task)
 
 
 @router.get("/tasks", summary="List tasks, newest first")
@@ -139,7 +184,8 @@ async def show_task(context: Context, task_id: str, after: After = None) -> dict
     if not found.items:
         message = f"task {task.id} is not projected yet"
         raise NotFound(message, hint="ask with ?after=<seq>")
-    attempts = context.store.query(ATTEMPTS, [task.id]).records()
+    rows = context.store.query(ATTEMPTS, [task.id]).records()
+    attempts = [readable(row, ATTEMPTS_JSON) for row in rows]
     return {**found.items[0], "attempts": attempts, "as_of_seq": seq}
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query
 from pydantic import TypeAdapter, ValidationError
 
+from dtest.api.body import StrictRoute
 from dtest.api.context import Context
 from dtest.api.listing import After, Cursor, Limit, Listing, page
 from dtest.api.models import Page, ReasonBody, Requested
@@ -15,7 +16,7 @@ from dtest.events.fields import EventId, WorkerId
 from dtest.events.worker import WorkerDrainRequested, WorkerRegistered
 from dtest.journal.port import Appended, Outgoing
 
-router = APIRouter(prefix="/api/workers", tags=["workers"])
+router = APIRouter(prefix="/api/workers", tags=["workers"], route_class=StrictRoute)
 
 WORKERS = Listing("SELECT * FROM workers", "worker_id", str, frozenset({"capability"}))
 LOADS = """

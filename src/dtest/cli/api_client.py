@@ -79,5 +79,5 @@ class ApiClient:
 
 
 def open_api(settings: Settings) -> ApiClient:
-    """Return the client of the settings' API. Raises UsageError if nothing runs."""
+    """Return the client of the settings' API. Raises Unavailable if nothing runs."""
     return ApiClient(settings.require("api_url"), settings.require("token"))

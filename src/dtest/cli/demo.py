@@ -17,10 +17,10 @@ from cyclopts import Parameter
 from dtest.cli import output
 from dtest.cli.api_client import ApiClient, open_api
 from dtest.cli.demo_tasks import RUN_ID, Expected, documents, expectations, write_suites
-from dtest.cli.local_stack import settings_of
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.runs import every_task
 from dtest.errors import TimedOut
+from dtest.settings import settings_of
 
 WAIT_S_MAX = 120.0
 LOOK_EVERY_S = 0.1

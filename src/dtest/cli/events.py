@@ -1,6 +1,9 @@
 """``dtest event``: the journal itself."""
 
 import asyncio
+import os
+import select
+import stat
 import sys
 from collections import Counter
 from dataclasses import asdict
@@ -13,7 +16,10 @@ from cyclopts import Parameter
 
 from dtest.cli import output
 from dtest.cli.options import DEFAULTS, CallOptions
+from dtest.cli.runs import show_items
 from dtest.errors import InvalidDocument, NotFound, UsageError
+
+LOOK_EVERY_S = 0.5
 
 
 def tail(
@@ -40,6 +46,12 @@ def tail(
     from dtest.roles.session import session
 
     async def run() -> None:
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(_reader_left())
+            await tell()
+            watching.cancel()
+
+    async def tell() -> None:
         shown = 0
         async with session(call.settings(), name="dtest event tail") as opened:
             start = (await opened.journal.bounds()).last if after is None else after
@@ -56,6 +68,20 @@ def tail(
 
     asyncio.run(run())
     return 0
+
+
+async def _reader_left() -> None:
+    """Wait until the program that reads standard output has ended. Raises BrokenPipeError.
+
+    For commands that may be silent for long: `dtest event tail | head -1` ends with its reader.
+    """
+    if not stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
+        return
+    pipe = select.poll()
+    pipe.register(sys.stdout.fileno(), 0)  # an error is reported without being asked for
+    while not pipe.poll(0):  # noqa: ASYNC110 - the kernel tells pollers only
+        await asyncio.sleep(LOOK_EVERY_S)
+    raise BrokenPipeError
 
 
 def _written(payload: bytes) -> list[Any]:
@@ -179,7 +205,7 @@ def publish(type: str, file: str = "-", *, call: CallOptions = DEFAULTS) -> int:
     return 0
 
 
-def schema(type: str | None = None, *, call: CallOptions = DEFAULTS) -> int:  # noqa: ARG001
+def schema(type: str | None = None, *, call: CallOptions = DEFAULTS) -> int:
     """Print the JSON Schema of an event, or list the events.
 
     Parameters
@@ -199,12 +225,15 @@ def schema(type: str | None = None, *, call: CallOptions = DEFAULTS) -> int:  # 
             }
             for name, kind in sorted(PAYLOADS.items())
         ]
-        output.table(rows, ("type", "written_by", "meaning"))
+        show_items(rows, ("type", "written_by", "meaning"), as_json=call.json)
         return 0
     if type not in PAYLOADS:
         message = f"no event has the type {type!r}"
         raise UsageError(message, hint="`dtest event schema` lists them")
-    print(orjson.dumps(event_schema(type), option=orjson.OPT_INDENT_2).decode())
+    if call.json:
+        output.as_json(event_schema(type))
+    else:
+        print(orjson.dumps(event_schema(type), option=orjson.OPT_INDENT_2).decode())
     return 0
 
 
@@ -255,7 +284,6 @@ def replay(
     from dtest.roles.session import session
     from dtest.state.cell import Cell
     from dtest.state.fold import apply
-    from dtest.state.snapshot import dump
 
     until_seq, until_s = _point(to)
 
@@ -273,6 +301,8 @@ def replay(
 
     cell = asyncio.run(run())
     if state:
+        from dtest.state.snapshot import dump
+
         output.as_json(dump(cell))
         return 0
     shown = {

@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtest.errors import Unavailable
+from dtest.errors import DtestError, Unavailable, UsageError
 from dtest.runtime.lifecycle import end_with_parent
-from dtest.runtime.stack_file import StackFile, read_stack_file
-from dtest.settings import Settings, load_settings
+from dtest.runtime.stack_file import StackFile, read_last_words, read_stack_file
+from dtest.settings import Settings, settings_of
 
 WAIT_S_MAX = 90.0
+GIVE_UP_S_MAX = 20.0
 LOOK_EVERY_S = 0.02
 
 
@@ -34,6 +35,8 @@ class LocalStack:
     simulate_seconds: float = 0.1
     port: int = 0
     nats: str | None = None
+    throw_away: bool = False
+    """The state directory is removed when the stack ends, and the stack ends with its caller."""
 
     @property
     def path(self) -> Path:
@@ -56,9 +59,10 @@ class LocalStack:
         }
         stated = [(name, str(value)) for name, value in options.items() if value is not None]
         arguments = [part for pair in stated for part in pair]
-        return [sys.executable, "-m", "dtest.roles.stack_main", *arguments]
+        flags = ["--throw-away"] if self.throw_away else []
+        return [sys.executable, "-m", "dtest.roles.stack_main", *arguments, *flags]
 
-    def start(self, *, end_with_caller: bool = False) -> StackFile:
+    def start(self) -> StackFile:
         """Start it and wait until it serves. Raises Unavailable with the cause."""
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         log_path = self.path.with_name("stack.log")
@@ -69,12 +73,12 @@ class LocalStack:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=end_with_parent if end_with_caller else None,  # noqa: PLW1509 - no threads yet
+                preexec_fn=end_with_parent if self.throw_away else None,  # noqa: PLW1509 - no threads yet
             )
         try:
             return self._wait_for(process, log_path)
         except BaseException:
-            process.terminate()
+            _give_up(process)
             raise
 
     def _wait_for(self, process: subprocess.Popen[bytes], log_path: Path) -> StackFile:
@@ -84,12 +88,30 @@ class LocalStack:
             if stack is not None and stack.pid == process.pid:
                 return stack
             if process.poll() is not None:
-                lines = log_path.read_text(errors="replace").strip().splitlines()
-                message = f"the stack did not start: {lines[-1] if lines else 'no reason given'}"
-                raise Unavailable(message, hint=f"see {log_path}")
+                raise _why_not_started(process.returncode, log_path)
             time.sleep(LOOK_EVERY_S)
         message = f"the stack did not become ready in {WAIT_S_MAX:g} s"
         raise Unavailable(message, hint=f"see {log_path}")
+
+
+def _give_up(process: subprocess.Popen[bytes]) -> None:
+    """End a supervisor that is still starting, with all that it has started so far."""
+    process.terminate()
+    try:
+        process.wait(GIVE_UP_S_MAX)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _why_not_started(code: int, log_path: Path) -> DtestError:
+    """Return the supervisor's last words as an error of this process."""
+    words = log_path.read_text(errors="replace") if log_path.exists() else ""
+    lines = words.strip().splitlines() or ["no reason given"]
+    told = read_last_words(lines[-1])
+    message, hint = told if told is not None else (lines[-1], f"see {log_path}")
+    kind = UsageError if code == UsageError.exit_code else Unavailable
+    return kind(f"the stack did not start: {message}", hint=hint)
 
 
 def stop_stack(path: Path) -> StackFile | None:
@@ -111,25 +133,10 @@ def stop_stack(path: Path) -> StackFile | None:
 def throw_away_stack(**options: object) -> Iterator[Settings]:
     """Run a stack for the length of a block and leave nothing behind."""
     directory = Path(tempfile.mkdtemp(prefix="dtest-"))
-    wanted = LocalStack("main", directory, **options)  # type: ignore[arg-type]
+    wanted = LocalStack("main", directory, throw_away=True, **options)  # type: ignore[arg-type]
     try:
-        stack = wanted.start(end_with_caller=True)
+        stack = wanted.start()
         yield settings_of(stack, directory)
     finally:
         stop_stack(wanted.path)
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def settings_of(stack: StackFile, state_dir: Path) -> Settings:
-    """Return settings that address a running stack and nothing else."""
-    stated = {
-        "cell": stack.cell,
-        "state_dir": str(state_dir),
-        "nats_url": stack.nats_url,
-        "nats_user": stack.nats_user,
-        "nats_password": stack.nats_password,
-        "nats_token": stack.nats_token,
-        "api_url": stack.api_url,
-        "token": stack.token,
-    }
-    return load_settings(stated, env={})

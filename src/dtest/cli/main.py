@@ -3,21 +3,28 @@
 Loads no command's module before it is called, so that help and version stay quick.
 """
 
+import os
+import signal
 import sys
+from collections.abc import Iterator
+from typing import NoReturn, TypeVar
 
-from cyclopts import App
+from cyclopts import App, CycloptsError
 
 import dtest
-from dtest.errors import DtestError
+from dtest.errors import DtestError, UsageError
 
+INTERNAL = 3
 INTERRUPTED = 130
+SIGNALLED = 128
 
 app = App(
     name="dtest",
     version=dtest.__version__,
     help="Run tests and benchmarks in parallel on machines of every kind; nothing gets lost.",
     help_epilogue="Exit codes: 0 success · 1 work ran and failed · 2 usage · 3 infrastructure · "
-    "4 permission · 5 nothing selected · 6 timed out · 8 no worker can ever match",
+    "4 permission · 5 nothing selected · 6 timed out · 8 no worker can ever match · "
+    "130 interrupted · 143 terminated",
 )
 _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "": {
@@ -80,6 +87,9 @@ _GROUP_HELP = {
 }
 
 
+E = TypeVar("E", bound=BaseException)
+
+
 def _build() -> None:
     for group, verbs in _COMMANDS.items():
         target = App(name=group, help=_GROUP_HELP[group]) if group else app
@@ -94,43 +104,70 @@ _build()
 
 def main() -> None:
     """Run the command line; ends the process with the documented exit code."""
+    ended(app)
+
+
+def ended(called: App) -> NoReturn:
+    """Run an application and end the process: every end has its exit code and its words."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminated)
     try:
-        result = app(result_action="return_value")
-    except DtestError as error:
-        report(error)
-        sys.exit(error.exit_code)
-    except BaseExceptionGroup as group:
-        first = first_of(group)
-        if first is None:
-            raise
-        report(first)
-        sys.exit(first.exit_code)
+        result = called(result_action="return_value", exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+        code = result if isinstance(result, int) else 0
+    except CycloptsError as error:
+        code = report(_usage(error, called))
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output left; that is its right
-        sys.exit(0)
-    sys.exit(result if isinstance(result, int) else 0)
+        code = INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last boundary: whatever it is gets its words
+        code = _failed(error)
+    sys.exit(code)
 
 
-def first_of(group: BaseExceptionGroup[BaseException]) -> DtestError | None:
-    """Return dtest's own error from inside task groups, if there is one."""
-    for inner in group.exceptions:
-        if isinstance(inner, DtestError):
-            return inner
-        if isinstance(inner, BaseExceptionGroup) and (found := first_of(inner)) is not None:
-            return found
-    return None
+def _terminated(number: int, _frame: object) -> NoReturn:
+    """Unwind at SIGTERM and SIGHUP, so that what the call started is ended and removed."""
+    sys.exit(SIGNALLED + number)
 
 
-def report(error: DtestError) -> None:
-    """Say what is wrong and the next step; as JSON where the call asked for JSON."""
+def _usage(error: CycloptsError, called: App) -> UsageError:
+    words = " ".join((called.name[0], *(error.command_chain or ())))
+    return UsageError(str(error), hint=f"`{words} --help`")
+
+
+def _failed(error: Exception) -> int:
+    found = first_of(error, DtestError)
+    if found is not None:
+        return report(found)
+    if first_of(error, BrokenPipeError) is not None:  # the reader of our output left: its right
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    sys.excepthook(type(error), error, error.__traceback__)
+    print("dtest: this is a bug in dtest; please report it with the lines above", file=sys.stderr)
+    return INTERNAL
+
+
+def first_of(error: BaseException, kind: type[E]) -> E | None:
+    """Return the first error of a kind: the error itself, or one inside of groups."""
+    return next((leaf for leaf in _leaves(error) if isinstance(leaf, kind)), None)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if not isinstance(error, BaseExceptionGroup):
+        yield error
+        return
+    for inner in error.exceptions:
+        yield from _leaves(inner)
+
+
+def report(error: DtestError) -> int:
+    """Say what is wrong and the next step, as JSON if that was asked for; return the exit code."""
     if "--json" in sys.argv:
         import orjson
 
         body = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
         print(orjson.dumps(body).decode(), file=sys.stderr)
-        return
+        return error.exit_code
     print(f"dtest: {error.message}", file=sys.stderr)
     if error.hint:
         print(f"  try: {error.hint}", file=sys.stderr)
+    return error.exit_code

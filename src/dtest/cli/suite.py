@@ -1,9 +1,13 @@
 """A pytest suite as tasks: collect once, cut into parts, and the report at the end."""
 
+import os
+import re
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,8 @@ from typing import Any
 import orjson
 
 from dtest.agents.pytest_session import EXIT_USAGE, SESSION_SCRIPT
-from dtest.errors import UsageError
+from dtest.errors import TimedOut, UsageError
+from dtest.runtime.lifecycle import end_with_parent
 
 PARTS_PER_WORKER = 4
 
@@ -36,8 +41,10 @@ class SuiteOptions:
     args: tuple[str, ...] = ()
 
 
-def collect(paths: Sequence[str], options: SuiteOptions) -> Collected:
-    """Ask pytest what it would run. Raises UsageError when pytest cannot be run."""
+def collect(
+    paths: Sequence[str], options: SuiteOptions, *, wait_s: float | None = None
+) -> Collected:
+    """Ask pytest what it would run. Raises UsageError when pytest cannot be run, TimedOut."""
     with tempfile.TemporaryDirectory(prefix="dtest-collect-") as directory:
         report = Path(directory) / "cases.jsonl"
         wanted = Path(directory) / "paths.txt"
@@ -45,14 +52,43 @@ def collect(paths: Sequence[str], options: SuiteOptions) -> Collected:
         command = [sys.executable, "-I", "-S", SESSION_SCRIPT, "--collect-only"]
         command += ["--python", options.python, "--cwd", str(options.cwd)]
         command += ["--out", str(report), "--paths-file", str(wanted), "--", *options.args]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        said = Path(directory) / "said.txt"
+        code = _run(command, said, wait_s)
+        complaint = _complaint(said.read_text(encoding="utf-8", errors="replace"))
         entries = _entries(report)
-    if done.returncode == EXIT_USAGE or not entries:
-        lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        message = f"pytest cannot run this suite: {lines[-1] if lines else 'no reason given'}"
-        hint = f"try `{options.python} -m pytest --collect-only`"
-        raise UsageError(message, hint=hint)
+    if code == EXIT_USAGE or not entries:
+        message = f"pytest cannot run this suite: {complaint}"
+        raise UsageError(message, hint=f"`{options.python} -m pytest --collect-only`")
     return _collected(entries, options.cwd)
+
+
+def _run(command: list[str], output: Path, wait_s: float | None) -> int:
+    """Run it to its end, or end all of it; return its exit code."""
+    with output.open("wb") as file:  # no pipe: what a test left running would keep it open
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            preexec_fn=end_with_parent,  # noqa: PLW1509 - no threads yet
+        )
+    try:
+        return process.wait(timeout=wait_s)
+    except subprocess.TimeoutExpired as error:
+        message = f"pytest did not list the tests in {wait_s:g} s"
+        raise TimedOut(message, hint="look for work that is done at import") from error
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _complaint(said: str) -> str:
+    """Return the line that says what is wrong: pytest's own word for it, else the last one."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR")]
+    return (errors or lines or ["no reason given"])[-1]
 
 
 def _entries(report: Path) -> list[dict[str, Any]]:
@@ -114,14 +150,22 @@ def task_documents(
     ]
 
 
-def write_junit(path: Path, run: dict[str, Any], cases: Sequence[dict[str, Any]]) -> None:
-    """Write a JUnit XML report (xunit2): failure is an assertion, error is all else."""
+def write_junit(
+    path: Path,
+    run: dict[str, Any],
+    cases: Sequence[dict[str, Any]],
+    faults: Sequence[dict[str, Any]] = (),
+) -> None:
+    """Write a JUnit XML report (xunit2): failure is an assertion, error is all else.
+
+    ``faults`` are tasks that came to no verdict; one that no case explains is an error of its own.
+    """
     from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
     suites: dict[str, TestSuite] = {}
     for case in sorted(cases, key=lambda item: str(item["nodeid"])):
-        classname, _, name = str(case["nodeid"]).rpartition("::")
-        written = TestCase(name or case["nodeid"], classname=_dotted(classname))
+        file, classname, name = _split(_printable(str(case["nodeid"])))
+        written = TestCase(name, classname=classname)
         written.time = float(case["duration_s"])
         match case["outcome"]:
             case "failed":
@@ -130,15 +174,33 @@ def write_junit(path: Path, run: dict[str, Any], cases: Sequence[dict[str, Any]]
                 written.result = [_result(Error, case)]
             case "skipped" | "xfailed":
                 written.result = [_result(Skipped, case)]
-        file = classname.partition("::")[0]
-        suite = suites.setdefault(file, TestSuite(file or "tests"))
+        suite = suites.setdefault(file, TestSuite(file))
         suite.add_testcase(written)
-    report = JUnitXml(str(run["name"]))
+    explained = {case["task_id"] for case in cases if case["outcome"] in ("failed", "error")}
+    for fault in [task for task in faults if task["task_id"] not in explained]:
+        written = TestCase(str(fault["name"]), classname="dtest.task")
+        written.result = [Error(f"{fault['status']}: {fault['reason']}", str(fault["reason"]))]
+        suites.setdefault("dtest", TestSuite("dtest")).add_testcase(written)
+    report = JUnitXml(_printable(str(run["name"])))
     for suite in suites.values():
         suite.add_property("dtest.run_id", str(run["run_id"]))
         report.add_testsuite(suite)
     report.update_statistics()  # type: ignore[no-untyped-call]
     report.write(str(path), pretty=True)
+
+
+def _split(nodeid: str) -> tuple[str, str, str]:
+    """Return file, dotted class and name of a test; of a file that was not collected, its module.
+
+    Parameters of a test may hold any character, ``::`` too.
+    """
+    file, _, inside = nodeid.partition("::")
+    module = file.removesuffix(".py").replace("/", ".")
+    words, bracket, parameters = inside.partition("[")
+    *classes, name = words.split("::")
+    if not name:
+        return file, "", module
+    return file, ".".join((module, *classes)), name + bracket + parameters
 
 
 def _result(kind: type[Any], case: dict[str, Any]) -> Any:  # noqa: ANN401 - junitparser is untyped
@@ -147,15 +209,9 @@ def _result(kind: type[Any], case: dict[str, Any]) -> Any:  # noqa: ANN401 - jun
     return made
 
 
-FIRST_PRINTABLE = " "
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def _printable(text: str) -> str:
-    """Leave out the characters that XML 1.0 cannot hold."""
-    return "".join(char for char in text if char in "\t\n\r" or char >= FIRST_PRINTABLE)
-
-
-def _dotted(classname: str) -> str:
-    file, _, rest = classname.partition("::")
-    module = file.removesuffix(".py").replace("/", ".")
-    return ".".join(part for part in (module, rest.replace("::", ".")) if part)
+    """Replace the characters that XML 1.0 cannot hold."""
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -11,7 +11,7 @@ import json
 import re
 import ssl
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ from typing import Any
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from dtest.errors import InvalidDocument, PermissionRefused, Unavailable
+from dtest.journal.client import MendedClient, cancellable
 
 PING_INTERVAL_S = 3
 CONNECT_S_MAX = 5.0
@@ -118,10 +120,8 @@ class Connection:
         token = str(self._count)
         waiting = self._waiting[token] = _Waiting(subject, loop.create_future())
         try:
-            # Two limits, since the client may swallow the cancellation of a send that is stuck.
             async with asyncio.timeout_at(deadline):
                 await self.send(subject, payload, reply=f"{self._inbox}.{token}", headers=headers)
-            async with asyncio.timeout_at(deadline):
                 answer = await waiting.answer
         finally:
             self._waiting.pop(token, None)
@@ -162,8 +162,10 @@ class Connection:
             )
             raise InvalidDocument(message, hint="raise max_payload in the server's file")
         try:
-            await self.client.publish(
-                subject, payload, reply=reply, headers=dict(headers) if headers else None
+            await cancellable(
+                self.client.publish(
+                    subject, payload, reply=reply, headers=dict(headers) if headers else None
+                )
             )
         except (nats.errors.OutboundBufferLimitError, nats.errors.ConnectionClosedError) as error:
             raise TimeoutError(str(error)) from error
@@ -172,13 +174,23 @@ class Connection:
         """Return 0 for an answer, 503 if nobody listens; raise TimeoutError for neither."""
         return (await self.ask(where, payload, timeout_s=timeout_s)).status
 
+    async def subscribe(
+        self, where: str, received: Callable[[Msg], Awaitable[None]]
+    ) -> Subscription:
+        """Have ``received`` called for each message. Raises Unavailable."""
+        try:
+            return await cancellable(self.client.subscribe(where, cb=received))
+        except nats.errors.ConnectionClosedError as error:
+            message = f"cannot listen to {where}: the connection is closed"
+            raise Unavailable(message) from error
+
     async def listen(self, where: str, heard: Callable[[str, bytes], None]) -> None:
         """Have ``heard(subject, payload)`` called for each message."""
 
         async def received(msg: Msg) -> None:
             heard(msg.subject, msg.data)
 
-        await self.client.subscribe(where, cb=received)
+        await self.subscribe(where, received)
 
     async def serve(self, where: str, answer: Callable[[bytes], bytes]) -> None:
         """Answer each request on a subject."""
@@ -187,7 +199,7 @@ class Connection:
             if msg.reply:
                 await self.client.publish(msg.reply, answer(msg.data))
 
-        await self.client.subscribe(where, cb=received)
+        await self.subscribe(where, received)
 
     async def close(self) -> None:
         """Close for good."""
@@ -196,7 +208,7 @@ class Connection:
     # -- what the client tells --------------------------------------------------------------------
 
     async def _start(self) -> None:
-        await self.client.subscribe(f"{self._inbox}.*", cb=self._answered)
+        await self.subscribe(f"{self._inbox}.*", self._answered)
         await self.client.flush()
         if f"{self._inbox}.*".lower() in self._denials:
             message = f"this NATS user may not subscribe to {self._inbox}.*"
@@ -251,31 +263,9 @@ class _CredentialsRefused(Exception):
     """Ends the client's own endless attempts to connect."""
 
 
-class _TolerantClient(Client):
-    """A client whose reading does not end for good at a message that it cannot decode."""
-
-    async def _process_headers(self, headers: bytes | None) -> dict[str, str] | None:
-        try:
-            return await super()._process_headers(headers)
-        except (IndexError, UnicodeDecodeError):
-            return None
-
-    def _build_message(
-        self,
-        sid: int,
-        subject: bytes,
-        reply: bytes,
-        data: bytes,
-        headers: dict[str, str] | None,
-    ) -> Msg:
-        readable = subject.decode(errors="replace").encode()
-        built: Msg = super()._build_message(sid, readable, reply, data, headers)
-        return built
-
-
 async def connect(address: NatsAddress, *, name: str, wait_s: float = CONNECT_S_MAX) -> Connection:
     """Connect, or raise Unavailable after ``wait_s`` seconds, PermissionRefused at once."""
-    client = _TolerantClient()
+    client = MendedClient()
     connection = Connection(client, name)
     connecting = True
 

@@ -28,6 +28,7 @@ INACTIVE_S = 60
 CREATE_S_MAX = 30.0
 CREATE_ASK_S_MAX = 2.0
 CREATE_AGAIN_S = 0.1
+LEAVE_S_MAX = 1.0
 HELD_MESSAGES_MAX = 8_192
 """What has arrived and was not taken; beyond this nothing more is asked for."""
 HELD_BYTES_MAX = 64 << 20
@@ -112,13 +113,7 @@ class Reader:
         self._fruitless += 1
         await self._unsubscribe()
         self._inbox = self._connection.client.new_inbox()
-        try:
-            self._subscription = await self._connection.client.subscribe(
-                self._inbox, cb=self._received
-            )
-        except nats.errors.ConnectionClosedError as error:
-            message = f"cannot read the stream {self._stream}: the connection is closed"
-            raise Unavailable(message) from error
+        self._subscription = await self._connection.subscribe(self._inbox, self._received)
         self._doubt = ""
         self._arrived, self._arrived_bytes = [], 0
         self._consumer = self._new_name()
@@ -193,10 +188,10 @@ class Reader:
 
     async def _leave(self) -> None:
         await self._unsubscribe()
+        where = f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}"
         with suppress(TimeoutError):  # the server forgets an inactive consumer by itself
-            await self._connection.send(
-                f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}", b""
-            )
+            async with asyncio.timeout(LEAVE_S_MAX):
+                await self._connection.send(where, b"")
 
     async def _unsubscribe(self) -> None:
         subscription, self._subscription = self._subscription, None

@@ -82,7 +82,8 @@ class Rows:
         """Return the collected rows by statement, and start anew."""
         rows, self._new = self._new, {}
         rows["runs"] = [self._run_row(run_id) for run_id in self._runs]
-        rows["tasks_changed"] = [_task_change(self.cell.tasks[name]) for name in sorted(self._tasks)]
+        tasks = self.cell.tasks
+        rows["tasks_changed"] = [_task_change(tasks[name]) for name in sorted(self._tasks)]
         rows["attempts_changed"] = self._attempt_changes()
         workers = self.cell.workers
         rows["workers"] = [_worker_row(workers[name]) for name in sorted(self._workers)]

@@ -39,7 +39,8 @@ def _rulings(cell: Cell, now: float, policy: RecoveryPolicy) -> Iterator[Schedul
     for worker_id, task_id, attempt in cell.strays:
         yield AttemptStopRequested(task_id, attempt, worker_id, Reason.WORKER_LOST)
     for task_id in cell.cancelling:
-        yield from _cancellation(cell.tasks[task_id])
+        if not _lost_with_its_worker(cell, cell.tasks[task_id]):
+            yield from _cancellation(cell.tasks[task_id])
     for task_id in cell.judged:
         yield _judgement(cell.tasks[task_id], now, policy)
     for task_id, upstream_id in cell.doomed.items():
@@ -56,9 +57,16 @@ def _rulings(cell: Cell, now: float, policy: RecoveryPolicy) -> Iterator[Schedul
         if task_id not in cell.cancelling and task_id not in cell.doomed:
             yield TaskEnded(task_id, "expired", reason)
     for task_id, attempt in cell.unaccepted.items():
-        worker_id_of = cell.tasks[task_id].worker_id
-        if worker_id_of is not None and task_id not in cell.cancelling:
-            yield AttemptReturned(task_id, attempt, worker_id_of)
+        task = cell.tasks[task_id]
+        if task.worker_id is None or task_id in cell.cancelling:
+            continue
+        if not _lost_with_its_worker(cell, task):
+            yield AttemptReturned(task_id, attempt, task.worker_id)
+
+
+def _lost_with_its_worker(cell: Cell, task: Task) -> bool:
+    """Say whether this very decision gives up the worker: the attempt ends by that already."""
+    return task.status in LIVE and task.worker_id in cell.suspects
 
 
 def _cancellation(task: Task) -> Iterator[SchedulerPayload]:

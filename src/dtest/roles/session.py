@@ -24,7 +24,7 @@ class Session:
 
 
 def address_of(settings: Settings) -> NatsAddress:
-    """Return where NATS is. Raises UsageError if nothing says so."""
+    """Return where NATS is. Raises Unavailable if nothing says so."""
     creds = settings.get("nats_creds")
     return NatsAddress(
         tuple(settings.require("nats_url").split(",")),

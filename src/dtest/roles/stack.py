@@ -1,6 +1,7 @@
 """A whole cell on one machine: broker, scheduler, API and agents as child processes.
 
-Children that end unasked are started again; children end when their supervisor does.
+Children that end unasked are started again; children end when their supervisor does, and what
+is left of a supervisor that was killed is ended before a new one starts.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from dtest.runtime.ids import secret
 from dtest.runtime.lifecycle import end_with_parent
 from dtest.runtime.machine import process_started_at
 from dtest.runtime.nats_server import EmbeddedServer, free_port
+from dtest.runtime.remains import end_remains, note_processes
 from dtest.runtime.stack_file import StackFile, write_stack_file
 from dtest.settings import environment
 
@@ -86,6 +88,7 @@ class Stack:
         """Start everything and wait until it serves. Raises Conflict or Unavailable."""
         self._take_directory()
         try:
+            await end_remains(self.directory / "children.json", wait_s=STOP_S_MAX)
             return await self._start()
         except BaseException:
             await self.stop()
@@ -185,6 +188,11 @@ class Stack:
     async def _add(self, name: str, start: Callable[[], object]) -> None:
         process = await start()  # type: ignore[misc]
         self.children[name] = Child(name, start, process)  # type: ignore[arg-type]
+        self._note_children()
+
+    def _note_children(self) -> None:
+        pids = [child.process.pid for child in self.children.values()]
+        note_processes(self.directory / "children.json", pids)
 
     # -- while it runs ------------------------------------------------------------------------
 
@@ -239,7 +247,9 @@ class Stack:
             log.warning("child_ended", child=child.name, code=child.process.returncode)
             child.restarts += 1
             await asyncio.sleep(delay_s)
-            child.process = await child.start()
+            if not self._stopping.is_set():
+                child.process = await child.start()
+                self._note_children()
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -251,14 +261,16 @@ class Stack:
         broker = [c for name, c in self.children.items() if name == "nats"]
         for group in (agents, roles, broker):
             await asyncio.gather(*(_end(child) for child in group))
-        (self.directory / "stack.json").unlink(missing_ok=True)
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        if self._lock is None:  # the directory is another stack's
+            return
+        for name in ("children.json", "stack.json"):  # who waits for the end looks at the last one
+            (self.directory / name).unlink(missing_ok=True)
+        self._lock.close()
+        self._lock = None
 
     def remove(self) -> None:
-        """Delete everything that the cell kept on this machine, its journal included."""
-        shutil.rmtree(self.directory, ignore_errors=True)
+        """Delete the state directory: the journal and everything else."""
+        shutil.rmtree(self.options.state_dir, ignore_errors=True)
 
 
 async def _end(child: Child) -> None:

@@ -1,15 +1,19 @@
 """Entry of the supervisor's process: a stack that stays until it is told to end."""
 
 import asyncio
+import sys
 from pathlib import Path
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
+from dtest.errors import DtestError
 from dtest.events.fields import CellId
 from dtest.journal.connection import NatsAddress
 from dtest.roles.stack import Stack, StackOptions
 from dtest.runtime.lifecycle import on_stop_signals, run_until_stopped
 from dtest.runtime.logs import set_up_logs
+from dtest.runtime.stack_file import last_words
 from dtest.settings import load_settings
 
 app = App(name="dtest-stack")
@@ -27,8 +31,9 @@ def run(  # noqa: PLR0913 - one option each
     simulate_seconds: float = 0.1,
     port: int = 0,
     nats: str | None = None,
+    throw_away: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Run a stack until SIGTERM."""
+    """Run a stack until SIGTERM; one to throw away takes its state directory with it."""
     set_up_logs(role="stack", json_lines=True)
     address = None
     if nats is not None:
@@ -46,20 +51,30 @@ def run(  # noqa: PLR0913 - one option each
         api_port=port,
         nats=address,
     )
-    asyncio.run(serve(Stack(options)))
+    stack = Stack(options)
+    try:
+        asyncio.run(serve(stack))
+    except DtestError as error:
+        sys.stderr.write(f"{last_words(error)}\n")
+        sys.exit(error.exit_code)
+    if throw_away:
+        stack.remove()
 
 
 async def serve(stack: Stack) -> None:
-    """Keep a stack up until a signal."""
+    """Keep a stack up until a signal; it may come while the stack still starts."""
     stop = asyncio.Event()
     on_stop_signals(stop.set)
-    await stack.start()
+    main = asyncio.get_running_loop().create_task(_run(stack))
     try:
-        async with asyncio.TaskGroup() as group:
-            main = group.create_task(stack.supervise())
-            await run_until_stopped(main, stop)
+        await run_until_stopped(main, stop)
     finally:
         await stack.stop()
+
+
+async def _run(stack: Stack) -> None:
+    await stack.start()
+    await stack.supervise()
 
 
 if __name__ == "__main__":

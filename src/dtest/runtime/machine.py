@@ -4,9 +4,15 @@ import psutil
 
 
 def process_started_at(pid: int) -> float | None:
-    """Return when a process started, none if there is none."""
+    """Return when a process started, none if there is none.
+
+    One that has ended and that nobody has waited for counts as none: process 1 of a container
+    often waits for nobody.
+    """
     try:
-        return float(psutil.Process(pid).create_time())
+        process = psutil.Process(pid)
+        ended = process.status() == psutil.STATUS_ZOMBIE
+        return None if ended else float(process.create_time())
     except psutil.NoSuchProcess:
         return None
 

@@ -1,4 +1,4 @@
-"""What a running local stack writes down for the command line: addresses, credentials, pid.
+"""What a local stack writes down for the command line: addresses, credentials, pid; last words.
 
 The file is readable by its owner alone; who can read it can submit commands.
 """
@@ -8,6 +8,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from dtest.errors import DtestError
 from dtest.runtime.machine import process_started_at
 
 
@@ -48,3 +49,17 @@ def read_stack_file(path: Path) -> StackFile | None:
     if started_at is None or abs(started_at - content.process_started_at) > 1.0:
         return None
     return content
+
+
+def last_words(error: DtestError) -> str:
+    """Return the line with which a stack that cannot start ends its log."""
+    return json.dumps({"cannot_start": error.message, "hint": error.hint})
+
+
+def read_last_words(line: str) -> tuple[str, str] | None:
+    """Read such a line: message and hint; none if it is another one."""
+    try:
+        content = json.loads(line)
+        return str(content["cannot_start"]), str(content["hint"])
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -13,14 +13,14 @@ from typing import Any
 
 from dtest.events.codec import DETAIL_CHARACTERS_MAX
 from dtest.events.envelope import Event, Recorded
-from dtest.events.fields import CellId, RunId, TaskId, WorkerId
+from dtest.events.fields import CellId, RunId, TaskId, WorkerId, epoch_s
 from dtest.events.policy import Ranking
 from dtest.events.reasons import Reason, RefusalCode
 from dtest.events.task import TaskQueued
 from dtest.state.demand import Demand, DemandKey, Entry, key_of
 from dtest.state.matching import Refusal, match
 from dtest.state.task import WAITING, Run, Status, Task
-from dtest.state.worker import Worker
+from dtest.state.worker import GONE, Worker
 
 AGEING_S_PER_LEVEL = 60.0
 """A task that waited this long overtakes newer ones that are one priority level more urgent."""
@@ -93,7 +93,8 @@ class Cell:
             simulable = "simulate" in spec.config
             demand = Demand(key, spec.type, spec.requirements, spec.resources, simulable)
             for worker in self.workers.values():
-                self._introduce(demand, worker)
+                if worker.status not in GONE:
+                    self._introduce(demand, worker)
             self.demands[key] = demand
         return demand
 
@@ -127,10 +128,10 @@ class Cell:
             self._index(task)
 
     def _index(self, task: Task) -> None:
-        if task.in_queue:
+        if task.in_queue or task.id in self.expiring:
             return
         task.in_queue = True
-        task.demand.queue.add(_entry(task))
+        task.demand.queue.add(entry_of(task))
         self.ready[task.demand.key] = task.demand
 
     def dequeue(self, task: Task) -> None:
@@ -139,7 +140,7 @@ class Cell:
             return
         task.in_queue = False
         queue = task.demand.queue
-        queue.remove(_entry(task))
+        queue.remove(entry_of(task))
         if not queue:
             self.ready.pop(task.demand.key, None)
 
@@ -147,7 +148,10 @@ class Cell:
         """Let a task wait until an instant; ``wake`` makes it eligible."""
         task.not_before = until
         self.hold(task, Status.DELAYED)
-        self.set_timer(until, "backoff", task)
+        if task.cancel:
+            self.cancelling[task.id] = None
+        else:
+            self.set_timer(until, "backoff", task)
 
     def refresh_free(self, worker: Worker) -> None:
         """Keep the index of free workers true."""
@@ -200,6 +204,17 @@ class Cell:
 
     # -- time ---------------------------------------------------------------------------------
 
+    def set_limits(self, task: Task, spec: TaskQueued) -> None:
+        """Have the task expire if it is not started in time; called whenever it begins to wait.
+
+        What had passed when an operator asked for the task again counts no more.
+        """
+        if spec.deadline is not None:
+            self.set_timer(epoch_s(spec.deadline), "deadline", task)
+        if spec.wait_limit_seconds is not None:
+            arrived_at = task.queued_at if task.retried_at is None else task.retried_at
+            self.set_timer(arrived_at + spec.wait_limit_seconds, "wait", task)
+
     def set_timer(self, at: float, kind: str, task: Task) -> None:
         """Have ``wake`` look at the task at an instant."""
         self.timer_count += 1
@@ -215,7 +230,7 @@ class Cell:
         Touches indexes only; facts come from events alone, so a replay without it folds the same.
         """
         while self.timers and self.timers[0][0] <= now:
-            _, _, kind, task_id, attempt = heapq.heappop(self.timers)
+            at, _, kind, task_id, attempt = heapq.heappop(self.timers)
             task = self.tasks.get(task_id)
             if task is None or task.cancel:
                 continue
@@ -227,7 +242,7 @@ class Cell:
             elif kind == "backoff":
                 if task.status is Status.DELAYED and task.not_before <= now:
                     self._index(task)
-            else:
+            elif _counts(task, at, kind):
                 self.dequeue(task)
                 reason = Reason.NO_CAPACITY if kind == "wait" else Reason.DEADLINE_EXCEEDED
                 self.expiring.setdefault(task.id, reason)
@@ -250,5 +265,16 @@ Fold = Callable[[Cell, Any, Event, Recorded, int], None]
 Folds = dict[type[Any], Fold]
 
 
-def _entry(task: Task) -> Entry:
+def _counts(task: Task, at: float, kind: str) -> bool:
+    """Say whether a limit that passed at that instant still means something to the task.
+
+    Looks at facts of the journal alone: it must not matter when exactly somebody asked.
+    """
+    if task.retried_at is not None and at <= task.retried_at:
+        return False
+    return kind == "deadline" or not task.started
+
+
+def entry_of(task: Task) -> Entry:
+    """Return the place of a task among all that stand in queues."""
     return (task.order, task.seq, task.index, task.id)

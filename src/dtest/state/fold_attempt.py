@@ -35,6 +35,7 @@ def _assigned(cell: Cell, data: AttemptAssigned, _: Event, __: Recorded, ___: in
         cell.ignore("assignment_out_of_date")
         return
     cell.dequeue(task)
+    cell.expiring.pop(task.id, None)
     task.attempt = data.attempt
     task.worker_id = worker.id
     task.hardware = data.hardware
@@ -74,10 +75,20 @@ def _current(
 def _started(cell: Cell, data: AttemptStarted, _: Event, record: Recorded, index: int) -> None:
     task = _current(cell, record, index, (data.task_id, data.attempt, data.worker_id))
     if task is None:
+        _stop_late(cell, data)
         return
     cell.unaccepted.pop(task.id, None)
+    task.started = True
     if task.status is Status.ASSIGNED:
         cell.hold(task, Status.RUNNING)
+
+
+def _stop_late(cell: Cell, data: AttemptStarted) -> None:
+    """An attempt that was given away before it started runs in vain: the worker is to stop it."""
+    task = cell.tasks.get(data.task_id)
+    given_away = task is not None and (data.attempt < task.attempt or task.status not in LIVE)
+    if given_away and data.worker_id in cell.workers:
+        cell.strays[data.worker_id, data.task_id, data.attempt] = None
 
 
 def _finished(cell: Cell, data: AttemptFinished, _: Event, record: Recorded, index: int) -> None:
@@ -85,8 +96,7 @@ def _finished(cell: Cell, data: AttemptFinished, _: Event, record: Recorded, ind
     if task is None:
         return
     cell.release_capacity(task)
-    cell.unaccepted.pop(task.id, None)
-    cell.cancelling.pop(task.id, None)
+    task.started = True
     match data.outcome:
         case "passed":
             if task.spec is not None:
@@ -126,11 +136,11 @@ def judge(cell: Cell, task: Task, reason: Reason) -> None:
     cell.hold(task, Status.JUDGED)
     cell.judged[task.id] = None
     cell.cancelling.pop(task.id, None)
+    cell.unaccepted.pop(task.id, None)
 
 
 def _give_up(cell: Cell, task: Task, reason: Reason) -> None:
     cell.release_capacity(task)
-    cell.unaccepted.pop(task.id, None)
     judge(cell, task, reason)
 
 
@@ -155,12 +165,20 @@ def _returned(cell: Cell, data: AttemptReturned, _: Event, __: Recorded, ___: in
 
 
 def _stop(cell: Cell, data: AttemptStopRequested, _: Event, __: Recorded, ___: int) -> None:
-    cell.strays.pop((data.worker_id, data.task_id, data.attempt), None)
+    stray = (data.worker_id, data.task_id, data.attempt)
+    if stray in cell.strays:
+        del cell.strays[stray]
+        return
     task = cell.tasks.get(data.task_id)
-    if task is None or task.status not in LIVE or task.attempt != data.attempt:
+    if (
+        task is None
+        or task.status not in LIVE
+        or (task.worker_id, task.attempt) != (data.worker_id, data.attempt)
+    ):
         cell.ignore("stop_out_of_date")
         return
     cell.cancelling.pop(task.id, None)
+    cell.unaccepted.pop(task.id, None)
     cell.hold(task, Status.STOPPING)
 
 

@@ -88,9 +88,10 @@ def _drop_unsound(
             break
         for task_id in sound:
             del unresolved[task_id]
+    in_message = set(specs)
     for task_id, (index, spec) in unresolved.items():
         unknown = [
-            name for name in spec.dependencies if name not in specs and name not in cell.tasks
+            name for name in spec.dependencies if name not in in_message and name not in cell.tasks
         ]
         if unknown:
             code, detail = RefusalCode.UNKNOWN_DEPENDENCY, f"unknown task {unknown[0]}"
@@ -136,10 +137,7 @@ def _add(cell: Cell, record: Recorded, index: int, spec: TaskQueued) -> None:
         since=record.stored_at,
     )
     cell.tasks[task.id] = task
-    if spec.deadline is not None:
-        cell.set_timer(epoch_s(spec.deadline), "deadline", task)
-    if spec.wait_limit_seconds is not None:
-        cell.set_timer(record.stored_at + spec.wait_limit_seconds, "wait", task)
+    cell.set_limits(task, spec)
 
 
 def _link(cell: Cell, task: Task, spec: TaskQueued) -> None:
@@ -150,12 +148,13 @@ def _link(cell: Cell, task: Task, spec: TaskQueued) -> None:
         if upstream.status in TERMINAL:
             if upstream.status is not Status.PASSED and spec.dependency_rule == "all_passed":
                 doomed_by = doomed_by or upstream_id
+                waiting.add(upstream_id)  # for ever: the others' end must not release the task
         elif upstream_id not in waiting:
             waiting.add(upstream_id)
             if upstream.dependents is None:
                 upstream.dependents = []
             upstream.dependents.append(task.id)
-    if doomed_by is None and not waiting:
+    if not waiting:
         cell.enqueue(task)
         return
     task.waiting_on = waiting
@@ -220,7 +219,9 @@ def _retry(cell: Cell, data: TaskRetryRequested, _: Event, record: Recorded, ind
     task.retries_used = task.faults_used = 0
     task.cancel, task.avoid, task.reason, task.upstream = False, (), None, None
     task.waiting_on = None
+    task.retried_at, task.started = cell.now, False
     cell.enqueue(task)
+    cell.set_limits(task, task.spec)
 
 
 def _retry_scheduled(
@@ -240,6 +241,8 @@ def _retry_scheduled(
         cell.enqueue(task)
     else:
         cell.delay(task, until)
+    if task.spec is not None:
+        cell.set_limits(task, task.spec)
 
 
 def _ended(cell: Cell, data: TaskEnded, _: Event, __: Recorded, ___: int) -> None:

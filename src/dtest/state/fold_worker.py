@@ -1,6 +1,6 @@
 """Fold of what happens to workers."""
 
-from dtest.events.envelope import Event, Recorded
+from dtest.events.envelope import Correlation, Event, Recorded
 from dtest.events.fields import TaskId, WorkerId
 from dtest.events.reasons import Reason, RefusalCode
 from dtest.events.worker import (
@@ -30,8 +30,12 @@ def _registered(cell: Cell, data: WorkerRegistered, _: Event, record: Recorded, 
         data.simulated,
         whole(data.capability),
         record.stored_at,
+        record.seq,
+        data.pid,
     )
     if known is not None:
+        if known.drain and (known.incarnation, known.pid) == (data.incarnation, data.pid):
+            worker.drain, worker.status = True, WorkerStatus.DRAINING
         worker.running = known.running
         for task_id in worker.running:
             task = cell.tasks[task_id]
@@ -83,7 +87,9 @@ def _drain(cell: Cell, data: WorkerDrainRequested, _: Event, record: Recorded, i
     elif worker.status in GONE:
         cell.ignore("drain_of_gone_worker")
     else:
-        worker.status = WorkerStatus.DRAINING
+        worker.drain = True
+        if worker.status is WorkerStatus.ACTIVE:
+            worker.status = WorkerStatus.DRAINING
         cell.refresh_free(worker)
 
 
@@ -97,10 +103,15 @@ def _suspected(cell: Cell, data: WorkerSuspected, _: Event, __: Recorded, ___: i
     cell.refresh_free(worker)
 
 
-def _lost(cell: Cell, data: WorkerLost, _: Event, __: Recorded, ___: int) -> None:
+def _lost(cell: Cell, data: WorkerLost, event: Event, _: Recorded, __: int) -> None:
     worker = _same(cell, data.worker_id, data.incarnation)
-    if worker is not None:
-        _gone(cell, worker, WorkerStatus.LOST, Reason.WORKER_LOST)
+    if worker is None:
+        return
+    decision = Correlation.parse(event.correlation)
+    if decision is not None and decision.basis < worker.registered_seq:
+        cell.ignore("worker_came_back")
+        return
+    _gone(cell, worker, WorkerStatus.LOST, Reason.WORKER_LOST)
 
 
 def _left(cell: Cell, data: WorkerLeft, _: Event, __: Recorded, ___: int) -> None:

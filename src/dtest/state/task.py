@@ -84,6 +84,10 @@ class Task:
     reason: Reason | None = None
     upstream: TaskId | None = None
     cancel: bool = False
+    retried_at: float | None = None
+    """When an operator last asked for it again."""
+    started: bool = False
+    """An attempt ran since the task arrived, or was asked for again."""
     failed_before: bool = False
 
     @property

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from dtest.events.fields import TaskId, WorkerId
+from dtest.events.task import Resources
 from dtest.events.worker import Capability
 from dtest.state.demand import Demand
 
@@ -39,8 +40,8 @@ class Capacity:
         takes = demand.resources
         if (
             self.slots < takes.slots
-            or self.cpus < takes.cpus
-            or self.memory_gb < takes.memory_gb
+            or (takes.cpus > 0 and self.cpus < _exact(takes.cpus))
+            or (takes.memory_gb > 0 and self.memory_gb < _exact(takes.memory_gb))
         ):
             return False
         wanted = demand.devices_for(kind)
@@ -59,9 +60,7 @@ class Capacity:
     def take_named(self, demand: Demand, kind: str, devices: tuple[str, ...]) -> None:
         """Reserve for one attempt exactly these devices."""
         takes = demand.resources
-        self.slots -= takes.slots
-        self.cpus -= takes.cpus
-        self.memory_gb -= takes.memory_gb
+        self._reserve(takes, 1)
         if devices:
             free = self.devices.get(kind, ())
             self.devices[kind] = tuple(name for name in free if name not in devices)
@@ -69,11 +68,16 @@ class Capacity:
     def give_back(self, demand: Demand, kind: str, devices: tuple[str, ...]) -> None:
         """Free what one attempt had reserved."""
         takes = demand.resources
-        self.slots += takes.slots
-        self.cpus += takes.cpus
-        self.memory_gb += takes.memory_gb
+        self._reserve(takes, -1)
         if devices:
             self.devices[kind] = tuple(sorted((*self.devices.get(kind, ()), *devices)))
+
+    def _reserve(self, takes: Resources, times: int) -> None:
+        self.slots -= times * takes.slots
+        if takes.cpus > 0:
+            self.cpus = _exact(self.cpus - times * takes.cpus)
+        if takes.memory_gb > 0:
+            self.memory_gb = _exact(self.memory_gb - times * takes.memory_gb)
 
 
 @dataclass(slots=True)
@@ -87,6 +91,10 @@ class Worker:
     simulated: bool
     free: Capacity
     registered_at: float
+    registered_seq: int
+    pid: int | None
+    drain: bool = False
+    """A client asked that it takes no new work; holds as long as this very process runs."""
     status: WorkerStatus = WorkerStatus.ACTIVE
     evidence: str = ""
     running: dict[TaskId, int] = field(default_factory=dict)
@@ -103,6 +111,11 @@ class Worker:
         return frozenset({"cpu", *(device.kind for device in self.capability.devices)})
 
 
+def _exact(amount: float) -> float:
+    """Count in billionths: sums of fractions must come out even when all is given back."""
+    return round(amount, 9)
+
+
 def whole(capability: Capability) -> Capacity:
     """Return the capacity of a worker on which nothing runs."""
     devices: dict[str, tuple[str, ...]] = {}
@@ -110,7 +123,7 @@ def whole(capability: Capability) -> Capacity:
         devices[device.kind] = (*devices.get(device.kind, ()), device.device_id)
     return Capacity(
         capability.slots,
-        capability.cpus,
-        capability.memory_gb,
+        _exact(capability.cpus),
+        _exact(capability.memory_gb),
         {kind: tuple(sorted(names)) for kind, names in devices.items()},
     )

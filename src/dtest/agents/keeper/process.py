@@ -1,14 +1,13 @@
 """Starts attempts, each in a session of its own, and writes down how they ended.
 
-Runs as ``python -I -S process.py DIR``: standard library only, no network. It talks to the agent
-over the Unix socket ``DIR/keeper.sock`` in JSON lines. When the agent dies, attempts go on and
+A process of its own (see ``keeper_command``): standard library only, no network. It talks to the
+agent over the Unix socket ``DIR/keeper.sock`` in JSON lines. When the agent dies, attempts go on and
 their ends wait on disk; when the keeper dies, the agent removes what it had started.
 """
 
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
 import resource
@@ -21,12 +20,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dtest.agents.keeper.descendants import MARK, mark_of, signal_group, start_ticks, sweep
+from dtest.agents.keeper.notes import open_output, write_json
+
 LONELY_S_MAX = 60.0
 """Without an agent and without attempts for this long, the keeper ends."""
+IDLE_S_MAX = 60.0
 LINE_BYTES_MAX = 16 << 20
-SWEEP_ROUNDS_MAX = 20
-MARK = "DTEST_ATTEMPT_KEY"
+TERMINATE_GRACE_S = 1.0
 _PR_SET_CHILD_SUBREAPER = 36
+_NO_ORDER = (ValueError, TypeError, KeyError, RecursionError)
 
 
 class Attempt:
@@ -38,32 +41,35 @@ class Attempt:
         self.child = child
         self.started_at = time.time()
         self.start_ticks = start_ticks(child.pid)
+        self.mark = mark_of(key, directory)
         self.kill_at: float | None = None
-        self.stopped = False
+        self.stopped: str | None = None
+        """Why it was stopped, if it was."""
 
 
 class Keeper:
     """The loop."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, lonely_s_max: float = LONELY_S_MAX) -> None:
         self.directory = directory
+        self.lonely_s_max = lonely_s_max
         self.attempts: dict[int, Attempt] = {}
         self.selector = selectors.DefaultSelector()
         self.agent: socket.socket | None = None
         self.received = b""
         self.unsent = b""
-        self.base_env: dict[str, str] = {}
+        self.unnoted: list[dict[str, Any]] = []
+        """Ends that the disk did not take."""
+        self.inherited: dict[str, str] = {}
         self.lonely_since = time.monotonic()
         self.quitting = False
 
     def run(self) -> int:
         """Serve until told to quit or lonely for too long."""
-        wakeup, wake = os.pipe()
-        os.set_blocking(wakeup, False)
-        os.set_blocking(wake, False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        wakeup, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, _only_wake)
+        signal.signal(signal.SIGINT, _only_wake)  # not ignored: attempts would inherit that
         signal.signal(signal.SIGTERM, self._terminate)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         listener = self._listen()
         self.selector.register(listener, selectors.EVENT_READ, "accept")
@@ -78,48 +84,55 @@ class Keeper:
                     self._serve()
             self._reap()
             self._kill_due()
-        (self.directory / "keeper.sock").unlink(missing_ok=True)
+        Path("keeper.sock").unlink(missing_ok=True)
         return 0
 
     def _listen(self) -> socket.socket:
-        path = self.directory / "keeper.sock"
-        path.unlink(missing_ok=True)
+        os.chdir(self.directory)  # an address has room for 107 bytes; this one is short
+        for name in ("keeper.sock", "keeper.json"):
+            Path(name).unlink(missing_ok=True)
+        write_json(
+            Path("keeper.json"), {"pid": os.getpid(), "start_ticks": start_ticks(os.getpid())}
+        )
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        os.umask(0o077)
-        listener.bind(str(path))
+        before = os.umask(0o177)
+        listener.bind("keeper.sock")
+        os.umask(before)
         listener.listen(1)
         listener.setblocking(False)
-        write_json(
-            self.directory / "keeper.json",
-            {"pid": os.getpid(), "start_ticks": start_ticks(os.getpid())},
-        )
         return listener
 
     def _terminate(self, *_: object) -> None:
         self.quitting = True
         for attempt in self.attempts.values():
-            self._stop(attempt, 1.0)
+            self._stop(attempt, TERMINATE_GRACE_S, "worker_shutdown")
 
     def _is_over(self) -> bool:
         if self.attempts:
             return False
-        if self.quitting:
-            return True
-        return self.agent is None and time.monotonic() - self.lonely_since > LONELY_S_MAX
+        return self.quitting or (self.agent is None and self._lonely_s() > self.lonely_s_max)
+
+    def _lonely_s(self) -> float:
+        return time.monotonic() - self.lonely_since
 
     def _wait_s(self) -> float:
-        instants = [a.kill_at for a in self.attempts.values() if a.kill_at is not None]
-        if instants:
-            return max(0.0, min(instants) - time.monotonic())
-        return 5.0 if self.agent is None else 60.0
+        now = time.monotonic()
+        waits = [a.kill_at - now for a in self.attempts.values() if a.kill_at is not None]
+        if self.agent is None and not self.attempts:
+            waits.append(self.lonely_s_max - self._lonely_s() + 0.001)
+        return max(0.0, min([IDLE_S_MAX, *waits]))
 
     # -- the agent's line ---------------------------------------------------------------------
 
     def _accept(self, listener: socket.socket) -> None:
-        connection, _ = listener.accept()
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return  # it gave up already
         self._lose_agent()
         connection.setblocking(False)
         self.agent = connection
+        self.quitting = False  # that was said to an agent that went
         self.selector.register(connection, selectors.EVENT_READ, "agent")
 
     def _lose_agent(self) -> None:
@@ -145,7 +158,10 @@ class Keeper:
             return
         *lines, self.received = (self.received + data).split(b"\n")
         for line in lines:
-            self._obey(json.loads(line))
+            try:
+                self._obey(json.loads(line))
+            except _NO_ORDER as error:
+                self._say({"op": "error", "detail": f"no order: {type(error).__name__} {error}"})
         self._flush()
 
     def _say(self, message: dict[str, Any]) -> None:
@@ -170,35 +186,40 @@ class Keeper:
     def _obey(self, order: dict[str, Any]) -> None:
         match order["op"]:
             case "env":
-                self.base_env = order["env"]
+                self.inherited = dict(order["env"])
             case "spawn":
                 self._spawn(order)
             case "kill":
                 for attempt in self.attempts.values():
                     if attempt.key == order["key"]:
-                        self._stop(attempt, float(order["grace_s"]))
+                        self._stop(attempt, float(order["grace_s"]), str(order["reason"]))
             case "list":
-                found = [
-                    {"key": a.key, "pid": a.child.pid, "started_at": a.started_at}
-                    for a in self.attempts.values()
-                ]
-                self._say({"op": "list", "attempts": found})
+                self._list()
             case "quit":
                 self.quitting = True
             case other:
                 self._say({"op": "error", "detail": f"unknown order {other!r}"})
 
+    def _list(self) -> None:
+        for ended in self.unnoted:
+            self._say({"op": "exited", **ended})
+        self.unnoted.clear()
+        found = [
+            {"key": a.key, "pid": a.child.pid, "started_at": a.started_at}
+            for a in self.attempts.values()
+        ]
+        self._say({"op": "list", "pid": os.getpid(), "attempts": found})
+
     # -- attempts -----------------------------------------------------------------------------
 
     def _spawn(self, order: dict[str, Any]) -> None:
-        directory = Path(order["dir"])
-        environment = {**self.base_env, **order["env"], MARK: order["key"]}
+        key, directory = str(order["key"]), Path(order["dir"])
         try:
             with open_output(directory / "output.log") as output:
                 child = subprocess.Popen(
                     order["argv"],
                     cwd=order["cwd"],
-                    env=environment,
+                    env={**self.inherited, **order["env"], MARK: mark_of(key, directory)},
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
@@ -208,21 +229,21 @@ class Keeper:
         except (OSError, ValueError) as error:
             number = error.errno if isinstance(error, OSError) else None
             reason = errno.errorcode.get(number or 0, type(error).__name__)
-            self._say({"op": "failed", "key": order["key"], "errno": reason, "detail": str(error)})
+            self._say({"op": "failed", "key": key, "errno": reason, "detail": str(error)})
             return
-        attempt = Attempt(order["key"], directory, child)
+        attempt = Attempt(key, directory, child)
         self.attempts[child.pid] = attempt
         started = {
-            "key": attempt.key,
+            "key": key,
             "pid": child.pid,
             "start_ticks": attempt.start_ticks,
             "started_at": attempt.started_at,
         }
-        write_json(directory / "pid.json", started)
+        _noted(directory / "pid.json", started)
         self._say({"op": "spawned", **started})
 
-    def _stop(self, attempt: Attempt, grace_s: float) -> None:
-        attempt.stopped = True
+    def _stop(self, attempt: Attempt, grace_s: float, reason: str) -> None:
+        attempt.stopped = attempt.stopped or reason
         due = time.monotonic() + grace_s
         if attempt.kill_at is None or due < attempt.kill_at:
             attempt.kill_at = due
@@ -234,7 +255,7 @@ class Keeper:
             if attempt.kill_at is not None and attempt.kill_at <= now:
                 attempt.kill_at = now + 1.0
                 signal_group(attempt.child.pid, signal.SIGKILL)
-                sweep(attempt.key)
+                sweep(attempt.mark, self.attempts)
 
     @staticmethod
     def _peak_bytes(peak: int) -> int | None:
@@ -258,7 +279,8 @@ class Keeper:
                 continue  # an orphan of an attempt, adopted and ended
             attempt.child.returncode = 0  # reaped here, not by subprocess
             signal_group(pid, signal.SIGKILL)
-            sweep(attempt.key)
+            # Orphans without a mark belong to somebody; nobody is left once the last attempt ended.
+            sweep(attempt.mark if self.attempts else None, self.attempts)
             code = os.waitstatus_to_exitcode(status)
             ended = {
                 "key": attempt.key,
@@ -270,11 +292,11 @@ class Keeper:
                 "ended_at": time.time(),
                 "stopped": attempt.stopped,
             }
-            write_json(attempt.directory / "exit.json", ended)
+            if not _noted(attempt.directory / "exit.json", ended) and self.agent is None:
+                self.unnoted.append(ended)
             self._say({"op": "exited", **ended})
-        self._flush()
-        if self.attempts:
             self.lonely_since = time.monotonic()
+        self._flush()
 
 
 def own_peak() -> int:
@@ -282,82 +304,17 @@ def own_peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def signal_group(pid: int, number: int) -> None:
-    """Signal a whole process group; one that is gone needs nothing."""
+def _noted(path: Path, content: dict[str, Any]) -> bool:
     try:
-        os.killpg(pid, number)
-    except (ProcessLookupError, PermissionError):
-        return
-
-
-def sweep(key: str) -> None:
-    """Kill what left the attempt's session: orphans come to the keeper and carry its mark."""
-    mark = f"{MARK}={key}".encode()
-    for _ in range(SWEEP_ROUNDS_MAX):
-        escaped = [pid for pid in _children() if _carries(pid, mark)]
-        if not escaped:
-            return
-        for pid in escaped:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-            try:
-                os.waitpid(pid, 0)
-            except ChildProcessError:
-                continue
-
-
-def _children() -> list[int]:
-    path = f"/proc/self/task/{os.getpid()}/children"
-    try:
-        with open(path, encoding="ascii") as listing:
-            return [int(word) for word in listing.read().split()]
-    except OSError:
-        return []  # not Linux: the process group is all that can be found
-
-
-def _carries(pid: int, mark: bytes) -> bool:
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as environment:
-            return mark in environment.read().split(b"\0")
-    except OSError:
+        write_json(path, content)
+    except OSError as error:  # the disk is full, or the attempt removed its own directory
+        sys.stderr.write(f"cannot write {path}: {error}\n")
         return False
+    return True
 
 
-def start_ticks(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot: pid and this name a process."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            return int(stat.read().rpartition(b")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
-        return None
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write one line over what is there; readers take the first line, or nothing if it is torn.
-
-    No truncation and no rename: on a busy disk each would wait for the file system's journal.
-    """
-    write_line(path, json.dumps(content).encode())
-
-
-def write_line(path: Path, line: bytes) -> None:
-    """Write a line at the start of a file."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, line + b"\n")
-    finally:
-        os.close(descriptor)
-
-
-def open_output(path: Path) -> io.FileIO:
-    """Open an empty file that every write appends to."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o600)
-    if os.fstat(descriptor).st_size:
-        os.ftruncate(descriptor, 0)
-    return io.FileIO(descriptor, "wb")
+def _only_wake(*_: object) -> None:
+    return
 
 
 def _drain(descriptor: int) -> None:
@@ -376,6 +333,10 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run a keeper: directory, and how long it may be lonely if that differs."""
+    if os.getsid(0) != os.getpid():
+        os.setsid()  # what ends the agent's group must not end this
     adopt_orphans()
-    sys.exit(Keeper(Path(sys.argv[1])).run())
+    lonely_s_max = float(sys.argv[2]) if len(sys.argv) > 2 else LONELY_S_MAX  # noqa: PLR2004
+    sys.exit(Keeper(Path(sys.argv[1]), lonely_s_max=lonely_s_max).run())

@@ -1,0 +1,147 @@
+"""A snapshot: the state as a document, from which the fold goes on as if it had never stopped."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from dtest.errors import InvalidDocument
+from dtest.leadership.decision import decide
+from dtest.state import snapshot
+from dtest.state.cell import Cell
+from dtest.state.demand import Demand
+from dtest.state.fold import apply_all
+from dtest.state.snapshot import dump, load
+from dtest.state.task import Run, Task
+from dtest.state.worker import Worker
+from tests.kit import facts, invariants
+from tests.kit.histories import Move, anything, anything_decided, ordinary, play
+from tests.kit.search import CASES, explore
+from tests.kit.world import World, running
+
+
+def through_json(cell: Cell) -> Cell:
+    return load(json.loads(json.dumps(dump(cell))))
+
+
+def test_a_fold_goes_on_from_a_snapshot_as_if_it_had_never_stopped() -> None:
+    def check(history: Sequence[Move]) -> None:
+        records = play(World().led(), history).history
+        whole = dump(apply_all(Cell(facts.CELL), records))
+        for cut in {0, len(records) // 3, len(records) // 2, len(records)}:
+            first = apply_all(Cell(facts.CELL), records[:cut])
+            assert dump(apply_all(through_json(first), records[cut:])) == whole
+
+    explore(anything_decided, check, cases=CASES // 2)
+
+
+def test_a_cell_that_time_woke_is_read_back_as_it_was_and_decides_the_same() -> None:
+    def check(history: Sequence[Move]) -> None:
+        world = play(World().led(), history)
+        world.cell.wake(world.now)
+        again = through_json(world.cell)
+        invariants.check(again, devices=False)
+
+        assert dump(again) == dump(world.cell)
+        again.wake(world.now + 5)
+        world.cell.wake(world.now + 5)
+        ours = decide(world.cell, world.now + 5, world.policy)
+        assert decide(again, world.now + 5, world.policy) == ours
+
+    explore(anything_decided, check, cases=CASES // 2)
+
+
+def test_a_leader_may_change_after_every_decision() -> None:
+    def check(history: Sequence[Move]) -> None:
+        stays = World().led()
+        changes = World().led()
+        for move in history:
+            play(stays, [move])
+            play(changes, [move])
+            changes.cell = through_json(changes.cell)
+
+        assert dump(changes.cell) == dump(stays.cell)
+
+    explore(ordinary, check, cases=CASES // 5)
+
+
+def test_indexes_are_built_again_and_not_stored() -> None:
+    def check(history: Sequence[Move]) -> None:
+        cell = play(World(), history).cell
+        invariants.check(through_json(cell), devices=False)
+
+    explore(anything, check, cases=CASES // 5)
+
+
+def test_a_snapshot_is_plain_json() -> None:
+    world = World().led().given(facts.registered("w", facts.machine(2, facts.cuda())))
+    running(world, deadline=facts.instant(facts.START + 60), labels={"a": "b"})
+
+    document = dump(world.cell)
+
+    assert json.loads(json.dumps(document, allow_nan=False)) == document
+    assert (document["format"], document["version"]) == ("dtest.cell", snapshot.VERSION)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": snapshot.VERSION + 1},
+        {"version": str(snapshot.VERSION)},
+        {"version": None},
+        {"format": "dtest.run"},
+    ],
+)
+def test_another_version_is_not_read(change: dict[str, Any]) -> None:
+    with pytest.raises(InvalidDocument, match="format"):
+        load(dump(World().cell) | change)
+
+
+def test_an_empty_document_is_not_read() -> None:
+    with pytest.raises(InvalidDocument, match="format"):
+        load({})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("seq", "many"),
+        ("tasks", [{}]),
+        ("tasks", None),
+        ("demands", []),
+        ("runs", []),
+        ("workers", 5),
+        ("ended", {"vanished": 1}),
+    ],
+)
+def test_a_damaged_snapshot_is_refused_in_words(field: str, value: object) -> None:
+    world = World().led().given(facts.registered("w"))
+    running(world)
+
+    with pytest.raises(InvalidDocument, match="snapshot"):
+        load(dump(world.cell) | {field: value})
+
+
+# What a snapshot leaves out, it leaves out on purpose: a new field makes one of these red.
+
+
+def fields(shape: type[Any]) -> set[str]:
+    return {field.name for field in dataclasses.fields(shape)}
+
+
+@pytest.mark.parametrize(
+    ("held", "stored", "rebuilt"),
+    [
+        (Cell, snapshot._Snapshot, {"ready", "free", "changed_tasks"}),
+        (Task, snapshot._Task, set()),
+        (Worker, snapshot._Worker, {"free"}),
+        (Run, snapshot._Run, {"task_ids", "unfinished"}),
+        (Demand, snapshot._Demand, {"key", "queue", "servers", "unfinished"}),
+    ],
+)
+def test_every_field_is_stored_or_built_again(
+    held: type[Any], stored: type[Any], rebuilt: set[str]
+) -> None:
+    assert fields(held) - fields(stored) == rebuilt
