@@ -72,6 +72,13 @@ class TimedOut(DtestError):
     code = "timed_out"
 
 
+class NoWorkerMatches(DtestError):
+    """A task waits that no worker of the cell could ever run."""
+
+    exit_code = 8
+    code = "no_match"
+
+
 class SequenceGap(DtestError):
     """A sequence number is missing in the journal: recorded events were lost."""
 

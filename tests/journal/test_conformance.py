@@ -16,7 +16,7 @@ from tests.kit.nats import LIMITS, NatsCell, Server, joined
 
 SMALL_MESSAGES = 30
 SMALL_BYTES = 40_000
-STEPS = 300
+STEPS = 200
 SUBJECTS = ("client.a.task.queued", "client.b.task.queued", "work.cpu.w1", "scheduler.epoch")
 
 

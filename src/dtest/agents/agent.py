@@ -14,7 +14,7 @@ import structlog
 from dtest.agents.executor import Executor
 from dtest.agents.reporter import Reporter
 from dtest.events import codec, subject
-from dtest.events.attempt import AttemptAssigned, AttemptStopRequested
+from dtest.events.attempt import AttemptAssigned, AttemptReleased, AttemptStopRequested
 from dtest.events.envelope import Event, Recorded
 from dtest.events.fields import CellId, EventId, WorkerId
 from dtest.events.worker import Capability, WorkerDraining, WorkerLeft, WorkerRegistered
@@ -95,6 +95,8 @@ class Agent:
         now: Callable[[], float],
     ) -> None:
         self.registered = asyncio.Event()
+        self.left_in_order = False
+        """Whether the journal has everything and nothing is in hand."""
         self._identity = identity
         self._capability = capability
         self._journal = journal
@@ -123,7 +125,7 @@ class Agent:
             tasks = [group.create_task(self._reporter.run())]
             seq = await self._register()
             after = self._position.load()
-            if after is None:
+            if after is None or after > seq:  # the first start, or another journal
                 after = seq
                 self._position.save(seq)
             tasks += [
@@ -142,9 +144,9 @@ class Agent:
             self._register_again.set()
         return b"here"
 
-    async def _register(self) -> int:
+    def _registration(self) -> WorkerRegistered:
         me = self._identity
-        fact = WorkerRegistered(
+        return WorkerRegistered(
             me.worker_id,
             me.incarnation,
             me.host,
@@ -154,6 +156,10 @@ class Agent:
             me.pid,
             self._executor.held(),
         )
+
+    async def _register(self) -> int:
+        me = self._identity
+        fact = self._registration()
         event = Event(
             EventId(self._new_id()),
             codec.source(me.cell, "agent", me.worker_id),
@@ -168,12 +174,15 @@ class Agent:
         return result.seq
 
     async def _keep_registered(self) -> None:
-        """Register again after a reconnection or when asked: the cell may count us as lost."""
+        """Register again after a reconnection or when asked: the cell may count us as lost.
+
+        In line with all other facts, so that what is held and what ended are told in order.
+        """
         while True:
             await self._register_again.wait()
             self._register_again.clear()
             if not self._drain.is_set():
-                await self._register()
+                self._reporter.tell(self._registration())
 
     async def _read(self, after: int) -> None:
         where = subject.work_of(self._identity.cell, self._identity.worker_id)
@@ -188,11 +197,18 @@ class Agent:
             match event:
                 case Event(data=AttemptAssigned() as assigned):
                     if assigned.incarnation == self._identity.incarnation:
-                        self._executor.start(assigned)
+                        self._accept(assigned)
                 case Event(data=AttemptStopRequested() as stop):
                     self._executor.stop(stop.task_id, stop.attempt, stop.reason)
                 case _:
                     log.warning("work_not_understood", seq=record.seq)
+
+    def _accept(self, assigned: AttemptAssigned) -> None:
+        if self._drain.is_set():  # it was assigned before the cell knew
+            task_id, attempt = assigned.task_id, assigned.attempt
+            self._reporter.tell(AttemptReleased(task_id, attempt, self._identity.worker_id))
+        else:
+            self._executor.start(assigned)
 
     async def _beat(self, load: Callable[[], dict[str, float]]) -> None:
         me = self._identity
@@ -219,6 +235,7 @@ class Agent:
         try:
             async with asyncio.timeout(LEAVE_S_MAX):
                 await self._reporter.flush()
+            self.left_in_order = not self._executor.held()
         except TimeoutError:
             log.warning("left_without_saying_so", worker_id=me.worker_id)
         for task in tasks:

@@ -1,26 +1,27 @@
 """One attempt from its start to its report: process, limits, output, cases, artefacts.
 
 The keeper owns the process; this owns what is known of it. A restarted agent carries on from the
-attempt's directory.
+attempt's slot.
 """
 
 import asyncio
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from errno import errorcode
 from pathlib import Path
 from typing import Any, Protocol
 
-import structlog
+from pydantic import ValidationError
 
+from dtest.agents.artifacts import store_artifacts
 from dtest.agents.cases import CaseReport
 from dtest.agents.launch import launch, write_inputs
 from dtest.agents.outcome import Exit, Meaning, meaning
 from dtest.agents.output import OutputPump
 from dtest.agents.reporter import Reporter
 from dtest.agents.spool import Slot
-from dtest.agents.usage import TreeUsage
-from dtest.errors import DtestError
+from dtest.agents.usage import ProcessTable
+from dtest.events import codec
 from dtest.events.attempt import (
     Artifact,
     AttemptAssigned,
@@ -32,12 +33,17 @@ from dtest.events.fields import TaskId, WorkerId
 from dtest.events.reasons import Reason
 from dtest.runtime.clock import instant
 
-log = structlog.get_logger()
-
 LOOK_EVERY_S = 0.25
-ARTIFACTS_MAX = 1_000
-ARTIFACT_BYTES_MAX = 1 << 30
-_BAD_LAUNCH = frozenset({"ENOENT", "EACCES", "ENOTDIR", "ENOEXEC", "ValueError"})
+PEAK_EVERY_S = 1.0
+"""How old the figures may be where memory has no limit: the peak is only shown."""
+_BAD_LAUNCH = {
+    "ValidationError": Reason.MALFORMED_PAYLOAD,
+    **dict.fromkeys(("ENOSPC", "EDQUOT"), Reason.DISK_FULL),
+    **dict.fromkeys(
+        ("ENOENT", "EACCES", "EPERM", "ENOTDIR", "ENOEXEC", "E2BIG", "ELOOP", "ValueError"),
+        Reason.LAUNCH_FAILED,
+    ),
+}
 
 
 class Stores(Protocol):
@@ -61,6 +67,9 @@ class AttemptContext:
     stores: Stores
     now: Callable[[], float]
     order: Callable[[dict[str, Any]], None]
+    reached: asyncio.Event
+    """Set while the keeper takes orders."""
+    processes: ProcessTable
 
 
 class RunningAttempt:
@@ -76,89 +85,106 @@ class RunningAttempt:
     ) -> None:
         self.assigned = assigned
         self.name = f"{assigned.task_id}.{assigned.attempt}"
+        self.slot = slot
         self._context = context
-        self._slot = slot
-        self._directory = directory = slot.path
         self._forget = forget
-        self._stop_reason: Reason | None = None
-        self._handed_back = False
-        self._abandoned = False
-        self._adopted = False
-        self._end: dict[str, Any] | None = None
-        self._started_at = 0.0
+        self._ordered = False
         self._pid: int | None = None
-        self._event = asyncio.Event()
+        self._started_at = 0.0
+        self._stop_reason: Reason | None = None
+        self._abandoned = False
+        self._end: dict[str, Any] | None = None
+        self._ended = asyncio.Event()
         self._peak_bytes = 0
         who = (assigned.task_id, assigned.attempt, context.worker_id)
         self._report = CaseReport(
-            directory / "cases.jsonl", attempt=who, tell=context.reporter.tell
+            slot.path / "cases.jsonl", attempt=who, tell=context.reporter.tell
         )
-        self._output = OutputPump(directory / "output.log", self._store_output)
+        self._output = OutputPump(slot, self.name, self._store_output)
 
     # -- what others say ----------------------------------------------------------------------
 
-    def ended_on_disk(self) -> bool:
-        """Say whether the keeper wrote down the end; take it over if so."""
-        self._end = self._slot.note("exit.json", self.name)
-        if self._end is None:
+    def reconcile(self, running: dict[str, Any] | None) -> bool:
+        """Take what a keeper that was just reached says, none if it does not run the attempt.
+
+        Return whether the process was started and nobody knows how it ended.
+        """
+        if self._ended.is_set():
             return False
-        self._event.set()
-        return True
-
-    def adopt(self, started: dict[str, Any]) -> None:
-        """The process runs already, started by an earlier start of this agent."""
-        self._adopted = True
-        self._pid, self._started_at = int(started["pid"]), float(started["started_at"])
-
-    def lose_keeper(self) -> None:
-        """The keeper ended: nobody will tell how the process ends."""
-        if not self.ended_on_disk():
-            self._end = {"exit_code": None, "signal": None, "lost": True}
-            self._event.set()
+        if running is not None:
+            self._spawned(running)
+            if self._stop_reason is not None:
+                self._order_kill(self._stop_reason)
+            return False
+        noted = self.slot.note("exit.json", self.name)
+        started = self.slot.note("pid.json", self.name)
+        if noted is None and started is None and not self._ordered:
+            return False  # it was accepted and not started: ``run`` does
+        if started is not None:
+            self._pid, self._started_at = int(started["pid"]), float(started["started_at"])
+        self._take_end(noted or {"lost": True})
+        return noted is None
 
     def told(self, message: dict[str, Any]) -> None:
         """Take what the keeper says about this attempt."""
         match message["op"]:
             case "spawned":
-                self._pid, self._started_at = int(message["pid"]), float(message["started_at"])
-                self._tell_started()
+                self._spawned(message)
             case "exited" | "failed":
-                self._end = message
-                self._event.set()
+                self._take_end(message)
+
+    def _spawned(self, message: dict[str, Any]) -> None:
+        if self._pid is None:
+            self._pid, self._started_at = int(message["pid"]), float(message["started_at"])
+            self._tell_started()
+
+    def _take_end(self, end: dict[str, Any]) -> None:
+        if self._end is None:
+            self._end = end
+            self._ended.set()
 
     def stop(self, reason: Reason) -> None:
-        """End the process: TERM, grace, KILL, for the whole tree."""
-        if self._stop_reason is None:
+        """End the process: TERM, grace, KILL, for the whole tree.
+
+        Too late for one that ended: it is reported as it ended, unless nobody waits for that.
+        """
+        self._abandoned = self._abandoned or reason is Reason.WORKER_LOST
+        if not self._ended.is_set() and self._stop_reason is None:
             self._stop_reason = reason
-            self._handed_back = reason is Reason.WORKER_SHUTDOWN
-            self._abandoned = reason is Reason.WORKER_LOST
-        grace_s = self.assigned.grace_seconds
-        self._context.order({"op": "kill", "key": self.name, "grace_s": grace_s})
+            self._order_kill(reason)
+
+    def _order_kill(self, reason: Reason) -> None:
+        grace_s = 0.0 if reason is Reason.OOM_TASK else self.assigned.grace_seconds
+        self._context.order(
+            {"op": "kill", "key": self.name, "grace_s": grace_s, "reason": reason.value}
+        )
 
     # -- the way of an attempt ----------------------------------------------------------------
 
     async def run(self) -> None:
         """Carry the attempt to its end and tell it."""
-        if self._end is None and not self._adopted:
+        await self._context.reached.wait()
+        if self._end is None and self._pid is None:
             if self._stop_reason is None:
                 self._launch()
             else:
-                self._end = {"exit_code": None, "signal": None}
-                self._event.set()
-        elif self._adopted:
-            self._tell_started()
-        await self._watch()
-        await self._close()
+                self._take_end({})
+        if not self._ended.is_set():
+            async with asyncio.TaskGroup() as group:
+                sending = group.create_task(self._output.follow())
+                await self._watch()
+                sending.cancel()
+        await self._close(self._end or {})
 
     def _launch(self) -> None:
         self._started_at = self._context.now()
         try:
-            planned = launch(self.assigned, self._directory)
-            write_inputs(planned, self._directory)
+            planned = launch(self.assigned, self.slot.path)
+            write_inputs(planned, self.slot.path)
         except (ValueError, OSError) as error:
-            self._end = {"op": "failed", "errno": type(error).__name__, "detail": str(error)}
-            self._event.set()
+            self._take_end({"op": "failed", **_described(error)})
             return
+        self._ordered = True
         self._context.order(
             {
                 "op": "spawn",
@@ -166,7 +192,7 @@ class RunningAttempt:
                 "argv": planned.argv,
                 "cwd": planned.cwd,
                 "env": planned.env,
-                "dir": str(self._directory),
+                "dir": str(self.slot.path),
             }
         )
 
@@ -182,59 +208,68 @@ class RunningAttempt:
         )
 
     async def _watch(self) -> None:
-        """Stream and look for limits until the process ended."""
-        usage: TreeUsage | None = None
+        """Look for cases and limits until the process ended; no broker can hold this up."""
         seen, grown_at = 0, self._started_at
-        while not self._event.is_set():
+        while True:
             try:
                 async with asyncio.timeout(LOOK_EVERY_S):
-                    await self._event.wait()
+                    await self._ended.wait()
+                return
             except TimeoutError:
                 pass
-            if self._event.is_set():
-                return
-            self._report.read()
-            size = await self._output.pump()
-            now = self._context.now()
-            if size != seen:
-                seen, grown_at = size, now
+            if not self._context.reporter.is_full:
+                self._report.read()
+            self._output.bound()
+            produced, now = self._output.produced, self._context.now()
+            if produced != seen:
+                seen, grown_at = produced, now
             if self._pid is not None:
-                usage = usage or TreeUsage(self._pid)
-                self._peak_bytes = max(self._peak_bytes, usage.memory_bytes())
-            self._enforce(now, max(grown_at, self._started_at))
+                self._look_at_memory(self._pid)
+                self._enforce(now, max(grown_at, self._started_at))
+
+    def _look_at_memory(self, pid: int) -> None:
+        limited = self.assigned.memory_limit_gb is not None
+        used_bytes = self._context.processes.memory_bytes(
+            pid, age_s_max=LOOK_EVERY_S if limited else PEAK_EVERY_S
+        )
+        self._peak_bytes = max(self._peak_bytes, used_bytes)
 
     def _enforce(self, now: float, grown_at: float) -> None:
         limits = self.assigned
-        if self._stop_reason is not None or not self._started_at:
-            return
-        memory_gb = self._peak_bytes / 1e9
         if limits.timeout_seconds is not None and now - self._started_at > limits.timeout_seconds:
             self.stop(Reason.RUN_TIMEOUT)
         elif (
             limits.idle_timeout_seconds is not None and now - grown_at > limits.idle_timeout_seconds
         ):
             self.stop(Reason.IDLE_OUTPUT_TIMEOUT)
-        elif limits.memory_limit_gb is not None and memory_gb > limits.memory_limit_gb:
-            self._context.order({"op": "kill", "key": self.name, "grace_s": 0.0})
-            self._stop_reason = Reason.OOM_TASK
+        elif limits.memory_limit_gb is not None and self._peak_bytes / 1e9 > limits.memory_limit_gb:
+            self.stop(Reason.OOM_TASK)
 
-    async def _close(self) -> None:
-        end = self._end or {}
+    async def _close(self, end: dict[str, Any]) -> None:
         self._report.read()
         if self._abandoned:  # the cell gave the attempt to somebody else
             self._forget()
             return
-        if self._handed_back:
-            self._context.reporter.tell(
-                AttemptReleased(
-                    self.assigned.task_id, self.assigned.attempt, self._context.worker_id
-                ),
-                stored=self._forget,
+        if self._stopped_for(end) is Reason.WORKER_SHUTDOWN:
+            released = AttemptReleased(
+                self.assigned.task_id, self.assigned.attempt, self._context.worker_id
             )
+            self._context.reporter.tell(released, stored=self._forget)
             return
         await self._output.finish()
-        artifacts, problem = await self._store_artifacts()
-        self._context.reporter.tell(self._finished(end, artifacts, problem), stored=self._forget)
+        prefix = f"{self.assigned.task_id}/{self.assigned.attempt}"
+        artifacts, problem = await store_artifacts(
+            self.slot.path / "artifacts", prefix, self._context.stores.put_artifact
+        )
+        finished = self._finished(end, artifacts, problem)
+        self._context.reporter.tell(finished, stored=self._forget)
+
+    def _stopped_for(self, end: dict[str, Any]) -> Reason | None:
+        """Return why the process was stopped; the keeper knows it across restarts of the agent."""
+        if self._stop_reason is not None:
+            return self._stop_reason
+        noted = end.get("stopped")
+        return Reason(noted) if noted else None
 
     def _finished(
         self, end: dict[str, Any], artifacts: tuple[Artifact, ...], problem: str
@@ -265,14 +300,14 @@ class RunningAttempt:
 
     def _meaning(self, end: dict[str, Any]) -> Meaning:
         if end.get("op") == "failed":
-            reason = Reason.LAUNCH_FAILED if end.get("errno") in _BAD_LAUNCH else Reason.AGENT_CRASH
+            reason = _BAD_LAUNCH.get(str(end.get("errno")), Reason.AGENT_CRASH)
             return "faulted", reason, str(end.get("detail", ""))
         if end.get("lost"):
             return "faulted", Reason.AGENT_CRASH, "the agent's keeper of processes ended"
         return meaning(
             self.assigned.type,
             Exit(end.get("exit_code"), end.get("signal")),
-            self._stop_reason,
+            self._stopped_for(end),
             self._report.cases,
         )
 
@@ -281,29 +316,10 @@ class RunningAttempt:
             self.assigned.task_id, self.assigned.attempt, offset, chunk
         )
 
-    async def _store_artifacts(self) -> tuple[tuple[Artifact, ...], str]:
-        root = self._directory / "artifacts"
-        files = (
-            [path for path in sorted(root.rglob("*")) if path.is_file()] if root.is_dir() else []
-        )
-        stored: list[Artifact] = []
-        for path in files[:ARTIFACTS_MAX]:
-            size = path.stat().st_size
-            name = path.relative_to(root).as_posix()
-            if size > ARTIFACT_BYTES_MAX:
-                return tuple(stored), f"artefact {name} is larger than {ARTIFACT_BYTES_MAX} bytes"
-            object_name = f"{self.assigned.task_id}/{self.assigned.attempt}/{name}"
-            try:
-                await self._context.stores.put_artifact(object_name, path)
-            except DtestError as error:
-                return tuple(stored), f"artefact {name}: {error}"
-            digest = await asyncio.to_thread(_sha256, path)
-            stored.append(Artifact(name, size, digest, object_name))
-        if len(files) > ARTIFACTS_MAX:
-            return tuple(stored), f"{len(files)} artefacts; at most {ARTIFACTS_MAX} are kept"
-        return tuple(stored), ""
 
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _described(error: ValueError | OSError) -> dict[str, str]:
+    if isinstance(error, OSError):
+        return {"errno": errorcode.get(error.errno or 0, "OSError"), "detail": str(error)}
+    if isinstance(error, ValidationError):
+        return {"errno": "ValidationError", "detail": codec.explain(error)}
+    return {"errno": "ValueError", "detail": str(error)}

@@ -13,6 +13,7 @@ from pathlib import Path
 BLOCK_BYTES = 4096
 _KEEP_SIZE_AND_PUNCH = 0x01 | 0x02
 _F_PUNCHHOLE = 99
+_LINUX = sys.platform.startswith("linux")
 
 
 def punch(path: Path, start: int, end: int) -> bool:
@@ -29,7 +30,7 @@ def punch(path: Path, start: int, end: int) -> bool:
 
 
 def _punch(descriptor: int, start: int, length: int) -> bool:
-    if sys.platform.startswith("linux"):
+    if _LINUX:
         offset, size = ctypes.c_int64(start), ctypes.c_int64(length)
         libc = ctypes.CDLL(None, use_errno=True)
         return bool(libc.fallocate(descriptor, _KEEP_SIZE_AND_PUNCH, offset, size) == 0)

@@ -100,9 +100,7 @@ class OutputPump:
 
     async def _send_next(self, room: int) -> bool:
         count = self._chunk_bytes or min(CHUNK_BYTES, room)
-        with self._path.open("rb") as file:
-            file.seek(self._place)
-            chunk = file.read(count)
+        chunk = self._read(count)
         if chunk:
             self._chunk_bytes = len(chunk)
             self._note()
@@ -111,6 +109,14 @@ class OutputPump:
             self.sent += len(chunk)
         self._chunk_bytes = 0
         return bool(chunk)
+
+    def _read(self, count: int) -> bytes:
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._place)
+                return file.read(count)
+        except FileNotFoundError:
+            return b""  # the attempt removed its own directory
 
     def _note(self) -> None:
         self._slot.keep(

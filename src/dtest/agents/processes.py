@@ -6,14 +6,17 @@ freed once the journal has the result.
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import structlog
 
 from dtest.agents.attempt import AttemptContext, RunningAttempt, Stores
-from dtest.agents.keeper.client import KeeperClient, Message, end_tree
+from dtest.agents.keeper.client import KeeperClient, Message
+from dtest.agents.keeper.descendants import kill_marked, mark_of
 from dtest.agents.reporter import Reporter
 from dtest.agents.spool import Slot, Spool
+from dtest.agents.usage import ProcessTable
 from dtest.events.attempt import AttemptAssigned, AttemptRefused
 from dtest.events.fields import TaskId, WorkerId
 from dtest.events.reasons import Reason
@@ -21,7 +24,18 @@ from dtest.events.worker import HeldAttempt
 
 log = structlog.get_logger()
 
+HAND_BACK_S_MAX = 5.0
+"""Beyond the attempts' own grace, for the end of a drain; what takes longer waits on disk."""
+
 _Key = tuple[TaskId, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """What tells the executor the time."""
+
+    now: Callable[[], float]
+    monotonic: Callable[[], float]
 
 
 class ProcessExecutor:
@@ -34,30 +48,42 @@ class ProcessExecutor:
         stores: Stores,
         *,
         worker_id: WorkerId,
-        now: Callable[[], float],
+        clocks: Clocks,
         env: dict[str, str],
     ) -> None:
         self._spool = spool
         self._worker_id = worker_id
         self._reporter = reporter
         self._env = env
-        self._context = AttemptContext(worker_id, reporter, stores, now, self._order)
-        self._running: dict[_Key, RunningAttempt] = {}
         self._keeper = KeeperClient(spool.root, told=self._told)
+        self._reached = asyncio.Event()
+        self._context = AttemptContext(
+            worker_id,
+            reporter,
+            stores,
+            clocks.now,
+            self._keeper.order,
+            self._reached,
+            ProcessTable(monotonic=clocks.monotonic),
+        )
+        self._held: set[_Key] = set()
+        """Attempts whose result the journal does not have."""
+        self._running: dict[_Key, RunningAttempt] = {}
         self._accepted: asyncio.Queue[RunningAttempt] = asyncio.Queue()
+        self._littered: asyncio.Queue[Slot] = asyncio.Queue()
         self._draining = False
         self._empty = asyncio.Event()
         self._empty.set()
-        self._found = spool.recover()
+        for slot, assigned in spool.recover():
+            self._take(slot, assigned)
 
     def held(self) -> tuple[HeldAttempt, ...]:
         """See ``Executor.held``."""
-        found = {(assigned.task_id, assigned.attempt) for _, assigned in self._found}
-        return tuple(HeldAttempt(*key) for key in sorted(found | set(self._running)))
+        return tuple(HeldAttempt(*key) for key in sorted(self._held))
 
     def start(self, assigned: AttemptAssigned) -> None:
         """See ``Executor.start``: accepted is what stands on disk."""
-        if (assigned.task_id, assigned.attempt) in self._running:
+        if (assigned.task_id, assigned.attempt) in self._held:
             return
         try:
             slot = self._spool.take(assigned)
@@ -69,14 +95,19 @@ class ProcessExecutor:
             return
         self._take(slot, assigned)
 
-    def _take(self, slot: Slot, assigned: AttemptAssigned) -> RunningAttempt:
-        attempt = RunningAttempt(
-            self._context, assigned, slot, forget=lambda: self._spool.give_back(slot)
-        )
-        self._running[assigned.task_id, assigned.attempt] = attempt
+    def _take(self, slot: Slot, assigned: AttemptAssigned) -> None:
+        key = (assigned.task_id, assigned.attempt)
+
+        def forget() -> None:
+            self._held.discard(key)
+            if not self._spool.give_back(slot):
+                self._littered.put_nowait(slot)
+
+        attempt = RunningAttempt(self._context, assigned, slot, forget=forget)
+        self._held.add(key)
+        self._running[key] = attempt
         self._empty.clear()
         self._accepted.put_nowait(attempt)
-        return attempt
 
     def stop(self, task_id: TaskId, attempt: int, reason: Reason) -> None:
         """See ``Executor.stop``."""
@@ -86,9 +117,9 @@ class ProcessExecutor:
 
     async def run(self) -> None:
         """See ``Executor.run``."""
-        await self._connect()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._watch_keeper())
+            group.create_task(self._keep_in_touch())
+            group.create_task(self._tidy())
             while True:
                 attempt = await self._accepted.get()
                 group.create_task(self._carry(attempt))
@@ -97,37 +128,32 @@ class ProcessExecutor:
         try:
             await attempt.run()
         finally:
-            key = (attempt.assigned.task_id, attempt.assigned.attempt)
-            self._running.pop(key, None)
+            self._running.pop((attempt.assigned.task_id, attempt.assigned.attempt), None)
             if not self._running:
                 self._empty.set()
 
-    async def _connect(self) -> None:
-        running = {message["key"] for message in await self._keeper.connect(self._env)}
-        found, self._found = self._found, []
-        for slot, assigned in found:
-            attempt = self._take(slot, assigned)
-            started = slot.note("pid.json", attempt.name)
-            if attempt.ended_on_disk() or started is None:
-                continue
-            if attempt.name in running:
-                attempt.adopt(started)
-            else:
-                end_tree(int(started["pid"]), started.get("start_ticks"))
-                attempt.lose_keeper()
-
-    async def _watch_keeper(self) -> None:
+    async def _keep_in_touch(self) -> None:
         while True:
+            self._reconcile(await self._keeper.connect(self._env))
+            self._reached.set()
             await self._keeper.listen()
+            self._reached.clear()
             if self._draining:
                 return
-            log.error("keeper_ended", pid=self._keeper.pid)
-            for attempt in list(self._running.values()):
-                attempt.lose_keeper()
-            await self._keeper.connect(self._env)
+            log.error("keeper_lost", pid=self._keeper.pid)
 
-    def _order(self, message: Message) -> None:
-        self._keeper.order(message)
+    def _reconcile(self, listed: Iterable[Message]) -> None:
+        """Compare what the keeper runs with what is in hand."""
+        by_name = {str(message["key"]): message for message in listed}
+        orphaned = [
+            mark_of(attempt.name, attempt.slot.path)
+            for attempt in self._running.values()
+            if attempt.reconcile(by_name.pop(attempt.name, None))
+        ]
+        kill_marked(orphaned)
+        for name in by_name:  # nobody waits for it
+            reason = Reason.WORKER_LOST.value
+            self._keeper.order({"op": "kill", "key": name, "grace_s": 0.0, "reason": reason})
 
     def _told(self, message: Message) -> None:
         name = message.get("key", "")
@@ -135,19 +161,36 @@ class ProcessExecutor:
         attempt = self._running.get((TaskId(task_id), int(number))) if number.isdigit() else None
         if attempt is not None:
             attempt.told(message)
+        elif message["op"] == "error":
+            log.error("keeper_did_not_understand", detail=message.get("detail"))
+
+    async def _tidy(self) -> None:
+        """Remove what attempts left; a large tree takes its time."""
+        while True:
+            slot = await self._littered.get()
+            await asyncio.to_thread(slot.remove)
+            self._spool.reuse(slot)
 
     async def drain(self, grace_s: float) -> None:
         """See ``Executor.drain``."""
-        try:
-            async with asyncio.timeout(grace_s):
-                await self._empty.wait()
-        except TimeoutError:
-            for attempt in list(self._running.values()):
+        if not await self._emptied(grace_s):
+            running = list(self._running.values())
+            for attempt in running:
                 attempt.stop(Reason.WORKER_SHUTDOWN)
-            await self._empty.wait()
+            grace_s_max = max((attempt.assigned.grace_seconds for attempt in running), default=0.0)
+            if not await self._emptied(grace_s_max + HAND_BACK_S_MAX):
+                log.warning("left_with_attempts", names=[each.name for each in running])
         self._draining = True
         self._keeper.order({"op": "quit"})
-        await self._keeper.close()
+        self._keeper.close()
+
+    async def _emptied(self, within_s: float) -> bool:
+        try:
+            async with asyncio.timeout(within_s):
+                await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True
 
 
 def inherited_environment(own: dict[str, str]) -> dict[str, str]:

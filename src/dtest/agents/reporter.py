@@ -22,6 +22,8 @@ from dtest.journal.port import GuardRefused, Journal, Outgoing
 log = structlog.get_logger()
 
 PENDING_MAX = 100_000
+AGAIN_S = 0.5
+"""The journal repeats for a while by itself, but a full one refuses at once."""
 _ORDER = {
     name: place
     for place, name in enumerate(
@@ -37,7 +39,8 @@ _ORDER = {
         )
     )
 }
-"""Facts of one send go out by type in this order, so that none precedes what it builds on."""
+"""Facts of one send go out by type in this order, each type once the one before is stored: a
+message that has to be repeated comes late, and none may precede what it builds on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +101,16 @@ class Reporter:
         by_type: dict[str, list[_Telling]] = {}
         for telling in tellings:
             by_type.setdefault(telling.data.TYPE, []).append(telling)
-        source = codec.source(self._cell, "agent", self._worker_id)
-        outgoing: list[Outgoing] = []
         for name in sorted(by_type, key=_ORDER.__getitem__):
-            now = self._now()
-            events = [
-                Event(EventId(self._new_id()), source, now, telling.data)
-                for telling in by_type[name]
-            ]
-            where = subject.agent(self._cell, self._worker_id, name)
-            outgoing += [Outgoing(where, body, first) for first, body in codec.split(events)]
-        await asyncio.gather(*(self._append(message) for message in outgoing))
+            await self._send_type(name, by_type[name])
+
+    async def _send_type(self, name: str, tellings: list[_Telling]) -> None:
+        source = codec.source(self._cell, "agent", self._worker_id)
+        now = self._now()
+        events = [Event(EventId(self._new_id()), source, now, telling.data) for telling in tellings]
+        where = subject.agent(self._cell, self._worker_id, name)
+        messages = [Outgoing(where, body, first) for first, body in codec.split(events)]
+        await asyncio.gather(*(self._append(message) for message in messages))
         for telling in tellings:
             if telling.stored is not None:
                 telling.stored()
@@ -119,7 +121,8 @@ class Reporter:
                 result = await self._journal.append(message)
             except Unavailable as error:
                 log.warning("journal_unavailable", subject=message.subject, problem=str(error))
-                continue  # the journal's own retries paced this
+                await asyncio.sleep(AGAIN_S)
+                continue
             if isinstance(result, GuardRefused):
                 text = f"{message.subject}: {result.detail}"
                 raise DtestError(text)

@@ -38,17 +38,19 @@ class SimulatedExecutor:
         self._now = now
         self._default_s = default_s
         self._running: dict[_Key, tuple[AttemptAssigned, asyncio.TimerHandle, float]] = {}
+        self._unstored: set[_Key] = set()
+        """Attempts that ended, and whose result the journal does not have."""
         self._empty = asyncio.Event()
         self._empty.set()
 
     def held(self) -> tuple[HeldAttempt, ...]:
         """See ``Executor.held``."""
-        return tuple(HeldAttempt(*key) for key in self._running)
+        return tuple(HeldAttempt(*key) for key in sorted(self._unstored | set(self._running)))
 
     def start(self, assigned: AttemptAssigned) -> None:
         """See ``Executor.start``."""
         key = (assigned.task_id, assigned.attempt)
-        if key in self._running:
+        if key in self._running or key in self._unstored:
             return
         plan: dict[str, Any] = assigned.config.get("simulate") or {}
         seconds = float(plan.get("seconds", self._default_s))
@@ -75,18 +77,18 @@ class SimulatedExecutor:
     def _finish(self, assigned: AttemptAssigned, started_at: float, outcome: str) -> None:
         reasons = {"failed": Reason.EXIT_NONZERO, "faulted": Reason.ENV_SETUP_FAILED}
         reason = Reason.CANCELLED_USER if outcome == "cancelled" else reasons.get(outcome)
-        self._reporter.tell(
-            AttemptFinished(
-                assigned.task_id,
-                assigned.attempt,
-                self._worker_id,
-                outcome,  # type: ignore[arg-type]  # checked when the task was admitted
-                instant(started_at),
-                instant(self._now()),
-                reason,
-                "simulated" if outcome != "passed" else "",
-            )
+        key = (assigned.task_id, assigned.attempt)
+        finished = AttemptFinished(
+            *key,
+            self._worker_id,
+            outcome,  # type: ignore[arg-type]  # checked when the task was admitted
+            instant(started_at),
+            instant(self._now()),
+            reason,
+            "simulated" if outcome != "passed" else "",
         )
+        self._unstored.add(key)
+        self._reporter.tell(finished, stored=lambda: self._unstored.discard(key))
 
     def stop(self, task_id: TaskId, attempt: int, reason: Reason) -> None:
         """See ``Executor.stop``."""

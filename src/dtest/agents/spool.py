@@ -22,9 +22,7 @@ _ASSIGNMENT: TypeAdapter[AttemptAssigned] = TypeAdapter(AttemptAssigned)
 OWN_DIRECTORIES = ("work", "artifacts", "checkpoint")
 OUTPUT_BYTES_KEPT = 1 << 20
 """A slot whose last output was larger is removed: the next attempt may write none."""
-_OWN_FILES = frozenset(
-    {"assignment.json", "pid.json", "exit.json", "output.log", "output.json"}
-)
+_OWN_FILES = frozenset({"assignment.json", "pid.json", "exit.json", "output.log", "output.json"})
 
 
 @dataclass(frozen=True, slots=True)

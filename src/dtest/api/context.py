@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from dtest.client import Client
-from dtest.errors import NotFound, TimedOut
+from dtest.errors import InvalidDocument, NotFound, TimedOut
 from dtest.events.fields import CellId, TaskId
 from dtest.journal.port import Journal
 from dtest.journal.stores import ArtifactStore, OutputStore
@@ -34,8 +34,14 @@ class ApiContext:
     is_connected: Callable[[], bool]
 
     async def caught_up(self, after: int | None) -> None:
-        """Wait until the read model holds a sequence number. Raises TimedOut."""
-        if after is not None and not await self.projector.reached(after, wait_s=READ_S_MAX):
+        """Wait until the read model holds a sequence number. Raises InvalidDocument or TimedOut."""
+        if after is None or self.projector.seq >= after:
+            return
+        bounds = await self.journal.bounds()
+        if after > bounds.last:
+            message = f"the journal ends at {bounds.last}, before {after}"
+            raise InvalidDocument(message, hint="`after` is the `seq` of an answer")
+        if not await self.projector.reached(after, wait_s=READ_S_MAX):
             message = f"the read model stands at {self.projector.seq}, not yet at {after}"
             raise TimedOut(message, hint="ask again, or read without `after`")
 

@@ -1,6 +1,6 @@
 """The command line's side of the HTTP API: errors come back as dtest's own."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
@@ -28,6 +28,14 @@ _ERRORS: dict[int, type[DtestError]] = {
     504: TimedOut,
     507: JournalFull,
 }
+
+
+class Asked(Protocol):
+    """What answers questions."""
+
+    def get(self, path: str, **query: object) -> dict[str, Any]:
+        """Ask; query values that are none are left out."""
+        ...
 
 
 class ApiClient:

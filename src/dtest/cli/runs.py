@@ -1,11 +1,15 @@
 """``dtest run``: list, show, watch and cancel runs."""
 
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from dtest.cli import output
 from dtest.cli.api_client import ApiClient, open_api
 from dtest.cli.options import DEFAULTS, CallOptions
-from dtest.cli.watching import exit_code, watch_run
+from dtest.cli.watching import Patience, exit_code, watch_run
+
+NOTHING_SELECTED = 5
 
 COLUMNS = ("run_id", "name", "tasks", "passed", "failed", "errored", "waiting", "running")
 
@@ -68,7 +72,13 @@ def every_task(api: ApiClient, run_id: str) -> list[dict[str, Any]]:
             return items[::-1]
 
 
-def watch(run: str = "@last", *, timeout: float | None = None, call: CallOptions = DEFAULTS) -> int:
+def watch(
+    run: str = "@last",
+    *,
+    timeout: float | None = None,
+    fail_unmatched: Annotated[bool, Parameter(negative="")] = False,
+    call: CallOptions = DEFAULTS,
+) -> int:
     """Follow a run until it ends; the exit code says how it went.
 
     Parameters
@@ -76,10 +86,17 @@ def watch(run: str = "@last", *, timeout: float | None = None, call: CallOptions
     run
         The run's id, a unique beginning of it, or ``@last``.
     timeout
-        Longest wait in seconds; then the exit code is 6.
+        Longest wait in seconds; then the exit code is 6, or 8 if no worker can ever run the rest.
+    fail_unmatched
+        End at once with exit code 8 when a task waits that no worker could ever run.
     """
     api = open_api(call.settings())
-    found = watch_run(api, run, wait_s=timeout, as_json=call.json)
+    begun = api.get(f"/api/runs/{run}")
+    if not begun["tasks"]:
+        output.say(f"run {begun['run_id']} holds no task")
+        return NOTHING_SELECTED
+    patience = Patience(timeout, fail_unmatched)
+    found = watch_run(api, begun["run_id"], patience=patience, as_json=call.json)
     if call.json:
         output.as_json(found)
     return exit_code(found)

@@ -12,7 +12,7 @@ from dtest.cli import output
 from dtest.cli.api_client import open_api
 from dtest.cli.local_stack import LocalStack, stop_stack
 from dtest.cli.options import DEFAULTS, CallOptions
-from dtest.errors import Conflict
+from dtest.errors import Conflict, UsageError
 from dtest.runtime.stack_file import StackFile, read_stack_file
 from dtest.settings import environment, stack_path
 
@@ -46,6 +46,7 @@ def up(
     foreground
         Stay in the foreground until Ctrl-C.
     """
+    _check(workers, slots, simulate)
     settings = call.settings()
     path = stack_path(settings)
     running = read_stack_file(path)
@@ -67,6 +68,18 @@ def up(
         os.execv(sys.executable, wanted.command)  # noqa: S606 - this very program goes on
     _tell(wanted.start(), path, as_json=call.json)
     return 0
+
+
+def _check(workers: int, slots: int | None, simulate: str) -> None:
+    """Raise UsageError before anything is started."""
+    for option, value, least in (("--workers", workers, 0), ("--slots", slots, 1)):
+        if value is not None and value < least:
+            message = f"{option} is {value}; at least {least} is needed"
+            raise UsageError(message)
+    if simulate:
+        from dtest.roles.agent_main import parse_kinds
+
+        parse_kinds(simulate)
 
 
 def _tell(stack: StackFile, path: Path, *, as_json: bool) -> None:

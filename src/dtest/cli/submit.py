@@ -10,8 +10,10 @@ from cyclopts import Parameter
 from dtest.cli import output
 from dtest.cli.api_client import open_api
 from dtest.cli.options import DEFAULTS, CallOptions
-from dtest.cli.watching import exit_code, watch_run
+from dtest.cli.watching import Patience, exit_code, watch_run
 from dtest.errors import UsageError
+
+REFUSED = 2
 
 
 def submit(
@@ -20,6 +22,7 @@ def submit(
     name: str = "run",
     wait: Annotated[bool, Parameter(negative="")] = False,
     timeout: float | None = None,
+    fail_unmatched: Annotated[bool, Parameter(negative="")] = False,
     idempotency_key: str | None = None,
     call: CallOptions = DEFAULTS,
 ) -> int:
@@ -34,9 +37,11 @@ def submit(
     name
         Name of the run.
     wait
-        Wait until the run ends; the exit code says how it went.
+        Wait until the run ends; the exit code says how it went, or 2 if a task was refused.
     timeout
-        Longest wait in seconds; then the exit code is 6.
+        Longest wait in seconds; then the exit code is 6, or 8 if no worker can ever run the rest.
+    fail_unmatched
+        With --wait: end at once with exit code 8 when a task waits that no worker could ever run.
     idempotency_key
         The same key again submits nothing again.
     """
@@ -54,14 +59,15 @@ def submit(
             output.say(f"  refused {task['task_id']}: {task['code']}: {task['detail']}")
         for task in [] if wait else answer["tasks"]:
             print(task["task_id"])
-    if refused:
-        return 2
     if not wait:
-        return 0
-    run = watch_run(api, answer["run_id"], after=answer["seq"], wait_s=timeout, as_json=call.json)
+        return REFUSED if refused else 0
+    patience = Patience(timeout, fail_unmatched)
+    run = watch_run(
+        api, answer["run_id"], after=answer["seq"], patience=patience, as_json=call.json
+    )
     if call.json:
         output.as_json(run)
-    return exit_code(run)
+    return REFUSED if refused else exit_code(run)
 
 
 def read_documents(file: str) -> dict[str, Any]:

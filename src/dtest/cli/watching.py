@@ -4,15 +4,20 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from dtest.cli.api_client import ApiClient
+from dtest.cli.api_client import ApiClient, Asked
 from dtest.cli.output import say
-from dtest.errors import TimedOut
+from dtest.cli.unmatched import unmatched_of
+from dtest.errors import TimedOut, Unavailable
 
 LOOK_EVERY_S = 0.1
 LOOK_EVERY_S_MAX = 0.5
 PLAIN_EVERY_S = 5.0
+UNMATCHED_EVERY_S = 5.0
+SILENCE_S_MAX = 30.0
+"""How long an API that has answered before may be away: a local one is started again."""
 _FAILING = ("failed", "error")
 
 
@@ -85,39 +90,112 @@ def progress_text(run: dict[str, Any]) -> str:
     return f"{shown}; tests: {', '.join(cases)}" if cases else shown
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for a run, and for what not."""
+
+    wait_s: float | None = None
+    fail_unmatched: bool = False
+    """Do not wait for a worker that does not exist."""
+
+
+UNTIL_ENDED = Patience()
+
+
 def watch_run(
     api: ApiClient,
     run_id: str,
     *,
     after: int | None = None,
-    wait_s: float | None = None,
+    patience: Patience = UNTIL_ENDED,
     as_json: bool = False,
 ) -> dict[str, Any]:
-    """Wait until a run has ended; tell failures of tests as they come. Raises TimedOut."""
+    """Wait until a run has ended; tell failures of tests as they come.
+
+    Raises TimedOut, or NoWorkerMatches when that is why it does not end.
+    """
     started = time.monotonic()
-    seen: set[tuple[str, int, int]] = set()
+    run = api.get(f"/api/runs/{run_id}", after=after)
     delay_s = LOOK_EVERY_S
     with _screen() as screen:
+        asked = _Patient(api, screen)
+        watch = _Watch(asked, screen, as_json=as_json)
         while True:
-            run = api.get(f"/api/runs/{run_id}", after=after)
-            for case in [] if as_json else _failures(api, run, seen):
-                attempt = f" (attempt {case['attempt']})" if case["attempt"] > 1 else ""
-                screen.line(f"{case['outcome'].upper():6} {case['nodeid']}{attempt}")
-                if case["message"]:
-                    screen.line(f"       {case['message'].splitlines()[0][:200]}")
-            if not as_json:
-                screen.state(run)
+            watch.tell(run)
             if run["finished"] and run["tasks"]:
                 return run
-            if wait_s is not None and time.monotonic() - started > wait_s:
-                message = f"run {run['run_id']} did not end in {wait_s:g} s"
+            over = patience.wait_s is not None and time.monotonic() - started > patience.wait_s
+            watch.look_for_unmatched(run, raising=over or patience.fail_unmatched)
+            if over:
+                message = f"run {run['run_id']} did not end in {patience.wait_s:.3g} s"
                 raise TimedOut(message, hint="`dtest why TASK` says what it waits for")
             time.sleep(delay_s)
             delay_s = min(LOOK_EVERY_S_MAX, delay_s * 1.2)
+            run = asked.get(f"/api/runs/{run['run_id']}", after=run["as_of_seq"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Patient:
+    """An API that has answered before: when it is away for a moment, it is asked again."""
+
+    api: ApiClient
+    screen: _Screen
+
+    def get(self, path: str, **query: object) -> dict[str, Any]:
+        """Ask until there is an answer. Raises Unavailable or TimedOut when it stays away."""
+        deadline = time.monotonic() + SILENCE_S_MAX
+        told = False
+        while True:
+            try:
+                return self.api.get(path, **query)
+            except (Unavailable, TimedOut) as error:
+                if time.monotonic() > deadline:
+                    raise
+                if not told:
+                    self.screen.line(f"{error.message}; asking again")
+                told = True
+                time.sleep(LOOK_EVERY_S_MAX)
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What was told of a run so far."""
+
+    api: Asked
+    screen: _Screen
+    as_json: bool
+    seen: set[tuple[str, int, int]] = field(default_factory=set)
+    unmatched: set[str] = field(default_factory=set)
+    looked_at: float | None = None
+
+    def tell(self, run: dict[str, Any]) -> None:
+        """Tell failures that are new, and how far the run is."""
+        if self.as_json:
+            return
+        for case in _failures(self.api, run, self.seen):
+            attempt = f" (attempt {case['attempt']})" if case["attempt"] > 1 else ""
+            self.screen.line(f"{case['outcome'].upper():6} {case['nodeid']}{attempt}")
+            if case["message"]:
+                self.screen.line(f"       {case['message'].splitlines()[0][:200]}")
+        self.screen.state(run)
+
+    def look_for_unmatched(self, run: dict[str, Any], *, raising: bool) -> None:
+        """Tell, or raise, what waits for a worker that does not exist; look now and then."""
+        now = time.monotonic()
+        due = self.looked_at is None or now - self.looked_at > UNMATCHED_EVERY_S
+        if not run["waiting"] or not (due or raising):
+            return
+        self.looked_at = now
+        for found in unmatched_of(self.api, run["run_id"]):
+            if raising:
+                raise found.error()
+            if found.text not in self.unmatched:
+                self.screen.line(f"{found.text} (waiting for one that can)")
+            self.unmatched.add(found.text)
 
 
 def _failures(
-    api: ApiClient, run: dict[str, Any], seen: set[tuple[str, int, int]]
+    api: Asked, run: dict[str, Any], seen: set[tuple[str, int, int]]
 ) -> list[dict[str, Any]]:
     if not any(run["testcases"].get(name) for name in _FAILING):
         return []

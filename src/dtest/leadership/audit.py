@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
+from dtest.errors import SequenceGap
 from dtest.events.attempt import (
     AttemptAssigned,
     AttemptFinished,
@@ -15,8 +16,9 @@ from dtest.events.attempt import (
     AttemptReleased,
     AttemptReturned,
 )
+from dtest.events.catalogue import ROLE_OF
 from dtest.events.codec import fingerprint
-from dtest.events.envelope import Correlation, Event, Recorded
+from dtest.events.envelope import Correlation, Event, Malformed, Recorded
 from dtest.events.fields import CellId, TaskId, WorkerId
 from dtest.events.leader import LeaderElected
 from dtest.events.worker import WorkerLeft, WorkerLost, WorkerRegistered
@@ -26,9 +28,14 @@ from dtest.state.cell import Cell
 from dtest.state.fold import apply
 from dtest.state.matching import Refusal, match
 from dtest.state.task import TERMINAL
+from dtest.state.worker import GONE
 
 VIOLATIONS_MAX = 100
 _Recorded = Counter[tuple[str, bytes]]
+_DECIDED = frozenset(name for name, role in ROLE_OF.items() if role == "scheduler") - {
+    "leader.elected",
+    "worker.suspected",
+}
 
 
 @dataclass(slots=True)
@@ -68,10 +75,14 @@ async def verify(journal: Journal, cell_id: CellId, *, policy: Policy | None = N
 
     if bounds.messages != bounds.last - max(bounds.first, 1) + 1 and bounds.messages:
         report.add(f"{bounds.last - bounds.first + 1 - bounds.messages} messages are missing")
-    decided = await _decisions(records)
-    checker = _Checker(cell_id, report, decided, policy or Policy())
-    async for record in records():
-        checker.take(record)
+    try:
+        decided = await _decisions(records)
+        checker = _Checker(cell_id, report, decided, policy or Policy())
+        async for record in records():
+            checker.take(record)
+    except SequenceGap as gap:
+        report.add(gap.message)
+        return report
     checker.finish()
     return report
 
@@ -79,6 +90,8 @@ async def verify(journal: Journal, cell_id: CellId, *, policy: Policy | None = N
 @dataclass(slots=True)
 class _Decided:
     now: float
+    seq: int
+    """Its first message."""
     events: _Recorded
     last_of_epoch: bool = False
 
@@ -91,15 +104,22 @@ async def _decisions(
     latest: dict[int, Correlation] = {}
     async for record in records():
         for event in record.events:
-            key = Correlation.parse(event.correlation) if isinstance(event, Event) else None
+            key = _decision_of(event)
             if key is None or not isinstance(event, Event):
                 continue
-            decided = found.setdefault(key, _Decided(event.time, Counter()))
+            decided = found.setdefault(key, _Decided(event.time, record.seq, Counter()))
             decided.events[record.subject, fingerprint(event.data)] += 1
             latest[key.epoch] = key
     for key in latest.values():
         found[key].last_of_epoch = True
     return found
+
+
+def _decision_of(event: Event | Malformed) -> Correlation | None:
+    """Return the decision that an event belongs to; what clients and agents claim is nothing."""
+    if isinstance(event, Malformed) or event.type not in _DECIDED:
+        return None
+    return Correlation.parse(event.correlation)
 
 
 class _Checker:
@@ -115,6 +135,8 @@ class _Checker:
         self.policy = policy
         self.by_basis: dict[int, list[tuple[Correlation, _Decided]]] = {}
         for key, decision in decided.items():
+            if decision.seq <= key.basis:
+                report.add(f"decision {key}: recorded at {decision.seq}, before its basis")
             self.by_basis.setdefault(key.basis, []).append((key, decision))
         self.live: dict[TaskId, tuple[int, WorkerId]] = {}
         self.results: Counter[TaskId] = Counter()
@@ -129,12 +151,17 @@ class _Checker:
             if isinstance(event, Event):
                 self._raw(event, record)
         apply(self.cell, record)
+        for event in record.events:
+            if isinstance(event, Event) and isinstance(event.data, WorkerLost | WorkerLeft):
+                self._gone(event.data.worker_id)
         for key, decision in self.by_basis.get(record.seq, ()):
             self._decision(key, decision)
 
     # -- on the raw events --------------------------------------------------------------------
 
     def _raw(self, event: Event, record: Recorded) -> None:
+        if event.type in _DECIDED:
+            self._written(event, record)
         match event.data:
             case LeaderElected():
                 self.report.epochs += 1
@@ -150,8 +177,6 @@ class _Checker:
             case AttemptReleased() | AttemptRefused() | AttemptReturned() as data:
                 if self._is_live(data.task_id, data.attempt, data.worker_id):
                     del self.live[data.task_id]
-            case WorkerLost() | WorkerLeft() as data:
-                self._forget(data.worker_id, set())
             case WorkerRegistered() as data:
                 held = {(item.task_id, item.attempt) for item in data.held}
                 known = self.cell.workers.get(data.worker_id)
@@ -167,6 +192,18 @@ class _Checker:
             case _:
                 pass
 
+    def _written(self, event: Event, record: Recorded) -> None:
+        key = Correlation.parse(event.correlation)
+        if key is None:
+            self.report.add(f"{event.type} at {record.seq} belongs to no decision")
+        elif key.epoch != self.cell.epoch:
+            self.report.add(f"{event.type} at {record.seq} is of the epoch {key.epoch}, which ended")
+
+    def _gone(self, worker_id: WorkerId) -> None:
+        worker = self.cell.workers.get(worker_id)
+        if worker is not None and worker.status in GONE:
+            self._forget(worker_id, set())
+
     def _is_live(self, task_id: TaskId, attempt: int, worker_id: WorkerId) -> bool:
         return self.live.get(task_id) == (attempt, worker_id)
 
@@ -179,14 +216,16 @@ class _Checker:
         report = self.report
         report.attempts += 1
         where = f"attempt {data.attempt} of {data.task_id} at {record.seq}"
-        if data.task_id in self.live:
-            report.add(f"{where}: attempt {self.live[data.task_id][0]} is live")
-        self.live[data.task_id] = (data.attempt, data.worker_id)
         task = self.cell.tasks.get(data.task_id)
         worker = self.cell.workers.get(data.worker_id)
         if task is None or worker is None:
             report.add(f"{where}: unknown task or worker")
             return
+        if worker.status in GONE or worker.incarnation != data.incarnation:
+            return  # it left while this was being recorded: void for it and for the fold
+        if data.task_id in self.live:
+            report.add(f"{where}: attempt {self.live[data.task_id][0]} is live")
+        self.live[data.task_id] = (data.attempt, data.worker_id)
         offer = match(task.demand, worker)
         if isinstance(offer, Refusal):
             report.add(f"{where}: {worker.id} {offer.text}")

@@ -5,6 +5,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -14,7 +15,7 @@ import structlog
 import dtest
 from dtest.agents.agent import Agent, AgentIdentity, NoPosition
 from dtest.agents.probe import declared, detect
-from dtest.agents.processes import ProcessExecutor, inherited_environment
+from dtest.agents.processes import Clocks, ProcessExecutor, inherited_environment
 from dtest.agents.reporter import Reporter
 from dtest.agents.simulated import SimulatedExecutor
 from dtest.agents.spool import Spool
@@ -83,7 +84,8 @@ def default_worker_id() -> WorkerId:
 
 def _lock(directory: Path) -> IO[str]:
     """Hold an agent's directory; a second agent on the same one is refused."""
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.chmod(0o700)  # tasks, their output and the keeper's socket are nobody else's
     lock = (directory / "lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -96,12 +98,13 @@ def _lock(directory: Path) -> IO[str]:
 
 def _incarnation(directory: Path) -> str:
     path = directory / "incarnation"
-    try:
-        return path.read_text().strip()
-    except FileNotFoundError:
-        made = short_id()
-        path.write_text(made)
-        return made
+    with suppress(FileNotFoundError):
+        kept = path.read_text().strip()
+        if kept:  # else killed while it was written
+            return kept
+    made = short_id()
+    path.write_text(made)
+    return made
 
 
 async def serve_agent(settings: Settings, options: AgentOptions) -> None:
@@ -121,7 +124,8 @@ async def serve_agent(settings: Settings, options: AgentOptions) -> None:
             agent = _real_agent(opened, worker_id, directory, capability)
             on_stop_signals(lambda: agent.drain(options.drain_s))
             await agent.run(MachineUsage(str(directory)).figures)
-        Spool(directory).forget()
+        if agent.left_in_order:
+            Spool(directory).forget()
 
 
 def _real_agent(
@@ -151,7 +155,7 @@ def _real_agent(
         reporter,
         _Stores(output, ArtifactStore(opened.connection, opened.cell, Limits())),
         worker_id=worker_id,
-        now=clock.now,
+        clocks=Clocks(clock.now, clock.monotonic),
         env=inherited_environment(environment()),
     )
     return Agent(

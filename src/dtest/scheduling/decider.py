@@ -19,6 +19,8 @@ from dtest.state.worker import Capacity, Worker
 PASSED_OVER_MAX = 100
 """Tasks of one demand that may be passed over because they avoid every free worker."""
 Choice = tuple[Worker, str]
+Candidate = tuple[int, Rank]
+"""``(place of its hardware among the kinds that will do, rank of the worker)``."""
 
 
 def decide_assignments(cell: Cell, policy: SchedulingPolicy) -> list[AttemptAssigned]:
@@ -65,11 +67,12 @@ class _Round:
             else:
                 heapq.heapreplace(heads, (*following, number))
 
-    def _candidates(self, demand: Demand) -> list[Rank]:
-        free = self.cell.free
+    def _candidates(self, demand: Demand) -> list[Candidate]:
+        workers = [self.cell.free[name] for name in demand.servers.keys() & self.cell.free.keys()]
         ranked = [
-            self.rule(free[name], self._capacity(free[name]), demand)
-            for name in demand.servers.keys() & free.keys()
+            self._rank(worker, demand, kind)
+            for worker in workers
+            if (kind := self._kind(worker, demand))
         ]
         heapq.heapify(ranked)
         return ranked
@@ -77,21 +80,27 @@ class _Round:
     def _capacity(self, worker: Worker) -> Capacity:
         return self.planned.get(worker.id) or worker.free
 
-    def _choose(self, demand: Demand, ranked: list[Rank], task: Task) -> Choice | None:
+    def _kind(self, worker: Worker, demand: Demand) -> str:
+        """Return the preferred kind of hardware that is free there, or nothing."""
+        capacity = self._capacity(worker)
+        offer = demand.servers[worker.id]
+        fits = (kind for kind, those in offer.items() if capacity.fits(demand, kind, those))
+        return next(fits, "")
+
+    def _rank(self, worker: Worker, demand: Demand, kind: str) -> Candidate:
+        return demand.kinds.index(kind), self.rule(worker, self._capacity(worker), demand)
+
+    def _choose(self, demand: Demand, ranked: list[Candidate], task: Task) -> Choice | None:
         """Take the best candidate; candidates that are full are dropped for this round."""
-        passed_over: list[Rank] = []
+        passed_over: list[Candidate] = []
         chosen: Choice | None = None
         while ranked and chosen is None:
             rank = ranked[0]
-            worker = self.cell.free[rank[2]]
-            capacity = self._capacity(worker)
-            offer = demand.servers[worker.id]
-            fits = (name for name, those in offer.items() if capacity.fits(demand, name, those))
-            kind = next(fits, "")
-            current = self.rule(worker, capacity, demand)
+            worker = self.cell.free[rank[1][2]]
+            kind = self._kind(worker, demand)
             if not kind:
                 heapq.heappop(ranked)
-            elif current != rank:
+            elif (current := self._rank(worker, demand, kind)) != rank:
                 heapq.heapreplace(ranked, current)
             elif worker.id in task.avoid and self._has_other(demand, task):
                 passed_over.append(heapq.heappop(ranked))

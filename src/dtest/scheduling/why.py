@@ -37,6 +37,13 @@ def explain(cell: Cell, task: Task, now: float) -> list[WaitingReason]:
 
 def _own_reasons(cell: Cell, task: Task, now: float) -> list[WaitingReason]:
     reasons: list[WaitingReason] = []
+    if task.id in cell.doomed:
+        upstream = cell.doomed[task.id]
+        text = f"{upstream} is {cell.tasks[upstream].status}, so it can never run: it is skipped next"
+        reasons.append(WaitingReason("dependency_never", text, task_id=upstream))
+    if task.id in cell.expiring:
+        text = f"it was not started in time ({cell.expiring[task.id]}): it expires next"
+        reasons.append(WaitingReason("expiring", text))
     for upstream in sorted(task.waiting_on or ()):
         status = cell.tasks[upstream].status
         text = f"waits for {upstream}, which is {status}"
@@ -99,9 +106,16 @@ def _no_match(cell: Cell, task: Task) -> list[WaitingReason]:
     if not present:
         return [WaitingReason("no_match", "no worker is registered")]
     refusals: list[WaitingReason] = []
-    for worker in present:
+    for worker in sorted(present, key=lambda worker: _distance(task, worker)):
         offer = match(task.demand, worker)
         if isinstance(offer, Refusal):
             text = f"{worker.id} {offer.text}"
             refusals.append(WaitingReason("no_match", text, worker.id))
     return refusals[:NEAREST_MAX]
+
+
+def _distance(task: Task, worker: Worker) -> tuple[bool, bool]:
+    """Order workers by what they lack: the right kind of hardware weighs more than its size."""
+    demand = task.demand
+    other_work = demand.type not in worker.capability.task_types
+    return other_work or worker.simulated > demand.simulable, worker.kinds.isdisjoint(demand.kinds)

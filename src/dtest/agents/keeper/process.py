@@ -1,8 +1,8 @@
 """Starts attempts, each in a session of its own, and writes down how they ended.
 
 A process of its own (see ``keeper_command``): standard library only, no network. It talks to the
-agent over the Unix socket ``DIR/keeper.sock`` in JSON lines. When the agent dies, attempts go on and
-their ends wait on disk; when the keeper dies, the agent removes what it had started.
+agent over the Unix socket ``DIR/keeper.sock`` in JSON lines. When the agent dies, attempts go on
+and their ends wait on disk; when the keeper dies, the agent removes what it had started.
 """
 
 from __future__ import annotations
@@ -337,6 +337,7 @@ def main() -> None:
     """Run a keeper: directory, and how long it may be lonely if that differs."""
     if os.getsid(0) != os.getpid():
         os.setsid()  # what ends the agent's group must not end this
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # what whoever started the agent left open
     adopt_orphans()
     lonely_s_max = float(sys.argv[2]) if len(sys.argv) > 2 else LONELY_S_MAX  # noqa: PLR2004
     sys.exit(Keeper(Path(sys.argv[1]), lonely_s_max=lonely_s_max).run())

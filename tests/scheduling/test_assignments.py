@@ -1,0 +1,355 @@
+"""Who runs what: urgent first and nobody for ever last, each where it may and where it fits."""
+
+from collections import Counter
+from collections.abc import Sequence
+from random import Random
+
+import pytest
+
+from dtest.events.attempt import AttemptAssigned
+from dtest.events.policy import PolicyChanged
+from dtest.events.reasons import Reason
+from dtest.events.task import Requirements, Resources
+from dtest.events.worker import Device
+from dtest.leadership.decision import Policy
+from dtest.scheduling.decider import decide_assignments
+from dtest.scheduling.policy import SchedulingPolicy
+from dtest.state.cell import AGEING_S_PER_LEVEL
+from dtest.state.matching import Refusal, match
+from dtest.state.task import Status
+from dtest.state.worker import Capacity
+from tests.kit import facts, histories
+from tests.kit.facts import cuda, finished, machine, refused, registered, started, task
+from tests.kit.histories import Move, ordinary, play
+from tests.kit.search import CASES, explore
+from tests.kit.world import World, only, places
+
+CUDA = Requirements(("cuda",))
+ROCM = Device("rocm", 0, "MI300X", 192.0)
+
+
+def here(*workers: tuple[str, int]) -> World:
+    world = World().led()
+    for name, slots in workers:
+        world.given(registered(name, machine(slots)))
+    return world
+
+
+def test_nothing_is_assigned_where_nothing_is_free_or_nothing_waits() -> None:
+    assert not here(("w", 1)).assign()
+    assert not here().given(task("t")).assign()
+
+
+def test_an_assignment_holds_all_that_the_worker_needs() -> None:
+    world = here(("w", 1)).given(
+        task(
+            "t",
+            run_id="r",
+            config={"command": ["make"]},
+            timeout_seconds=9.0,
+            idle_timeout_seconds=8.0,
+            grace_seconds=7.0,
+            memory_limit_gb=6.0,
+        )
+    )
+
+    assert only(world.assign()) == AttemptAssigned(
+        world.task("t").id,
+        1,
+        world.worker("w").id,
+        "i1",
+        "cpu",
+        "command",
+        world.task("t").run_id,
+        {"command": ["make"]},
+        (),
+        9.0,
+        8.0,
+        7.0,
+        6.0,
+    )
+
+
+# -- what every decision keeps --------------------------------------------------------------
+
+
+def test_every_assignment_meets_the_requirements_and_stays_within_what_is_free() -> None:
+    def check(history: Sequence[Move]) -> None:
+        world = World().led()
+        for move in history:
+            if move != "decide":
+                play(world, [move])
+                continue
+            world.cell.wake(world.now)
+            free = {name: worker.free.copy() for name, worker in world.cell.workers.items()}
+            for data in decide_assignments(world.cell, world.policy.scheduling):
+                _within(world, data, free[data.worker_id])
+            world.step()
+
+    explore(ordinary, check)
+
+
+def _within(world: World, data: AttemptAssigned, free: Capacity) -> None:
+    task_, worker = world.task(data.task_id), world.worker(data.worker_id)
+    assert worker.takes_work
+    assert data.incarnation == worker.incarnation
+    assert data.attempt == task_.attempt + 1
+    offer = match(task_.demand, worker)
+    assert not isinstance(offer, Refusal)
+    assert set(data.devices) <= set(offer[data.hardware])
+    assert len(data.devices) == task_.demand.devices_for(data.hardware)
+    assert set(data.devices) <= set(free.devices.get(data.hardware, ()))
+    free.take_named(task_.demand, data.hardware, data.devices)
+    takes = task_.demand.resources
+    assert free.slots >= 0
+    assert free.cpus >= 0 or not takes.cpus
+    assert free.memory_gb >= 0 or not takes.memory_gb
+
+
+def test_no_task_waits_while_a_worker_that_it_need_not_avoid_has_room_for_it() -> None:
+    for seed in range(CASES):
+        rng = Random(seed)
+        world = World().led()
+        for _ in range(3):
+            world.given(histories.registered(rng))
+        world.record(*(task(f"t{n}", requirements=histories.requirements(rng),
+                            resources=histories.resources(rng)) for n in range(8)))
+        world.assign()
+        for demand in world.cell.ready.values():
+            for name, offer in demand.servers.items():
+                worker = world.cell.workers[name]
+                assert not any(worker.free.fits(demand, kind, those) for kind, those in offer.items())
+
+
+def test_a_decision_is_bounded_and_the_next_goes_on() -> None:
+    world = World(Policy(SchedulingPolicy(assignments_max=3))).led()
+    world.given(registered("w", machine(10)))
+    world.record(*(task(f"t{n}") for n in range(8)))
+
+    assert [len(world.step()) for _ in range(4)] == [3, 3, 2, 0]
+
+
+# -- order ----------------------------------------------------------------------------------
+
+
+def order_of_start(world: World) -> list[str]:
+    """Run everything, one after the other."""
+    started_: list[str] = []
+    while assigned := world.assign():
+        for one in assigned:
+            started_.append(one.task_id)
+            world.given(finished(one))
+    return started_
+
+
+def test_the_more_urgent_goes_first_and_equals_by_arrival() -> None:
+    world = here(("w", 1))
+    for name, priority in [("a", 5), ("b", 5), ("c", 1), ("d", 9), ("e", 1)]:
+        world.given(task(name, priority=priority))
+
+    assert order_of_start(world) == ["c", "e", "a", "b", "d"]
+
+
+def test_the_place_in_a_message_counts_where_the_instant_is_the_same() -> None:
+    world = here(("w", 1))
+    world.record(task("z"), task("a"), task("m"))
+
+    assert order_of_start(world) == ["z", "a", "m"]
+
+
+def test_order_holds_across_different_demands() -> None:
+    world = here(("w", 1))
+    world.given(
+        task("a", priority=9),
+        task("b", resources=Resources(memory_gb=1.0), priority=1),
+        task("c", requirements=Requirements(min_memory_gb=1.0), priority=5),
+    )
+
+    assert order_of_start(world) == ["b", "c", "a"]
+
+
+@pytest.mark.parametrize("levels", [1, 3, 9])
+def test_waiting_makes_up_for_priority_level_by_level(levels: int) -> None:
+    for margin, first in ((1.0, "old"), (-1.0, "young")):
+        world = here().given(task("old", priority=levels))
+        world.tick(levels * AGEING_S_PER_LEVEL + margin).given(task("young", priority=0))
+        world.given(registered("w"))
+
+        assert only(world.assign()).task_id == first
+
+
+def test_nothing_starves_behind_an_endless_stream_of_more_urgent_tasks() -> None:
+    """However fast they come, a task is overtaken only by those that came before its order."""
+    for seed in range(20):
+        rng = Random(seed)
+        levels = rng.randint(1, 5)
+        world = here(("w", 1)).given(task("patient", priority=levels))
+        bound = facts.START + levels * AGEING_S_PER_LEVEL
+        overtakers: list[str] = []
+        number = 0
+        while world.status("patient") is Status.QUEUED:
+            for _ in range(2):  # twice as many come as can be run
+                number += 1
+                world.given(task(f"t{number}", priority=0))
+            one = only(world.assign())
+            overtakers.append(one.task_id)
+            world.given(finished(one))
+            world.tick(rng.choice([5.0, 20.0]))
+
+        assert overtakers.pop() == "patient"
+        assert all(world.task(name).queued_at <= bound for name in overtakers)
+        assert len(overtakers) <= 1 + 2 * levels * AGEING_S_PER_LEVEL / 5.0
+
+
+def test_a_retried_task_keeps_its_place() -> None:
+    world = here(("w", 1), ("v", 1)).given(task("t"))
+    one = only(world.assign())
+    world.given(task("u"), task("v"), task("w"))
+    world.given(refused(one))
+    world.settle()
+    world.tick(1)
+    for running in list(world.cell.tasks.values()):
+        if running.status == "assigned":
+            world.given(finished(AttemptAssigned(running.id, 1, running.worker_id or one.worker_id,
+                                                 "i1", "cpu", "command")))
+
+    assert "t" in places(world.assign())
+
+
+# -- where ----------------------------------------------------------------------------------
+
+
+def test_attempts_are_spread_over_the_least_loaded_workers() -> None:
+    world = here(("v", 4), ("w", 4))
+    world.record(*(task(f"t{n}") for n in range(6)))
+
+    assert Counter(places(world.assign()).values()) == {"v": 3, "w": 3}
+
+
+def test_attempts_are_packed_when_a_client_chose_so() -> None:
+    world = here(("v", 4), ("w", 4)).given(PolicyChanged("pack"))
+    world.record(*(task(f"t{n}") for n in range(5)))
+
+    assert Counter(places(world.assign()).values()) == {"v": 4, "w": 1}
+
+
+def test_a_plain_task_prefers_a_plain_worker() -> None:
+    world = World().led().given(registered("gpu", machine(9, cuda())), registered("plain"))
+    world.record(task("a"), task("b"))
+
+    assert places(world.assign()) == {"a": "plain", "b": "gpu"}
+
+
+def test_a_plain_task_prefers_fewer_kinds_of_accelerators() -> None:
+    world = World().led()
+    world.given(registered("both", machine(1, cuda(), ROCM)), registered("one", machine(1, cuda())))
+
+    assert places(world.given(task("t")).assign()) == {"t": "one"}
+
+
+@pytest.mark.parametrize("hardware", [("cuda", "cpu"), ("cpu", "cuda")])
+@pytest.mark.parametrize("names", [("a", "z"), ("z", "a")])
+@pytest.mark.parametrize("ranking", ["spread", "pack"])
+def test_of_several_kinds_that_will_do_the_preferred_one_is_taken_where_it_is_free(
+    hardware: tuple[str, ...], names: tuple[str, str], ranking: str
+) -> None:
+    gpu, plain = names
+    world = World().led().given(PolicyChanged(ranking))  # type: ignore[arg-type]
+    world.given(registered(gpu, machine(1, cuda())), registered(plain))
+    world.given(task("t", requirements=Requirements(hardware)))
+
+    one = only(world.assign())
+
+    assert one.hardware == hardware[0]
+    if hardware[0] == "cuda":
+        assert (one.worker_id, one.devices) == (gpu, ("cuda:0",))
+
+
+def test_another_kind_is_taken_rather_than_waiting_for_the_preferred_one() -> None:
+    world = World().led().given(registered("gpu", machine(1, cuda())), registered("plain"))
+    world.record(*(task(f"t{n}", requirements=Requirements(("cuda", "cpu"))) for n in range(2)))
+
+    assert {(one.worker_id, one.hardware) for one in world.assign()} == {
+        ("gpu", "cuda"),
+        ("plain", "cpu"),
+    }
+
+
+def test_the_kinds_of_one_worker_are_used_in_the_order_of_preference() -> None:
+    world = World().led().given(registered("w", machine(3, cuda(), ROCM)))
+    world.record(*(task(f"t{n}", requirements=Requirements(("rocm", "cuda"))) for n in range(3)))
+
+    assert [(one.hardware, one.devices) for one in world.assign()] == [
+        ("rocm", ("rocm:0",)),
+        ("cuda", ("cuda:0",)),
+    ]
+
+
+def test_only_devices_that_are_large_enough_are_reserved() -> None:
+    world = World().led()
+    world.given(registered("w", machine(8, cuda(0, 16.0), cuda(1, 80.0), cuda(2, 40.0))))
+    big = Requirements(("cuda",), min_device_memory_gb=40.0)
+    world.record(*(task(f"t{n}", requirements=big) for n in range(3)))
+
+    assert [one.devices for one in world.assign()] == [("cuda:1",), ("cuda:2",)]
+
+
+def test_all_devices_of_an_attempt_are_reserved_or_none() -> None:
+    world = World().led().given(registered("w", machine(8, cuda(0), cuda(1), cuda(2))))
+    pair = Resources(devices=2)
+    world.record(*(task(f"t{n}", requirements=CUDA, resources=pair) for n in range(2)))
+    world.given(task("single", requirements=CUDA))
+
+    assert {one.task_id: one.devices for one in world.assign()} == {
+        "t0": ("cuda:0", "cuda:1"),
+        "single": ("cuda:2",),
+    }
+
+
+# -- again ----------------------------------------------------------------------------------
+
+
+def faulted_on(world: World, name: str) -> None:
+    """Have the task fault on that worker, the only one there is."""
+    one = only(world.given(task("t")).assign())
+    assert one.worker_id == name
+    world.given(started(one), finished(one, "faulted", Reason.DISK_FULL))
+    world.settle()
+    world.tick(10)
+
+
+def test_a_task_avoids_the_workers_where_it_faulted() -> None:
+    world = here(("a", 9))
+    faulted_on(world, "a")
+    world.given(registered("b", machine(1)))
+
+    assert places(world.assign()) == {"t": "b"}
+
+
+def test_a_task_waits_for_a_worker_that_it_need_not_avoid() -> None:
+    world = here(("a", 1))
+    faulted_on(world, "a")
+    world.given(task("u"), registered("b"))
+    world.settle()
+
+    assert (world.task("t").worker_id, world.task("u").worker_id) == ("b", "a")
+
+
+def test_a_task_goes_back_to_a_worker_that_it_avoids_if_there_is_no_other() -> None:
+    world = here(("a", 1))
+    faulted_on(world, "a")
+
+    assert places(world.assign()) == {"t": "a"}
+
+
+def test_a_task_that_avoids_the_only_free_worker_lets_others_pass() -> None:
+    world = here(("a", 1))
+    faulted_on(world, "a")
+    world.given(registered("b"), task("u", priority=0))
+    world.cell.wake(world.now)
+    world.given(task("late", priority=9))
+
+    taken = places(world.assign())
+
+    assert set(taken) >= {"u"}
+    assert taken.get("t") != "a"
