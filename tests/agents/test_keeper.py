@@ -290,8 +290,13 @@ async def test_the_end_of_a_process_that_is_killed_is_never_missed(keeper: Keepi
     """The sweep for escaped children must not reap the attempt's own process."""
     for number in range(300):
         key = f"t{number}.1"
-        keeper.spawn(key, PYTHON, "-S", "-c", "x = bytearray(30_000_000); print('up', flush=True);"
-                     "import time; time.sleep(60)")
+        keeper.spawn(
+            key,
+            PYTHON,
+            "-S",
+            "-c",
+            "x = bytearray(30_000_000); print('up', flush=True);import time; time.sleep(60)",
+        )
         await keeper.prints(key, b"up")
         keeper.kill(key)
         assert (await keeper.hears("exited", key))["signal"] in (signal.SIGTERM, signal.SIGKILL)
@@ -334,7 +339,7 @@ async def test_ends_wait_on_disk_while_no_agent_is_there(keeper: Keeping) -> Non
 async def test_an_end_that_the_disk_did_not_take_is_told_to_the_next_agent(
     keeper: Keeping,
 ) -> None:
-    keeper.spawn("t.1", "/bin/sh", "-c", 'echo up; while [ -e go ]; do sleep 0.02; done; exit 9')
+    keeper.spawn("t.1", "/bin/sh", "-c", "echo up; while [ -e go ]; do sleep 0.02; done; exit 9")
     (keeper.slot("t.1") / "go").touch()
     await keeper.prints("t.1", b"up\n")
     (keeper.slot("t.1") / "exit.json").mkdir()
@@ -369,7 +374,7 @@ GARBAGE = [
     b"\n",
     b"hello\n",
     b"\x00\xff\xfe\n",
-    b"null\n[]\n7\n\"op\"\n",
+    b'null\n[]\n7\n"op"\n',
     b"{}\n",
     b'{"op": 7}\n',
     b'{"op": "dance"}\n',

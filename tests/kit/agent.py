@@ -85,7 +85,8 @@ class Keeping:
         return self.client.pid
 
     async def connect(self, env: dict[str, str] | None = None) -> list[Message]:
-        """Reach the keeper, or start one."""
+        """Reach the keeper, or start one; as after the loss of a connection if there was one."""
+        self.client.close()
         return await self.client.connect({"PATH": os.environ["PATH"], **(env or {})})
 
     def slot(self, key: str) -> Path:
@@ -106,9 +107,7 @@ class Keeping:
 
     def heard(self, op: str, key: str | None = None) -> Message | None:
         """What the keeper said of that kind, none if it did not."""
-        return next(
-            (m for m in self.said if m["op"] == op and key in (None, m.get("key"))), None
-        )
+        return next((m for m in self.said if m["op"] == op and key in (None, m.get("key"))), None)
 
     async def hears(self, op: str, key: str | None = None) -> Message:
         """Wait until the keeper says it."""

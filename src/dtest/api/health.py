@@ -92,6 +92,6 @@ def query(context: Context, body: QueryBody) -> QueryAnswer:
 async def metrics(context: Context) -> Response:
     """Return the exposition format of Prometheus."""
     bounds = await context.journal.bounds()
-    return Response(
-        generate_latest(registry_of(context, bounds.last)), media_type=CONTENT_TYPE_LATEST
-    )
+    async with context.projector.lock:  # queues are read whole
+        text = generate_latest(registry_of(context, bounds.last))
+    return Response(text, media_type=CONTENT_TYPE_LATEST)

@@ -89,7 +89,7 @@ async def show_worker(context: Context, worker_id: str, after: After = None) -> 
     if not found.items:
         message = f"worker {worker} is not projected yet"
         raise NotFound(message, hint="ask with ?after=<seq>")
-    running = context.projector.rows.cell.workers[worker].running
+    running = dict(context.projector.rows.cell.workers[worker].running)
     return {
         **found.items[0],
         "attempts": [{"task_id": task_id, "attempt": n} for task_id, n in running.items()],

@@ -27,7 +27,7 @@ from dtest.leadership.decision import Policy, decide
 from dtest.state.cell import Cell
 from dtest.state.fold import apply
 from dtest.state.matching import Refusal, match
-from dtest.state.task import TERMINAL
+from dtest.state.task import TERMINAL, Status
 from dtest.state.worker import GONE
 
 VIOLATIONS_MAX = 100
@@ -174,9 +174,12 @@ class _Checker:
                         self.results[data.task_id] += 1
                 else:
                     self.report.late_reports += 1
-            case AttemptReleased() | AttemptRefused() | AttemptReturned() as data:
-                if self._is_live(data.task_id, data.attempt, data.worker_id):
-                    del self.live[data.task_id]
+            case AttemptReturned() as data:
+                task = self.cell.tasks.get(data.task_id)
+                if task is not None and task.status is Status.ASSIGNED:  # else it started first
+                    self._hand_back(data)
+            case AttemptReleased() | AttemptRefused() as data:
+                self._hand_back(data)
             case WorkerRegistered() as data:
                 held = {(item.task_id, item.attempt) for item in data.held}
                 known = self.cell.workers.get(data.worker_id)
@@ -203,6 +206,10 @@ class _Checker:
         worker = self.cell.workers.get(worker_id)
         if worker is not None and worker.status in GONE:
             self._forget(worker_id, set())
+
+    def _hand_back(self, data: AttemptReleased | AttemptRefused | AttemptReturned) -> None:
+        if self._is_live(data.task_id, data.attempt, data.worker_id):
+            del self.live[data.task_id]
 
     def _is_live(self, task_id: TaskId, attempt: int, worker_id: WorkerId) -> bool:
         return self.live.get(task_id) == (attempt, worker_id)

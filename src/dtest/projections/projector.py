@@ -146,6 +146,13 @@ class TelemetryProjector:
         after = max(bounds.first - 1, 0)
         if progress is not None and progress.created == bounds.created:
             after = max(after, min(progress.seq, bounds.last))
+        elif progress is not None:
+            log.warning("projection_of_another_stream", stream=self._source.name)
+            anew = Progress(bounds.created, 0)
+            async with self._lock:
+                await asyncio.to_thread(
+                    self._store.write, self._source.name, anew, {"drop_telemetry": [()]}
+                )
         async with self._source.journal.follow(after, subject="dtest.*.telemetry.*") as feed:
             async for batch in feed:
                 rows = [row for stored in batch if (row := _telemetry_row(stored)) is not None]

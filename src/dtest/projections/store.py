@@ -196,7 +196,7 @@ class Store:
         return Unavailable(message, hint="nothing is lost: free disk space and start again")
 
     def _load(self, statement: str, name: str, content: Sequence[Row]) -> None:
-        if name == "forget_telemetry":
+        if not content[0]:  # a statement that takes no rows
             self._connection.execute(statement)
             return
         self._connection.register("batch", self._table(name, content))

@@ -48,6 +48,9 @@ INSERT OR REPLACE INTO workers SELECT * FROM batch;
 -- name: leaders
 INSERT OR IGNORE INTO leaders SELECT * FROM batch;
 
+-- name: drop_telemetry
+DELETE FROM telemetry;
+
 -- name: telemetry
 INSERT INTO telemetry SELECT * FROM batch;
 
