@@ -8,7 +8,6 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.kit.stack import Api, RunningStack, never, simulated
 
-
 # -- the list -------------------------------------------------------------------------------------
 
 

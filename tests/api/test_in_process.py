@@ -82,9 +82,7 @@ async def context(tmp_path: Path, journal: WatchedJournal) -> AsyncIterator[ApiC
     """An API whose projector does not run unless a test runs it."""
     store = Store(tmp_path / "read-model.duckdb", query_s_max=0.2)
     new_id = IdSource()
-    client = Client(
-        journal, cell=CELL, client_id=ClientId("api"), now=lambda: NOW, new_id=new_id
-    )
+    client = Client(journal, cell=CELL, client_id=ClientId("api"), now=lambda: NOW, new_id=new_id)
     yield ApiContext(
         CELL,
         store,
@@ -234,9 +232,7 @@ async def test_a_fault_of_the_journal_has_the_one_form(
 
 async def test_a_full_journal_is_told_apart(context: ApiContext) -> None:
     full = WatchedJournal(messages_max=0)
-    client = Client(
-        full, cell=CELL, client_id=ClientId("api"), now=lambda: NOW, new_id=IdSource()
-    )
+    client = Client(full, cell=CELL, client_id=ClientId("api"), now=lambda: NOW, new_id=IdSource())
 
     async with asking(replace(context, client=client)) as http:
         error = problem(await http.post(SUBMIT, json=never()), 507)
@@ -337,9 +333,7 @@ async def test_a_reader_that_goes_away_is_forgotten(
         assert journal.followers == 0
 
 
-async def test_a_stream_that_breaks_says_why(
-    context: ApiContext, journal: WatchedJournal
-) -> None:
+async def test_a_stream_that_breaks_says_why(context: ApiContext, journal: WatchedJournal) -> None:
     await fill(journal, b"{}")
     journal.fault = SequenceGap("dtest-main-journal: 2 is missing, 3 follows 1 " + "x" * 200)
 

@@ -44,7 +44,7 @@ async def fuzzed(anyio_backend: str) -> AsyncIterator[RunningStack]:
     suppress_health_check=list(HealthCheck),
 )
 def test_every_operation_answers_as_documented(
-    case: schemathesis.Case, fuzzed: RunningStack
+    case: schemathesis.Case[Any], fuzzed: RunningStack
 ) -> None:
     case.call_and_validate(
         base_url=fuzzed.url,

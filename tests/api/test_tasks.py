@@ -197,7 +197,7 @@ def test_a_key_that_cannot_be_one_is_refused(api: Api, key: str) -> None:
         ({"tasks": []}, "tasks"),
         ({"tasks": 7}, "tasks"),
         ({"tasks": [7]}, "tasks"),
-        ({"tasks": [never()], "nmae": "typo"}, "nmae"),
+        ({"tasks": [never()], "labelz": "typo"}, "labelz"),
         ({"tasks": [never()], "labels": {"a": 1}}, "labels"),
         ({"tasks": [never()], "run_id": "no spaces"}, "run_id"),
         ({"tasks": [never(), {"type": "command"}]}, "command"),
@@ -276,9 +276,7 @@ def test_a_body_that_is_too_large_is_refused(api: Api) -> None:
     megabyte = b" " * (1 << 20)
 
     declared = api.refused(413, "POST", SUBMIT, content=megabyte * 80, headers=headers)
-    streamed = api.refused(
-        413, "POST", SUBMIT, content=iter([megabyte] * 80), headers=headers
-    )
+    streamed = api.refused(413, "POST", SUBMIT, content=iter([megabyte] * 80), headers=headers)
 
     assert declared["code"] == streamed["code"] == "too_large"
 
@@ -312,7 +310,7 @@ def test_pages_show_each_task_once(api: Api) -> None:
         api.post(SUBMIT, never())  # what comes in meanwhile moves nothing
 
     assert [len(page) for page in pages] == [100, 100, 50]
-    assert sorted(sum(pages, [])) == sorted(ids(answer))
+    assert sorted(name for page in pages for name in page) == sorted(ids(answer))
 
 
 def test_a_list_is_newest_first_and_its_items_are_plain(api: Api) -> None:
@@ -342,7 +340,7 @@ def test_every_list_can_be_paged(api: Api, path: str, keys: tuple[str, ...], lim
     for _ in range(2):
         api.submit(never(), never(), never(), never())
 
-    pages = []
+    pages: list[list[tuple[Any, ...]]] = []
     cursor: dict[str, str] = {}
     while len(pages) < 4:
         page = api.get(path, limit=limit, **cursor)
@@ -352,9 +350,7 @@ def test_every_list_can_be_paged(api: Api, path: str, keys: tuple[str, ...], lim
         cursor = {"cursor": page["next"]}
 
     paged = [item for page in pages for item in page]
-    whole = [
-        tuple(item[key] for key in keys) for item in api.get(path, limit=1000)["items"]
-    ]
+    whole = [tuple(item[key] for key in keys) for item in api.get(path, limit=1000)["items"]]
     start = whole.index(paged[0])
     assert paged == whole[start : start + len(paged)]
     assert all(len(page) == limit for page in pages[:-1])
@@ -439,7 +435,9 @@ def test_a_task_shows_its_attempts(api: Api) -> None:
 
 
 def test_why_names_every_reason(api: Api) -> None:
-    answer = api.submit(never(task_id="why-not"), never(task_id="why-blocked", dependencies=["why-not"]))
+    answer = api.submit(
+        never(task_id="why-not"), never(task_id="why-blocked", dependencies=["why-not"])
+    )
 
     waits = api.get("/api/tasks/why-not/why", after=answer["seq"])
     blocked = api.get("/api/tasks/why-blocked/why")

@@ -11,7 +11,7 @@ class CellUser(Person):
 
     def submit(self, *tasks: dict[str, Any], options: tuple[str, ...] = ("--wait",)) -> Ended:
         """Submit documents."""
-        return self.dtest("submit", "-", *options, stdin=json.dumps(list(tasks)))
+        return self.here("submit", "-", *options, stdin=json.dumps(list(tasks)))
 
     def run_of(self, *tasks: dict[str, Any]) -> str:
         """Submit documents and return the run without waiting."""

@@ -3,6 +3,7 @@
 States no rule itself.
 """
 
+import io
 import json
 import os
 import pty
@@ -13,12 +14,16 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psutil
+import pytest
+
+from dtest.cli.main import main
 
 DTEST = str(Path(sys.executable).with_name("dtest"))
 CALL_S_MAX = 120.0
@@ -96,6 +101,25 @@ class Person:
             out, err = call.communicate(stdin, timeout=CALL_S_MAX)
             return Ended(call.returncode, out, err)
 
+    def here(self, *arguments: str, stdin: str = "") -> Ended:
+        """Call inside of this process: all but the start of an interpreter, which costs most."""
+        out, err = io.TextIOWrapper(io.BytesIO()), io.TextIOWrapper(io.BytesIO())
+        given = io.TextIOWrapper(io.BytesIO(stdin.encode()))
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+        with (
+            patch.dict(os.environ, self.env, clear=True),
+            patch.object(sys, "argv", ["dtest", *arguments]),
+            patch.object(sys, "stdin", given),
+            chdir(self.cwd),
+            redirect_stdout(out),
+            redirect_stderr(err),
+            pytest.raises(SystemExit) as ended,
+        ):
+            main()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        return Ended(int(ended.value.code or 0), _text(out), _text(err))
+
     @contextmanager
     def started(self, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
         """Call and go on; a call that is not over at the end is killed."""
@@ -138,7 +162,7 @@ class Person:
     def nothing_runs(self) -> None:
         """All of it ends by itself."""
         _, left = psutil.wait_procs(self.processes(), timeout=END_S_MAX)
-        assert not [process for process in left if _carries(process, self.mark)], _shown(left)
+        assert not [process for process in left if _carries(process, self.mark)], left
 
     def nothing_is_left(self) -> None:
         """No process, and nothing among the temporary files."""
@@ -148,8 +172,13 @@ class Person:
     def end_all(self) -> None:
         """End whatever a failed test left."""
         for process in self.processes():
-            with _gone_is_fine():
+            with suppress(psutil.NoSuchProcess):
                 process.kill()
+
+
+def _text(written: io.TextIOWrapper) -> str:
+    written.seek(0)
+    return written.read()
 
 
 def _until_hung_up(read: Callable[[int], bytes]) -> Iterator[bytes]:
@@ -169,20 +198,6 @@ def _carries(process: psutil.Process, mark: str) -> bool:
         return process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
-
-
-def _shown(processes: list[psutil.Process]) -> list[str]:
-    with _gone_is_fine():
-        return [" ".join(process.cmdline()) for process in processes]
-    return []
-
-
-@contextmanager
-def _gone_is_fine() -> Iterator[None]:
-    try:
-        yield
-    except psutil.NoSuchProcess:
-        return
 
 
 def eventually(condition: Callable[[], bool], *, what: str, within_s: float = END_S_MAX) -> None:

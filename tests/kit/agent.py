@@ -8,21 +8,34 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
 from dtest.agents.keeper import keeper_command
 from dtest.agents.keeper.client import KeeperClient, Message
 from dtest.agents.keeper.descendants import MARK
+from dtest.agents.processes import Clocks, ProcessExecutor
+from dtest.agents.reporter import Reporter
+from dtest.agents.spool import Slot, Spool
+from dtest.errors import DtestError, Unavailable
+from dtest.events.attempt import AttemptAssigned, AttemptFinished
+from dtest.events.catalogue import Payload
+from dtest.events.envelope import Event, Recorded
+from dtest.events.fields import TaskId, WorkerId
+from dtest.journal.memory import MemoryJournal
+from dtest.journal.port import Appended, Guard, GuardRefused, Journal, Outgoing
+from dtest.runtime.ids import IdSource
+from tests.kit import facts
 from tests.kit.nats import eventually
 
 PYTHON = sys.executable
 WITHIN_S = 20.0
+WORKER = WorkerId("w")
+Fact = TypeVar("Fact", bound=Payload)
 
 
 # --- processes ----------------------------------------------------------------------------------
@@ -65,6 +78,79 @@ def end_all(directory: Path) -> None:
     for pid in [*keepers(directory), *marked(directory)]:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+# --- a journal that comes and goes --------------------------------------------------------------
+
+
+class FickleJournal(MemoryJournal):
+    """A journal that can be away, full, or lose its acknowledgements."""
+
+    def __init__(self) -> None:
+        super().__init__(clock=time.time)
+        self.refusal: DtestError | None = None
+        """What every append raises while this is set."""
+        self.lost_acknowledgements = 0
+        """So many appends are stored and raise all the same."""
+        self.attempts = 0
+        self.concurrent_max = 0
+        self.flowing = asyncio.Event()
+        """While this is not set, appends wait."""
+        self.flowing.set()
+        self._concurrent = 0
+
+    async def append(
+        self, message: Outgoing, *, guard: Guard | None = None
+    ) -> Appended | GuardRefused:
+        """Store a message, or not."""
+        self.attempts += 1
+        self._concurrent += 1
+        self.concurrent_max = max(self.concurrent_max, self._concurrent)
+        try:
+            await self.flowing.wait()
+            await asyncio.sleep(0)
+            if self.refusal is not None:
+                raise self.refusal
+            result = await super().append(message, guard=guard)
+            if self.lost_acknowledgements:
+                self.lost_acknowledgements -= 1
+                raise Unavailable("the acknowledgement was lost")
+            return result
+        finally:
+            self._concurrent -= 1
+
+    async def records(self) -> list[Recorded]:
+        """All messages, decoded."""
+        bounds = await self.bounds()
+        found = [await self.get(seq) for seq in range(1, bounds.last + 1)]
+        return [stored.record() for stored in found if stored is not None]
+
+    async def events(self) -> list[Event]:
+        """All events; none may be malformed."""
+        events: list[Event] = []
+        for record in await self.records():
+            for event in record.events:
+                assert isinstance(event, Event), event
+                events.append(event)
+        return events
+
+    async def facts(self, kind: type[Fact]) -> list[Fact]:
+        """All facts of one kind, in order."""
+        return [event.data for event in await self.events() if isinstance(event.data, kind)]
+
+
+@asynccontextmanager
+async def reporting(journal: Journal, worker_id: WorkerId = WORKER) -> AsyncIterator[Reporter]:
+    """Run a reporter."""
+    reporter = Reporter(
+        journal, cell=facts.CELL, worker_id=worker_id, now=time.time, new_id=IdSource()
+    )
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(reporter.run())
+        try:
+            yield reporter
+        finally:
+            running.cancel()
 
 
 # --- a keeper -------------------------------------------------------------------------------
@@ -170,3 +256,136 @@ def keeper_alone(directory: Path, *, lonely_s_max: float) -> Iterator[subprocess
         finally:
             process.kill()
             end_all(directory)
+
+
+# --- an executor on a workbench -------------------------------------------------------------
+
+
+class MemoryStores:
+    """Output and artefacts in memory, with the rules of the streams."""
+
+    def __init__(self) -> None:
+        self.chunks: dict[str, dict[int, bytes]] = {}
+        self.artifacts: dict[str, bytes] = {}
+        self.flowing = asyncio.Event()
+        """While this is not set, nothing is acknowledged."""
+        self.flowing.set()
+        self.artifact_refusals: list[DtestError] = []
+        """What the next artefacts raise."""
+
+    async def put_output(self, task_id: TaskId, attempt: int, offset: int, chunk: bytes) -> None:
+        """Keep the first chunk of each offset."""
+        await self.flowing.wait()
+        self.chunks.setdefault(f"{task_id}.{attempt}", {}).setdefault(offset, chunk)
+
+    async def put_artifact(self, name: str, path: Path) -> None:
+        """Keep a file."""
+        await self.flowing.wait()
+        if self.artifact_refusals:
+            raise self.artifact_refusals.pop(0)
+        self.artifacts[name] = await asyncio.to_thread(path.read_bytes)
+
+    def output(self, name: str = "t.1") -> bytes:
+        """What was stored of an attempt's output; no chunk may overlap another."""
+        return joined_chunks(self.chunks.get(name, {}))
+
+
+def joined_chunks(chunks: dict[int, bytes]) -> bytes:
+    """Chunks by their offset as one text; gaps are left out, overlaps are an error."""
+    place, text = 0, b""
+    for offset, chunk in sorted(chunks.items()):
+        assert offset >= place, f"chunk at {offset} overlaps the one before, which ends at {place}"
+        place = offset + len(chunk)
+        text += chunk
+    return text
+
+
+class Workbench:
+    """An executor of real processes; its journal and stores are in memory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.journal = FickleJournal()
+        self.stores = MemoryStores()
+        self.reporter: Reporter
+        self.executor: ProcessExecutor
+
+    @asynccontextmanager
+    async def agent(self) -> AsyncIterator["Workbench"]:
+        """Run an executor; leaving is its death: keeper and attempts go on."""
+        async with reporting(self.journal) as self.reporter:
+            self.executor = ProcessExecutor(
+                Spool(self.directory),
+                self.reporter,
+                self.stores,
+                worker_id=WORKER,
+                clocks=Clocks(time.time, time.monotonic),
+                env={"PATH": os.environ["PATH"]},
+            )
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(self.executor.run())
+                try:
+                    yield self
+                finally:
+                    running.cancel()
+
+    def start(self, command: list[str] | str, task: str = "t", **more: Any) -> str:
+        """Take an attempt; return its name."""
+        config = {"command": command, **more.pop("config", {})}
+        assigned = AttemptAssigned(
+            TaskId(task),
+            more.pop("attempt", 1),
+            WORKER,
+            "i1",
+            "cpu",
+            more.pop("type", "command"),
+            config=config,
+            **more,
+        )
+        self.executor.start(assigned)
+        return f"{assigned.task_id}.{assigned.attempt}"
+
+    async def wait(self, kind: type[Fact], task: str = "t", count: int = 1) -> Fact:
+        """Wait until the journal has a fact about a task; return the last one."""
+        found: list[Fact] = []
+
+        async def told() -> bool:
+            found[:] = [fact for fact in await self.journal.facts(kind) if fact.entity_id == task]
+            return len(found) >= count
+
+        await eventually(told, within_s=WITHIN_S, what=f"{kind.__name__} of {task}")
+        return found[-1]
+
+    async def ended(self, task: str = "t") -> AttemptFinished:
+        """Wait for the one end of a task."""
+        return await self.wait(AttemptFinished, task)
+
+    async def run(self, command: list[str] | str, **more: Any) -> AttemptFinished:
+        """Take an attempt and wait for its end."""
+        name = self.start(command, **more)
+        return await self.ended(name.rpartition(".")[0])
+
+    async def prints(self, text: bytes, task: str = "t.1") -> None:
+        """Wait until a text of an attempt is stored."""
+        await eventually(
+            lambda: text in self.stores.output(task), within_s=WITHIN_S, what=f"{text!r} stored"
+        )
+
+    def slots(self) -> list[str]:
+        """The slots on disk that hold an attempt."""
+        paths = sorted((self.directory / "slots").iterdir())
+        return [path.name for path in paths if Slot(path).assignment() is not None]
+
+    def keeper_pid(self) -> int:
+        """The keeper's process."""
+        (pid,) = keepers(self.directory)
+        return pid
+
+
+@asynccontextmanager
+async def workbench(directory: Path) -> AsyncIterator[Workbench]:
+    """A workbench of which nothing is left."""
+    try:
+        yield Workbench(directory)
+    finally:
+        end_all(directory)

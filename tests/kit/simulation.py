@@ -99,16 +99,16 @@ class Simulation:
         """Let anything happen."""
         for _ in range(steps):
             agent = self.rng.choice(self.agents)
-            match self.rng.randint(0, 9):
+            match self.rng.randint(0, 19):
                 case 0:
                     self._submit()
                 case 1:
                     self._meddle()
-                case 2:
-                    self.world.tick(self.rng.choice([0.01, 0.3, 1.0, 4.0, 12.0]))
-                case 3 | 4:
+                case 2 | 3:
+                    self.world.tick(self.rng.choice([0.01, 0.3, 1.0, 1.0, 12.0]))
+                case 4 | 5 | 6 | 7 | 8:
                     self._lead()
-                case 5:
+                case 9:
                     self._upset(agent)
                 case _:
                     self._work(agent)
@@ -125,15 +125,15 @@ class Simulation:
                     name,
                     "command",
                     {"command": ["true"]},
-                    rng.choice([None, RunId("r")]),
+                    rng.choice([None, RunId(f"r{rng.randint(0, 9)}")]),
                     priority=rng.choice([1, 5, 9]),
                     requirements=Requirements(rng.choice([(), (), ("cuda",), ("cuda", "cpu")])),
                     resources=rng.choice([Resources(), Resources(2, 0.7, 3.3), Resources(1, 0.1)]),
                     retry_policy=RetryPolicy(rng.choice([0, 0, 2]), rng.choice([0.0, 2.0])),
                     dependencies=tuple(upstream),
                     dependency_rule=rng.choice(["all_passed", "all_finished"]),
-                    deadline=rng.choice([None, None, facts.instant(self.world.now + 20)]),
-                    wait_limit_seconds=rng.choice([None, None, 15.0]),
+                    deadline=rng.choice([*[None] * 5, facts.instant(self.world.now + 40)]),
+                    wait_limit_seconds=rng.choice([*[None] * 5, 30.0]),
                 )
             )
             self.tasks.append(name)
@@ -150,7 +150,7 @@ class Simulation:
                 TaskCancelRequested(task_id),
                 TaskRetryRequested(task_id),
                 TaskRetryRequested(task_id),
-                RunCancelRequested(RunId("r")),
+                RunCancelRequested(RunId(f"r{self.rng.randint(0, 9)}")),
                 WorkerDrainRequested(worker_id),
                 PolicyChanged(self.rng.choice(["spread", "pack"])),
             ]
@@ -161,11 +161,20 @@ class Simulation:
 
     def _lead(self) -> None:
         """Decide, or record what was decided earlier."""
-        if self.draft:
+        if self.rng.random() < 0.03:  # noqa: PLR2004
+            self._fail_over()
+        elif self.draft:
             draft, self.draft = self.draft, []
             self.world.enact(draft)
         else:
             self.draft = self.world.draft()
+
+    def _fail_over(self) -> None:
+        """The leader dies while it writes; the next one knows what the journal says."""
+        self.world.enact(self.draft[: self.rng.randint(0, len(self.draft))])
+        self.draft = []
+        self.world.cell = self.world.replayed()
+        self.world.led()
 
     def _upset(self, agent: Agent) -> None:
         known = self.world.cell.workers[agent.name]

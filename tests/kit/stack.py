@@ -68,9 +68,7 @@ class RunningStack:
             yield http
 
     @contextmanager
-    def events(
-        self, after: int = 0, *types: str, **options: Any
-    ) -> Iterator["EventStream"]:
+    def events(self, after: int = 0, *types: str, **options: Any) -> Iterator["EventStream"]:
         """The event stream by WebSocket."""
         query = f"after={after}" + (f"&types={','.join(types)}" if types else "")
         options.setdefault("additional_headers", {"Authorization": f"Bearer {self.token}"})
@@ -176,12 +174,18 @@ def never(**more: Any) -> Json:
 @asynccontextmanager
 async def stack_up(**options: Any) -> AsyncIterator[RunningStack]:
     """A cell in a directory that every user of the machine may enter, down to the cell's own."""
-    with tempfile.TemporaryDirectory(prefix="dtest-stack-") as name:
-        parent = Path(name)
-        parent.chmod(0o755)
+    with _place() as parent:
         stack = Stack(StackOptions(CELL, parent / "state", **options))
         file = await stack.start()
         try:
             yield RunningStack(stack, file)
         finally:
             await stack.stop()
+
+
+@contextmanager
+def _place() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="dtest-stack-") as name:
+        parent = Path(name)
+        parent.chmod(0o755)
+        yield parent

@@ -12,7 +12,7 @@ from tests.kit.simulation import Simulation
 
 SEEDS = CASES // 4
 GROUPS = 10
-STEPS = 250
+STEPS = 300
 
 
 def seeds(group: int) -> range:
@@ -38,7 +38,6 @@ async def test_once_faults_stop_every_task_ends_once_and_the_audit_finds_nothing
         report = await verify(Recording(simulation.world.journal), facts.CELL)
         assert report.violations == [], seed
         assert report.tasks_open == 0
-        assert report.decisions_partial == 0
 
 
 def test_a_replay_gives_the_state_that_the_leader_had() -> None:

@@ -34,7 +34,6 @@ STREAM = "dtest-main-journal"
 CREATED = "2026-11-01T00:00:00Z"
 EPOCH = datetime(2026, 11, 1, tzinfo=UTC)
 START_S = EPOCH.timestamp()
-HASHED = "SELECT md5(string_agg(line, chr(10) ORDER BY line)) FROM ({}) AS lines(line)"
 
 Rows = list[tuple[Any, ...]]
 
@@ -134,7 +133,9 @@ class History:
         return TestcaseFinished(TaskId(task_id), attempt, WorkerId(worker_id), ordinal, **told)
 
 
-def task(task_id: str, *, run_id: str | None = "run-1", retries: int = 0, **other: Any) -> TaskQueued:
+def task(
+    task_id: str, *, run_id: str | None = "run-1", retries: int = 0, **other: Any
+) -> TaskQueued:
     """A small task."""
     return TaskQueued(
         TaskId(task_id),

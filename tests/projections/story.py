@@ -69,9 +69,7 @@ class Story:
             if data.worker_id == name and self._luck.random() < 0.5
         )
         capability = facts.machine(self._luck.choice([1, 2, 4]))
-        self.world.record(
-            facts.registered(name, capability, incarnation=f"i{number}", held=held)
-        )
+        self.world.record(facts.registered(name, capability, incarnation=f"i{number}", held=held))
 
     def _somebody(self) -> tuple[str, str]:
         name = self._luck.choice(sorted(self._incarnations))

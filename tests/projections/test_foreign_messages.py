@@ -132,15 +132,11 @@ async def test_a_batch_of_good_and_bad_events_has_a_row_for_each(
 
 
 @pytest.mark.parametrize("number", [-(2**63), 2**31, 2**32 + 5, 2**63 - 1, 2**64 - 1])
-async def test_no_number_stops_the_projector(
-    store: Store, history: History, number: int
-) -> None:
+async def test_no_number_stops_the_projector(store: Store, history: History, number: int) -> None:
     """Whether they are accepted is the codec's matter."""
     at = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=12)))
     history.say(LeaderElected("lead-2", number))
-    history.say(
-        WorkerRegistered(WorkerId("huge"), "i1", "h", Capability(slots=number, cpus=1e308))
-    )
+    history.say(WorkerRegistered(WorkerId("huge"), "i1", "h", Capability(slots=number, cpus=1e308)))
     history.queue("t1")
     history.assign("t1", 1, "w1")
     history.say(history.case("t1", 1, "w1", number, line=number))

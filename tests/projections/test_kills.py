@@ -132,7 +132,9 @@ def check_what_was_said(path: Path, said: Sequence[str]) -> None:
         assert held >= max(ended, default=0)
         if begun:
             assert held <= max(begun)
-        (counted,) = store.query("SELECT count(DISTINCT seq), coalesce(max(seq), 0) FROM events").rows
+        (counted,) = store.query(
+            "SELECT count(DISTINCT seq), coalesce(max(seq), 0) FROM events"
+        ).rows
         assert counted == (held, held)
 
 

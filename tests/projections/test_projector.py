@@ -281,9 +281,7 @@ async def test_an_empty_journal_is_projected_at_once(store: Store) -> None:
 # -- waiting --------------------------------------------------------------------------------------
 
 
-async def test_what_is_projected_is_reached_without_waiting(
-    store: Store, history: History
-) -> None:
+async def test_what_is_projected_is_reached_without_waiting(store: Store, history: History) -> None:
     projector = await project(store, Delivery([history.stored]))
 
     assert await projector.reached(history.last, wait_s=0.0)
@@ -299,9 +297,10 @@ async def test_a_projector_whose_write_failed_does_not_go_on(
     def broken(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+    with monkeypatch.context() as patched:
         patched.setattr(Store, "write", broken)
-        await projector.run(until=history.last)
+        with pytest.raises(OSError, match="No space"):
+            await projector.run(until=history.last)
 
     with pytest.raises(Unavailable):
         await projector.run(until=history.last)

@@ -9,7 +9,6 @@ import orjson
 import pytest
 
 from dtest.journal.port import Stored
-from dtest.projections import projector
 from dtest.projections.projector import Source, TelemetryProjector
 from dtest.projections.store import Store
 from tests.projections.history import START_S, Delivery, records
@@ -35,7 +34,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     async def at_once(_: float) -> None:
         await SLEEP(0)
 
-    monkeypatch.setattr(projector.asyncio, "sleep", at_once)
+    monkeypatch.setattr(asyncio, "sleep", at_once)
 
 
 class Telemetry(Delivery):

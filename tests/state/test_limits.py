@@ -166,6 +166,16 @@ def test_a_retry_by_hand_is_a_new_arrival() -> None:
     assert world.status("t") is Status.EXPIRED
 
 
+def test_the_wait_limit_of_the_first_arrival_does_not_reach_into_the_second() -> None:
+    world = World().led().given(task("t", **LIMITS["wait"][0]))
+    world.given(TaskCancelRequested(TaskId("t")))
+    world.tick(50).settle()
+    world.given(RETRY)
+
+    assert not world.tick(59).settle()
+    assert len(world.tick(1).settle()) == 1
+
+
 def test_a_deadline_that_had_passed_counts_no_more_after_a_retry_by_hand() -> None:
     world = World().led().given(task("t", **LIMITS["deadline"][0]))
     world.tick(60).settle()

@@ -133,14 +133,16 @@ class ProcessExecutor:
                 self._empty.set()
 
     async def _keep_in_touch(self) -> None:
-        while True:
-            self._reconcile(await self._keeper.connect(self._env))
-            self._reached.set()
-            await self._keeper.listen()
-            self._reached.clear()
-            if self._draining:
-                return
-            log.error("keeper_lost", pid=self._keeper.pid)
+        try:
+            while not self._draining:
+                self._reconcile(await self._keeper.connect(self._env))
+                self._reached.set()
+                await self._keeper.listen()
+                self._reached.clear()
+                if not self._draining:
+                    log.error("keeper_lost", pid=self._keeper.pid)
+        finally:
+            self._keeper.close()
 
     def _reconcile(self, listed: Iterable[Message]) -> None:
         """Compare what the keeper runs with what is in hand."""

@@ -178,9 +178,7 @@ async def show_task(context: Context, task_id: str, after: After = None) -> dict
     await context.caught_up(after)
     task = context.task(task_id)
     seq = context.projector.seq
-    found = await page(
-        context, TASKS, {"task_id = ?": task.id}, limit=1, cursor=None, after=None
-    )
+    found = await page(context, TASKS, {"task_id = ?": task.id}, limit=1, cursor=None, after=None)
     if not found.items:
         message = f"task {task.id} is not projected yet"
         raise NotFound(message, hint="ask with ?after=<seq>")

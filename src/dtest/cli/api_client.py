@@ -1,5 +1,6 @@
 """The command line's side of the HTTP API: errors come back as dtest's own."""
 
+import weakref
 from typing import Any, Protocol
 
 import httpx
@@ -47,6 +48,7 @@ class ApiClient:
         self._http = httpx.Client(
             base_url=url, headers=headers, timeout=REQUEST_S_MAX, trust_env=False
         )
+        weakref.finalize(self, self._http.close)
 
     def get(self, path: str, **query: object) -> dict[str, Any]:
         """Ask; query values that are none are left out."""

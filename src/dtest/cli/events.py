@@ -15,7 +15,7 @@ import orjson
 from cyclopts import Parameter
 
 from dtest.cli import output
-from dtest.cli.options import DEFAULTS, CallOptions
+from dtest.cli.options import DEFAULTS, CallOptions, StandardInputOrFile
 from dtest.cli.runs import show_items
 from dtest.errors import InvalidDocument, NotFound, UsageError
 
@@ -146,7 +146,7 @@ def show(seq: int, *, call: CallOptions = DEFAULTS) -> int:
     return 0
 
 
-def publish(type: str, file: str = "-", *, call: CallOptions = DEFAULTS) -> int:
+def publish(type: str, file: StandardInputOrFile = "-", *, call: CallOptions = DEFAULTS) -> int:
     """Record events as a client: the data of one event, or an array of them.
 
     Example: `echo '{"task_id": "t1"}' | dtest event publish task.cancel_requested`

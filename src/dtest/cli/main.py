@@ -6,7 +6,7 @@ Loads no command's module before it is called, so that help and version stay qui
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NoReturn, TypeVar
 
 from cyclopts import App, CycloptsError
@@ -111,8 +111,10 @@ def ended(called: App) -> NoReturn:
     """Run an application and end the process: every end has its exit code and its words."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminated)
+    words = sys.argv[1:]
     try:
-        result = called(result_action="return_value", exit_on_error=False, print_error=False)
+        in_full(called, words)
+        result = called(words, result_action="return_value", exit_on_error=False, print_error=False)
         sys.stdout.flush()
         code = result if isinstance(result, int) else 0
     except CycloptsError as error:
@@ -122,6 +124,18 @@ def ended(called: App) -> NoReturn:
     except Exception as error:  # noqa: BLE001 - the last boundary: whatever it is gets its words
         code = _failed(error)
     sys.exit(code)
+
+
+def in_full(called: App, words: Sequence[str]) -> App:
+    """Return the command that the words address; its help is its own text, no line of a list."""
+    found = called
+    for word in words:
+        if word.startswith("-") or word not in found:
+            break
+        found = found[word]
+    if found.default_command is not None:
+        found.help = None  # as where nothing was said: the docstring
+    return found
 
 
 def _terminated(number: int, _frame: object) -> NoReturn:

@@ -9,6 +9,16 @@ from cyclopts import Parameter
 from dtest.settings import Settings, load_settings
 
 
+def _no_option(_: object, value: str) -> None:
+    if value.startswith("-") and value != "-":
+        message = f"Unknown option: {value}. A file of this name is given as ./{value}"
+        raise ValueError(message)
+
+
+StandardInputOrFile = Annotated[str, Parameter(allow_leading_hyphen=True, validator=_no_option)]
+"""The name of a file; ``-`` is no option but standard input."""
+
+
 @Parameter(name="*", group="Common")
 @dataclass(frozen=True, slots=True)
 class CallOptions:

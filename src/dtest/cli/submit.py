@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from dtest.cli import output
 from dtest.cli.api_client import open_api
-from dtest.cli.options import DEFAULTS, CallOptions
+from dtest.cli.options import DEFAULTS, CallOptions, StandardInputOrFile
 from dtest.cli.watching import Patience, exit_code, watch_run
 from dtest.errors import UsageError
 
@@ -17,7 +17,7 @@ REFUSED = 2
 
 
 def submit(
-    file: str,
+    file: StandardInputOrFile,
     *,
     name: str = "run",
     wait: Annotated[bool, Parameter(negative="")] = False,

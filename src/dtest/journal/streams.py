@@ -24,6 +24,23 @@ class Limits:
     telemetry_bytes: int = 512 << 20
     artifact_bytes: int = 16 << 30
 
+    @property
+    def total_bytes(self) -> int:
+        """What the server reserves for all of them."""
+        sizes = (self.journal_bytes, self.output_bytes, self.telemetry_bytes, self.artifact_bytes)
+        return sum(sizes)
+
+    def within(self, room_bytes: int) -> "Limits":
+        """Return limits in the same proportions that take at most so much room."""
+        part = min(1.0, room_bytes / self.total_bytes)
+        return Limits(
+            self.replicas,
+            int(self.journal_bytes * part),
+            int(self.output_bytes * part),
+            int(self.telemetry_bytes * part),
+            int(self.artifact_bytes * part),
+        )
+
 
 def journal_name(cell: CellId) -> str:
     """Name of the journal's stream."""

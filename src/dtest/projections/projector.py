@@ -131,13 +131,10 @@ class Projector:
 class TelemetryProjector:
     """Keeps the telemetry of the last day."""
 
-    def __init__(
-        self, store: Store, source: Source, *, lock: asyncio.Lock
-    ) -> None:
+    def __init__(self, store: Store, source: Source, *, lock: asyncio.Lock) -> None:
         self._store = store
         self._source = source
         self._lock = lock
-
 
     async def run(self) -> None:
         """Project until cancelled."""

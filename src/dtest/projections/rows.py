@@ -297,5 +297,3 @@ def _json(value: object) -> str:
 def micros(instant_s: float) -> int:
     """Return microseconds since 1970, as the columns are loaded."""
     return round(instant_s * 1e6)
-
-

@@ -33,6 +33,8 @@ from dtest.settings import environment
 log = structlog.get_logger()
 
 READY_S_MAX = 60.0
+DISK_PART = 0.5
+"""Of the free disk: what a local cell may take. The broker itself takes three quarters at most."""
 STOP_S_MAX = 15.0
 RESTART_S_MIN = 0.5
 RESTART_S_MAX = 10.0
@@ -111,7 +113,8 @@ class Stack:
         address = self.options.nats or await self._start_broker()
         connection = await connect(address, name="dtest stack", wait_s=READY_S_MAX)
         try:
-            await create_streams(connection, self.options.cell, Limits())
+            room = int(shutil.disk_usage(self.directory).free * DISK_PART)
+            await create_streams(connection, self.options.cell, Limits().within(room))
         finally:
             await connection.close()
         api_port = self.options.api_port or free_port()

@@ -212,8 +212,7 @@ class Cell:
         if spec.deadline is not None:
             self.set_timer(epoch_s(spec.deadline), "deadline", task)
         if spec.wait_limit_seconds is not None:
-            arrived_at = task.queued_at if task.retried_at is None else task.retried_at
-            self.set_timer(arrived_at + spec.wait_limit_seconds, "wait", task)
+            self.set_timer(task.arrived_at + spec.wait_limit_seconds, "wait", task)
 
     def set_timer(self, at: float, kind: str, task: Task) -> None:
         """Have ``wake`` look at the task at an instant."""
@@ -270,9 +269,10 @@ def _counts(task: Task, at: float, kind: str) -> bool:
 
     Looks at facts of the journal alone: it must not matter when exactly somebody asked.
     """
-    if task.retried_at is not None and at <= task.retried_at:
-        return False
-    return kind == "deadline" or not task.started
+    if kind == "deadline":
+        return task.retried_at is None or at > task.retried_at
+    limit_s = task.spec.wait_limit_seconds if task.spec is not None else None
+    return limit_s is not None and not task.started and at >= task.arrived_at + limit_s
 
 
 def entry_of(task: Task) -> Entry:

@@ -91,6 +91,11 @@ class Task:
     failed_before: bool = False
 
     @property
+    def arrived_at(self) -> float:
+        """When it was queued, or asked for again."""
+        return self.queued_at if self.retried_at is None else self.retried_at
+
+    @property
     def flaky(self) -> bool:
         """Passed after a failure."""
         return self.status is Status.PASSED and self.failed_before
