@@ -24,8 +24,8 @@ from dtest.events.fields import CellId, ClientId, EventId, TaskId, WorkerId
 from dtest.events.leader import LeaderElected
 from dtest.events.task import TaskQueued
 from dtest.events.worker import Capability, WorkerRegistered
-from dtest.journal.port import Outgoing, Stored, read_to
 from dtest.journal.jetstream import create_streams
+from dtest.journal.port import Outgoing, Stored, read_to
 from dtest.journal.streams import Limits, journal_name
 from dtest.leadership.decision import Policy, decide
 from dtest.projections.projector import Projector, Source
@@ -229,6 +229,12 @@ def spread(values: list[float]) -> dict[str, float]:
     }
 
 
+def fold_rates(tasks: int, rounds: int) -> dict[str, float]:
+    """Fold the same decoded history several times."""
+    records = recorded(tasks)
+    return spread([timed(lambda: fold(records)) for _ in range(rounds)])
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -237,13 +243,11 @@ def main() -> None:
     parser.add_argument("--queued", type=int, default=500_000)
     options = parser.parse_args()
     hold_many_objects()  # as the processes do that these figures are about
-    records = recorded(options.tasks)
     rounds = range(options.rounds)
     figures: dict[str, object] = {
-        "fold_events_per_s": spread([timed(lambda: fold(records)) for _ in rounds]),
+        "fold_events_per_s": fold_rates(options.tasks, options.rounds),
         "decide_assignments_per_s": spread([timed(lambda: decisions(5_000)) for _ in rounds]),
     }
-    del records
     with tempfile.TemporaryDirectory() as directory, broker(Path(directory)) as settings:
         last = asyncio.run(fill(settings, options.tasks))
         figures["replay_events_per_s"] = spread(

@@ -9,8 +9,8 @@ import json
 import statistics
 import time
 
-from dtest.client import Client
 from dtest.cli.local_stack import throw_away_stack
+from dtest.client import Client
 from dtest.events.fields import ClientId
 from dtest.events.task import TaskQueued
 from dtest.roles.session import session

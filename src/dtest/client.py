@@ -57,19 +57,24 @@ class Client:
     ) -> list[Placed]:
         """Append facts of one type, in order; return where each stands.
 
-        The same ``ids`` again store nothing again. Raises as ``Journal.append``.
+        The same ``ids`` again store nothing again. Raises as ``Journal.append``, and
+        InvalidDocument, with nothing stored, for a fact that fits in no message.
         """
         source = codec.source(self._cell, "client", self._client_id)
         now = self._now()
         names = ids or [self._new_id() for _ in facts]
         events = [
-            Event(EventId(name), source, now, fact)
-            for name, fact in zip(names, facts, strict=True)
+            Event(EventId(name), source, now, fact) for name, fact in zip(names, facts, strict=True)
         ]
         where = subject.client(self._cell, self._client_id, facts[0].TYPE)
         placed: list[Placed] = []
         starts = {event.id: place for place, event in enumerate(events)}
         parts = list(codec.split(events))
+        for first, body in parts:
+            if len(body) > codec.MESSAGE_BYTES_MAX:
+                name = events[starts[first]].data.entity_id
+                message = f"{name}: {len(body)} bytes; an event holds {codec.MESSAGE_BYTES_MAX}"
+                raise InvalidDocument(message, hint="hand large inputs over as files")
         for number, (first, body) in enumerate(parts):
             result = await self._journal.append(Outgoing(where, body, first))
             if not isinstance(result, Appended):
@@ -134,7 +139,7 @@ def _parse(content: dict[str, Any], place: int) -> TaskQueued:
 
 def _known_only(content: Mapping[str, Any], shape: type[Any], where: str) -> None:
     known = {field.name for field in fields(shape)}
-    unknown = sorted(set(content) - known)
+    unknown = sorted(map(str, set(content) - known))
     if unknown:
         message = f"{where}: unknown field {unknown[0]!r}"
         raise InvalidDocument(message, hint=f"known: {', '.join(sorted(known))}")

@@ -6,6 +6,7 @@ Precedence: flag, then environment (``DTEST_*``, a secret also by ``DTEST_*_FILE
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any
 import platformdirs
 
 from dtest.errors import Unavailable, UsageError
-from dtest.events.fields import CellId
+from dtest.events.fields import TOKEN_PATTERN, CellId
 from dtest.runtime.stack_file import StackFile, read_stack_file
 
 SECRETS = frozenset({"nats_password", "nats_token", "token"})
@@ -114,10 +115,18 @@ def load_settings(
             values.setdefault(key, setting)
     for key, value in DEFAULTS.items():
         values.setdefault(key, Setting(value, "default"))
+    _check_cell(values["cell"])
     settings = Settings(values, tables)
     for key, setting in _from_stack(settings).items():
         values.setdefault(key, setting)
     return settings
+
+
+def _check_cell(cell: Setting) -> None:
+    """Raise UsageError for a name that no subject, and no directory below another, can have."""
+    if not re.fullmatch(TOKEN_PATTERN, cell.value):
+        message = f"{cell.value!r} cannot name a cell ({cell.origin})"
+        raise UsageError(message, hint="1 to 100 of the characters A-Z a-z 0-9 _ -")
 
 
 def _from_environment(env: Mapping[str, str]) -> dict[str, Setting]:
@@ -158,7 +167,10 @@ def _from_file(path: Path, inside: tuple[str, ...], tables: dict[str, Any]) -> d
         message = f"{path} cannot be read: {error}"
         raise UsageError(message) from error
     for part in inside:
-        content = content.get(part, {})
+        content = content.get(part, {}) if isinstance(content, dict) else content
+    if not isinstance(content, dict):
+        message = f"{path}: {'.'.join(inside)} is no table"
+        raise UsageError(message, hint=f"known settings: {', '.join(sorted(KEYS))}")
     found: dict[str, Setting] = {}
     for key, value in content.items():
         if isinstance(value, dict):

@@ -1,6 +1,7 @@
 """The report of a test session: read while it is written, torn or not."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def test_a_report_read_in_pieces_is_the_report_read_whole(
     entries = [case("a"), {"kind": "started", "nodeid": "b"}, case("b", "failed"), case("é")]
     text = b"".join(json.dumps(entry).encode() + b"\n" for entry in entries)
     places = [0, *sorted(cuts), len(text)]
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in pairwise(places):
         seen.append(text[start:end])
 
     assert seen.names == ["a", "b", "é"]

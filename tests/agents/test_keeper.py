@@ -253,7 +253,7 @@ time.sleep(600)
 
 async def test_an_orphan_without_a_mark_is_ended_with_the_last_attempt(keeper: Keeping) -> None:
     argv = ["sh", "-c", "echo $$; sleep 600 & wait"]
-    code = f"import os, time\nif os.fork() == 0:\n os.setsid()\n if os.fork() == 0:\n  {{}}\n os._exit(0)\n"
+    code = "import os, time\nif os.fork() == 0:\n os.setsid()\n if os.fork() == 0:\n  {}\n os._exit(0)\n"
     keeper.spawn("other.1", "sleep", "600")
     unmarked = code.format(f"os.execve('/bin/sh', {argv!r}, {{}})")
     keeper.spawn("t.1", PYTHON, "-c", f"{unmarked}time.sleep(600)")
@@ -324,7 +324,7 @@ async def test_ends_wait_on_disk_while_no_agent_is_there(keeper: Keeping) -> Non
     await keeper.prints("t.1", b"up\n")
     keeper.client.close()
     (keeper.slot("t.1") / "go").touch()
-    await eventually(lambda: (keeper.slot("t.1") / "exit.json").exists())
+    await eventually((keeper.slot("t.1") / "exit.json").exists)
 
     assert note(keeper, "t.1", "exit.json")["exit_code"] == 9
     assert await keeper.connect() == [

@@ -80,6 +80,17 @@ async def test_what_cannot_be_launched_is_a_fault_that_says_whose(
         assert (end.exit_code, end.signal) == (None, None)
 
 
+async def test_the_output_of_the_attempt_before_is_not_this_ones(bench: Workbench) -> None:
+    async with bench.agent():
+        await bench.run("echo secret")
+        await eventually(lambda: bench.executor.held() == ())
+        await bench.run([], task="u")  # it gets the same slot and never reaches the keeper
+        await bench.run("true", task="v")
+
+        assert bench.stores.output() == b"secret\n"
+        assert {"u.1", "v.1"}.isdisjoint(bench.stores.chunks)
+
+
 async def test_a_disk_that_is_full_refuses_the_attempt(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -496,9 +507,7 @@ async def test_a_drain_does_not_wait_for_ever_for_a_broker(
 
 
 async def test_artefacts_are_stored_with_size_and_digest(bench: Workbench) -> None:
-    make = (
-        'cd "$DTEST_ARTIFACT_DIR"; mkdir -p d/e; : > nil; printf a > a.txt; printf bb > d/e/b.bin'
-    )
+    make = 'cd "$DTEST_ARTIFACT_DIR"; mkdir -p d/e; : >nil; printf a >a.txt; printf bb >d/e/b.bin'
     async with bench.agent():
         end = await bench.run(make)
 

@@ -215,5 +215,3 @@ def _never() -> float:
 
 def _no_id() -> str:
     return ""
-
-

@@ -25,9 +25,7 @@ LONG_S = 600.0
 
 def assigned(task: str = "t", attempt: int = 1, **plan: Any) -> AttemptAssigned:
     config = {"command": ["x"], **({"simulate": plan} if plan else {})}
-    return AttemptAssigned(
-        TaskId(task), attempt, WORKER, "i1", "cpu", "command", config=config
-    )
+    return AttemptAssigned(TaskId(task), attempt, WORKER, "i1", "cpu", "command", config=config)
 
 
 class Simulation:

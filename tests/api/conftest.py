@@ -14,7 +14,7 @@ async def stack(anyio_backend: str) -> AsyncIterator[RunningStack]:
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def api(stack: RunningStack) -> Iterator[Api]:
     """A client with the token."""
     with stack.api() as client:

@@ -16,7 +16,8 @@ from schemathesis.specs.openapi.checks import (
 from dtest.api.app import create_app
 from tests.kit.stack import RunningStack, never, simulated, stack_up
 
-EXAMPLES = 12
+EXAMPLES = 10
+EXAMPLES_SLOW = 300
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -36,21 +37,36 @@ async def fuzzed(anyio_backend: str) -> AsyncIterator[RunningStack]:
         yield running
 
 
+def bounded(examples: int) -> settings:
+    """So many examples of each operation, always the same."""
+    return settings(
+        max_examples=examples,
+        derandomize=True,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+def check(case: schemathesis.Case[Any], stack: RunningStack) -> None:
+    headers = {"Authorization": f"Bearer {stack.token}"}
+    case.call_and_validate(base_url=stack.url, headers=headers, checks=CHECKS)
+
+
 @schema.parametrize()
-@settings(
-    max_examples=EXAMPLES,
-    derandomize=True,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+@bounded(EXAMPLES)
 def test_every_operation_answers_as_documented(
     case: schemathesis.Case[Any], fuzzed: RunningStack
 ) -> None:
-    case.call_and_validate(
-        base_url=fuzzed.url,
-        headers={"Authorization": f"Bearer {fuzzed.token}"},
-        checks=CHECKS,
-    )
+    check(case, fuzzed)
+
+
+@pytest.mark.slow
+@schema.parametrize()
+@bounded(EXAMPLES_SLOW)
+def test_every_operation_answers_as_documented_to_many_more(
+    case: schemathesis.Case[Any], fuzzed: RunningStack
+) -> None:
+    check(case, fuzzed)
 
 
 def test_the_document_names_every_path_of_the_mission() -> None:

@@ -85,7 +85,7 @@ def test_a_batch_says_of_each_task_what_became_of_it(api: Api) -> None:
 
 
 def test_what_was_submitted_can_be_read_at_once(api: Api) -> None:
-    for _ in range(20):
+    for _ in range(10):
         answer = api.post(SUBMIT, never())
 
         found = api.get("/api/tasks", run_id=answer["run_id"], after=answer["seq"])

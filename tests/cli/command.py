@@ -26,6 +26,7 @@ import pytest
 from dtest.cli.main import main
 
 DTEST = str(Path(sys.executable).with_name("dtest"))
+AGENT = str(Path(sys.executable).with_name("dtest-agent"))
 CALL_S_MAX = 120.0
 END_S_MAX = 30.0
 POLL_S = 0.05
@@ -95,9 +96,9 @@ class Person:
         """The same person elsewhere, or with more in the environment."""
         return Person(self.home, cwd, {**self.more, **more}, self.mark)
 
-    def dtest(self, *arguments: str, stdin: str = "") -> Ended:
+    def dtest(self, *arguments: str, stdin: str = "", program: str = DTEST) -> Ended:
         """Call and wait."""
-        with self.started(*arguments) as call:
+        with self.started(*arguments, program=program) as call:
             out, err = call.communicate(stdin, timeout=CALL_S_MAX)
             return Ended(call.returncode, out, err)
 
@@ -121,10 +122,10 @@ class Person:
         return Ended(int(ended.value.code or 0), _text(out), _text(err))
 
     @contextmanager
-    def started(self, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    def started(self, *arguments: str, program: str = DTEST) -> Iterator["subprocess.Popen[str]"]:
         """Call and go on; a call that is not over at the end is killed."""
         process = subprocess.Popen(
-            [DTEST, *arguments],
+            [program, *arguments],
             cwd=self.cwd,
             env=self.env,
             stdin=subprocess.PIPE,
@@ -143,7 +144,7 @@ class Person:
         """Call with a terminal for all three streams; return what it shows."""
         ours, theirs = pty.openpty()
         with os.fdopen(ours, "rb", buffering=0) as screen:
-            env = {**self.env, "TERM": "xterm", "COLUMNS": "160"}
+            env = {"TERM": "xterm", "COLUMNS": "160", **self.env}
             command = [DTEST, *arguments]
             call = subprocess.Popen(
                 command, cwd=self.cwd, env=env, stdin=theirs, stdout=theirs, stderr=theirs

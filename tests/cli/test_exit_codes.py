@@ -9,7 +9,7 @@ import pytest
 
 from dtest.cli.watching import exit_code
 from tests.cli.cell import CellUser, command, impossible, simulated
-from tests.cli.command import Person
+from tests.cli.command import Person, eventually
 
 NOBODY = "http://127.0.0.1:1"
 
@@ -92,6 +92,7 @@ CALLS = [
     # 6: timed out waiting
     submitted(simulated(60), 6, "did not end in 0.2 s", "--wait --timeout 0.2"),
     Call("run watch --timeout 0.2", 6, "`dtest why TASK`"),
+    Call("run cancel @last", 0, "recorded at"),
     # 8: no worker can ever match
     submitted(impossible(), 8, "local-1 has no rocm", "--wait --timeout 0.2"),
     Call("run watch --timeout 0.2", 8, "no worker can ever run"),
@@ -139,7 +140,7 @@ def test_a_task_that_waits_for_nobody_is_told_of_at_once(cell: CellUser) -> None
 
 
 def test_what_can_run_does_so_before_the_wait_for_the_rest_is_given_up(cell: CellUser) -> None:
-    ended = cell.submit(command("true"), impossible(), options=("--wait", "--timeout", "5"))
+    ended = cell.submit(command("true"), impossible(), options=("--wait", "--timeout", "2"))
 
     assert ended.code == 8
     assert cell.here("run", "show", "@last", "--json").json["passed"] == 1
@@ -158,6 +159,7 @@ def test_a_run_without_tasks_selects_nothing(cell: CellUser, tmp_path: Path) -> 
     opened = json.dumps({"run_id": tmp_path.parent.name, "name": "empty"})
     cell.here("event", "publish", "run.opened", stdin=opened).good()
 
+    eventually(lambda: tmp_path.parent.name in cell.here("run", "ls").out, what="it is listed")
     ended = cell.here("run", "watch", tmp_path.parent.name)
 
     assert ended.code == 5

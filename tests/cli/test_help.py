@@ -1,9 +1,7 @@
 """The help: every command is there, begins with a sentence and leaves no option unexplained."""
 
 import io
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +10,7 @@ from rich.console import Console
 
 from dtest.cli.main import app, in_full
 from dtest.roles.agent_main import app as agent_app
-from tests.cli.command import DTEST, Person
+from tests.cli.command import AGENT, Person
 
 PROMISED = """
 demo · up · down · status · doctor · submit · test · why · stress
@@ -106,13 +104,10 @@ def test_the_agents_help_explains_every_option() -> None:
 
 
 def test_the_agent_ends_as_the_command_line_does(person: Person) -> None:
-    agent = Path(DTEST).with_name("dtest-agent")
-    ended = subprocess.run(
-        [agent, "--nonsense"], env=person.env, capture_output=True, text=True, check=False
-    )
+    ended = person.dtest("--nonsense", program=AGENT)
 
-    assert ended.returncode == 2
-    assert "dtest: Unknown option: --nonsense" in ended.stderr
+    assert ended.code == 2
+    assert "dtest: Unknown option: --nonsense" in ended.err
 
 
 def test_help_goes_to_standard_output_and_is_success(person: Person) -> None:

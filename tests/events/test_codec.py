@@ -1,4 +1,4 @@
-"""Bytes to facts and back: what is written is read as the same, and nothing makes a reader raise."""
+"""Bytes to facts and back: read as they were written, and nothing makes a reader raise."""
 
 import json
 from typing import Any
@@ -531,4 +531,3 @@ def test_a_task_with_a_default_document_is_its_own_object() -> None:
 
     assert one.config is not other.config
     assert one.requirements is other.requirements
-

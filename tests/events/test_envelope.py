@@ -13,7 +13,8 @@ def test_a_correlation_is_read_as_it_was_written(epoch: int, basis: int) -> None
 
 
 @pytest.mark.parametrize(
-    "text", [None, "", ".", "1", "1.", ".1", "1.2.3", "a.b", "-1.2", " 1.2", "1.2\n", "²·².²", "².1"]
+    "text",
+    [None, "", ".", "1", "1.", ".1", "1.2.3", "a.b", "-1.2", " 1.2", "1.2\n", "²·².²", "².1"],
 )
 def test_anything_else_is_no_correlation(text: str | None) -> None:
     assert Correlation.parse(text) is None

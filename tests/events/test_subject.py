@@ -59,7 +59,10 @@ def test_what_is_dispatched_stands_on_the_subjects_of_work_alone() -> None:
         holders = [
             place
             for place in ("scheduler.epoch", "scheduler.decided", "scheduler.observed", "work.x.w")
-            if name in (subject.parse(f"dtest.main.{place}") or Address("", "client", "", frozenset())).types
+            if name
+            in (
+                subject.parse(f"dtest.main.{place}") or Address("", "client", "", frozenset())
+            ).types
         ]
         assert holders == ["work.x.w"]
 
@@ -142,7 +145,9 @@ def test_whatever_is_read_was_built_from_tokens(where: str) -> None:
         assert all(subject.TOKEN.fullmatch(token) for token in where.split("."))
 
 
-@pytest.mark.parametrize("event_type", ["task.exploded", "attempt.started", "leader.elected", "x.y"])
+@pytest.mark.parametrize(
+    "event_type", ["task.exploded", "attempt.started", "leader.elected", "x.y"]
+)
 def test_a_client_subject_of_no_event_of_clients_holds_nothing(event_type: str) -> None:
     address = subject.parse(f"dtest.main.client.c.{event_type}")
 

@@ -1,5 +1,5 @@
-"""Agents under test, at three depths: a keeper alone, an executor on a workbench without network,
-and real agent processes in a real cell.
+"""Agents under test: a keeper alone, and an executor on a workbench without network.
+Real agents in a real cell: ``tests.agents.cell``.
 """
 
 import asyncio

@@ -119,7 +119,7 @@ def released(assigned: AttemptAssigned) -> AttemptReleased:
     return AttemptReleased(assigned.task_id, assigned.attempt, assigned.worker_id)
 
 
-def testcase(assigned: AttemptAssigned, ordinal: int = 1) -> TestcaseFinished:
+def testcase(assigned: AttemptAssigned, ordinal: int = 1) -> TestcaseFinished:  # noqa: PT028
     """One test case of the attempt has its verdict."""
     return TestcaseFinished(
         assigned.task_id, assigned.attempt, assigned.worker_id, ordinal, "test_x.py::test", "passed"

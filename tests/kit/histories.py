@@ -107,7 +107,7 @@ def resources(rng: Random) -> Resources:
 
 def queued(rng: Random) -> TaskQueued:
     """A task of any kind."""
-    plain = rng.random() < 0.5  # noqa: PLR2004
+    plain = rng.random() < 0.5
     return TaskQueued(
         _task(rng),
         "command",
@@ -142,9 +142,9 @@ def registered(rng: Random) -> WorkerRegistered:
 
 
 def _finished(rng: Random) -> AttemptFinished:
-    outcome = rng.choice(["passed", "failed", "faulted", "cancelled"])
+    outcomes: list[facts.Outcome] = ["passed", "failed", "faulted", "cancelled"]
     reason = rng.choice([None, *REASONS])
-    return AttemptFinished(*_report(rng), outcome, _soon(rng), _soon(rng), reason)
+    return AttemptFinished(*_report(rng), rng.choice(outcomes), _soon(rng), _soon(rng), reason)
 
 
 def _assigned(rng: Random) -> AttemptAssigned:
@@ -155,15 +155,21 @@ def _assigned(rng: Random) -> AttemptAssigned:
 
 
 def _retry_scheduled(rng: Random) -> TaskRetryScheduled:
-    budget = rng.choice(["user", "infrastructure", "none"])
     return TaskRetryScheduled(
-        _task(rng), _attempt(rng), _soon(rng), rng.choice(REASONS), budget
+        _task(rng),
+        _attempt(rng),
+        _soon(rng),
+        rng.choice(REASONS),
+        rng.choice(["user", "infrastructure", "none"]),
     )
 
 
 def _ended(rng: Random) -> TaskEnded:
-    status = rng.choice(["failed", "errored", "cancelled", "skipped", "expired"])
-    return TaskEnded(_task(rng), status, rng.choice(REASONS))
+    return TaskEnded(
+        _task(rng),
+        rng.choice(["failed", "errored", "cancelled", "skipped", "expired"]),
+        rng.choice(REASONS),
+    )
 
 
 MAKERS: dict[type[Payload], tuple[Role, Make]] = {

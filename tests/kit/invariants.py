@@ -34,9 +34,7 @@ def _is_free(worker: Worker) -> bool:
 
 def _queues(cell: Cell) -> None:
     standing = [task for task in cell.tasks.values() if task.in_queue]
-    entries = [
-        (entry, demand.key) for demand in cell.demands.values() for entry in demand.queue
-    ]
+    entries = [(entry, demand.key) for demand in cell.demands.values() for entry in demand.queue]
     assert sorted(entries, key=str) == sorted(
         (((task.order, task.seq, task.index, task.id), task.demand.key) for task in standing),
         key=str,

@@ -4,7 +4,6 @@ Values cover what the hints allow, kept small; what they forbid is not made here
 """
 
 import dataclasses
-import functools
 import types
 import typing
 from datetime import datetime, timedelta, timezone
@@ -35,8 +34,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(TEXT, max_size=8),
     lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.text(TEXT, max_size=5), inner, max_size=3)
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(TEXT, max_size=5), inner, max_size=3)
     ),
     max_leaves=6,
 )
@@ -67,9 +65,18 @@ class _Limits:
         self.token = self.token or getattr(note, "pattern", None) == TOKEN_PATTERN
 
 
-@functools.cache
 def of(payload: type[Any]) -> st.SearchStrategy[Any]:
     """Instances of a payload, or of a dataclass inside one."""
+    found = _KNOWN.get(payload)
+    if found is None:
+        found = _KNOWN[payload] = _of_dataclass(payload)
+    return found
+
+
+_KNOWN: dict[type[Any], st.SearchStrategy[Any]] = {}
+
+
+def _of_dataclass(payload: type[Any]) -> st.SearchStrategy[Any]:
     hints = typing.get_type_hints(payload, include_extras=True)
     by_name = {
         field.name: _of_hint(hints[field.name])
@@ -85,8 +92,6 @@ def any_of(payloads: typing.Iterable[type[Payload]]) -> st.SearchStrategy[Payloa
 
 
 def _of_hint(hint: Any, notes: tuple[object, ...] = ()) -> st.SearchStrategy[Any]:
-    if hint is AwareDatetime:
-        return INSTANTS
     if isinstance(hint, typing.NewType):
         return _of_hint(hint.__supertype__, notes)
     origin, args = get_origin(hint), get_args(hint)
@@ -94,8 +99,6 @@ def _of_hint(hint: Any, notes: tuple[object, ...] = ()) -> st.SearchStrategy[Any
         return _of_hint(args[0], (*args[1:], *notes))
     if origin in (Union, types.UnionType):
         return st.one_of([_of_hint(arg, notes) for arg in args])
-    if origin is Literal:
-        return st.sampled_from(args)
     if origin is tuple:
         limits = _limits(notes)
         return st.lists(
@@ -116,27 +119,32 @@ def _limits(notes: tuple[object, ...]) -> _Limits:
 
 
 def _of_class(hint: Any, limits: _Limits) -> st.SearchStrategy[Any]:
-    if hint is type(None):
-        return st.none()
-    if hint is bool:
-        return st.booleans()
+    if hint in _PLAIN:
+        return _PLAIN[hint]
+    if get_origin(hint) is Literal:
+        return st.sampled_from(get_args(hint))
     if hint is str:
-        if limits.token:
-            return TOKENS
-        return st.text(TEXT, min_size=limits.size_min, max_size=limits.size_max)
-    if hint is int:
-        low = -INTEGER_MAX if limits.low is None else int(limits.low)
-        high = INTEGER_MAX if limits.high is None else int(limits.high)
-        return st.integers(low, high)
-    if hint is float:
-        return st.floats(
-            -NUMBER_MAX if limits.low is None else limits.low,
-            NUMBER_MAX if limits.high is None else limits.high,
-            exclude_min=limits.open_low,
-        )
+        text = st.text(TEXT, min_size=limits.size_min, max_size=limits.size_max)
+        return TOKENS if limits.token else text
+    if hint in (int, float):
+        return _number(hint, limits)
     if issubclass(hint, Enum):
         return st.sampled_from(hint)
-    if dataclasses.is_dataclass(hint):
-        return of(hint)
-    message = f"no strategy for {hint!r}"
-    raise TypeError(message)
+    return of(hint)
+
+
+_PLAIN: dict[Any, st.SearchStrategy[Any]] = {
+    type(None): st.none(),
+    Any: st.none(),
+    bool: st.booleans(),
+    AwareDatetime: INSTANTS,
+}
+
+
+def _number(kind: type, limits: _Limits) -> st.SearchStrategy[Any]:
+    largest = INTEGER_MAX if kind is int else NUMBER_MAX
+    low = -largest if limits.low is None else limits.low
+    high = largest if limits.high is None else limits.high
+    if kind is int:
+        return st.integers(int(low), int(high))
+    return st.floats(low, high, exclude_min=limits.open_low)

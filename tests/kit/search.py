@@ -49,9 +49,7 @@ def shorten(check: Callable[[Sequence[Move]], None], history: list[Move]) -> lis
     return history
 
 
-def _failure(
-    check: Callable[[Sequence[Move]], None], history: Sequence[Move]
-) -> Exception | None:
+def _failure(check: Callable[[Sequence[Move]], None], history: Sequence[Move]) -> Exception | None:
     try:
         check(history)
     except Exception as error:  # noqa: BLE001 - whatever it is, it breaks the rule

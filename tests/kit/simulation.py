@@ -138,30 +138,29 @@ class Simulation:
             )
             self.tasks.append(name)
         self.world.record(*message)
-        if rng.random() < 0.1:  # noqa: PLR2004 - the acknowledgement was lost, so once more
+        if rng.random() < 0.1:
             self.world.record(*message)
 
     def _meddle(self) -> None:
         task_id = self.rng.choice([*self.tasks, TaskId("nobody")])
         worker_id = self.rng.choice(self.agents).name
-        fact: Payload = self.rng.choice(
-            [
-                TaskCancelRequested(task_id),
-                TaskCancelRequested(task_id),
-                TaskRetryRequested(task_id),
-                TaskRetryRequested(task_id),
-                RunCancelRequested(RunId(f"r{self.rng.randint(0, 9)}")),
-                WorkerDrainRequested(worker_id),
-                PolicyChanged(self.rng.choice(["spread", "pack"])),
-            ]
-        )
+        wishes: list[Payload] = [
+            TaskCancelRequested(task_id),
+            TaskCancelRequested(task_id),
+            TaskRetryRequested(task_id),
+            TaskRetryRequested(task_id),
+            RunCancelRequested(RunId(f"r{self.rng.randint(0, 9)}")),
+            WorkerDrainRequested(worker_id),
+            PolicyChanged(self.rng.choice(["spread", "pack"])),
+        ]
+        fact = self.rng.choice(wishes)
         if isinstance(fact, TaskRetryRequested):
             self.ended.pop(fact.task_id, None)
         self.world.given(fact)
 
     def _lead(self) -> None:
         """Decide, or record what was decided earlier."""
-        if self.rng.random() < 0.03:  # noqa: PLR2004
+        if self.rng.random() < 0.03:
             self._fail_over()
         elif self.draft:
             draft, self.draft = self.draft, []
@@ -179,11 +178,11 @@ class Simulation:
     def _upset(self, agent: Agent) -> None:
         known = self.world.cell.workers[agent.name]
         if not agent.there:
-            if known.status not in GONE and self.rng.random() < 0.5:  # noqa: PLR2004
+            if known.status not in GONE and self.rng.random() < 0.5:
                 fact = WorkerSuspected(agent.name, known.incarnation, "silence", 6.0)
                 self.world.given(fact)
             else:
-                self._start(agent, new=self.rng.random() < 0.5)  # noqa: PLR2004
+                self._start(agent, new=self.rng.random() < 0.5)
             return
         match self.rng.randint(0, 5):
             case 0 | 1:
@@ -242,7 +241,7 @@ class Simulation:
         if not agent.there:
             return
         self._read(agent)
-        if agent.told and self.rng.random() < 0.1:  # noqa: PLR2004 - told twice
+        if agent.told and self.rng.random() < 0.1:
             self.world.given(self.rng.choice(agent.told))
         if not agent.held:
             return
@@ -251,16 +250,16 @@ class Simulation:
         if key in agent.stopping:
             self._end(agent, key, self.rng.choice(["cancelled", "passed", "failed"]))
         elif not agent.held[key]:
-            if roll < 0.7:  # noqa: PLR2004
+            if roll < 0.7:
                 agent.held[key] = True
                 self._tell(agent, facts.started(self._as_assigned(agent, key), self.world.now))
-            elif roll < 0.8:  # noqa: PLR2004
+            elif roll < 0.8:
                 del agent.held[key]
                 self._tell(agent, facts.refused(self._as_assigned(agent, key)))
             # else it takes its time
-        elif roll < 0.6:  # noqa: PLR2004
+        elif roll < 0.6:
             self._end(agent, key, self.rng.choice(["passed", "passed", "failed", "faulted"]))
-        elif roll < 0.7:  # noqa: PLR2004
+        elif roll < 0.7:
             del agent.held[key]
             self._tell(agent, facts.released(self._as_assigned(agent, key)))
 
@@ -305,7 +304,7 @@ class Simulation:
                         self._tell(agent, facts.started(self._as_assigned(agent, key)))
                     elif key in agent.stopping:
                         self._end(agent, key, "cancelled")
-                    elif self.rng.random() < 0.5:  # noqa: PLR2004
+                    elif self.rng.random() < 0.5:
                         self._end(agent, key, self.rng.choice(["passed", "failed"]))
             self._note()
             self.world.tick(1.0)

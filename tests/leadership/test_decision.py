@@ -1,4 +1,4 @@
-"""One decision: nothing that the fold would ignore, the same from the same, one attempt at a time."""
+"""One decision: the fold ignores none of it, the same gives the same, one attempt at a time."""
 
 from collections.abc import Sequence
 

@@ -6,6 +6,7 @@ write nonsense. The same seed tells the same story.
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from dtest.events.attempt import AttemptAssigned
@@ -148,7 +149,10 @@ class Story:
             [
                 [facts.started(assigned, at)],
                 [facts.started(assigned, at)],
-                [facts.testcase(assigned, n) for n in range(1, self._luck.randrange(2, 5))],
+                [
+                    replace(facts.testcase(assigned), ordinal=n)
+                    for n in range(1, self._luck.randrange(2, 5))
+                ],
                 *[[facts.finished(assigned, outcome, reason, at)]] * 4,
                 [facts.released(assigned)],
                 [facts.refused(assigned)],

@@ -22,7 +22,7 @@ from tests.projections.story import Story
 
 ROOT = Path(__file__).parents[2]
 CELL = CellId("main")
-KILLS = 12
+KILLS = 10
 KILLS_SLOW = 200
 ROUND_S_MAX = 60.0
 LINES_MAX = 6

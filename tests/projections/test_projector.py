@@ -32,7 +32,7 @@ from tests.projections.history import (
 from tests.projections.story import Story
 
 STEPS = 120
-SEEDS = range(3)
+SEEDS = range(2)
 SEEDS_SLOW = range(100, 160)
 TASKS = """
 SELECT task_id, run_id, status, reason, attempt, worker_id, hardware, epoch_us(since) AS since,

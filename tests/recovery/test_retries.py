@@ -170,7 +170,9 @@ def test_the_delay_grows_with_each_fault_and_is_recorded_to_the_microsecond() ->
         one = again(world)
 
     assert [round(delay) for delay in delays] == [1, 2, 4] or delays == sorted(delays)
-    assert all(0.8 * full <= delay <= 1.2 * full for delay, full in zip(delays, [1, 2, 4], strict=True))
+    assert all(
+        0.8 * full <= delay <= 1.2 * full for delay, full in zip(delays, [1, 2, 4], strict=True)
+    )
 
 
 def test_a_task_whose_worker_left_in_good_order_goes_back_at_once() -> None:

@@ -112,13 +112,23 @@ def test_no_task_waits_while_a_worker_that_it_need_not_avoid_has_room_for_it() -
         world = World().led()
         for _ in range(3):
             world.given(histories.registered(rng))
-        world.record(*(task(f"t{n}", requirements=histories.requirements(rng),
-                            resources=histories.resources(rng)) for n in range(8)))
+        world.record(
+            *(
+                task(
+                    f"t{n}",
+                    requirements=histories.requirements(rng),
+                    resources=histories.resources(rng),
+                )
+                for n in range(8)
+            )
+        )
         world.assign()
         for demand in world.cell.ready.values():
             for name, offer in demand.servers.items():
                 worker = world.cell.workers[name]
-                assert not any(worker.free.fits(demand, kind, those) for kind, those in offer.items())
+                assert not any(
+                    worker.free.fits(demand, kind, those) for kind, those in offer.items()
+                )
 
 
 def test_a_decision_is_bounded_and_the_next_goes_on() -> None:
@@ -210,8 +220,13 @@ def test_a_retried_task_keeps_its_place() -> None:
     world.tick(1)
     for running in list(world.cell.tasks.values()):
         if running.status == "assigned":
-            world.given(finished(AttemptAssigned(running.id, 1, running.worker_id or one.worker_id,
-                                                 "i1", "cpu", "command")))
+            world.given(
+                finished(
+                    AttemptAssigned(
+                        running.id, 1, running.worker_id or one.worker_id, "i1", "cpu", "command"
+                    )
+                )
+            )
 
     assert "t" in places(world.assign())
 

@@ -18,9 +18,7 @@ from tests.kit.world import World, running
 
 
 def why(world: World, name: str = "t") -> dict[str, WaitingReason]:
-    return {
-        reason.code: reason for reason in explain(world.cell, world.task(name), world.now)
-    }
+    return {reason.code: reason for reason in explain(world.cell, world.task(name), world.now)}
 
 
 def test_every_task_at_every_moment_has_an_answer() -> None:
@@ -82,7 +80,7 @@ def test_the_nearest_miss_is_named_first_however_many_others_there_are() -> None
 
     reasons = explain(world.cell, world.task("t"), world.now)
 
-    assert [reason.worker_id for reason in reasons][0] == "near"
+    assert reasons[0].worker_id == "near"
     assert len(reasons) == NEAREST_MAX
 
 
@@ -112,9 +110,7 @@ def test_those_that_go_first_are_counted_over_all_demands_for_the_same_places() 
         (suspected("w"), "worker_suspected"),
     ],
 )
-def test_a_worker_that_takes_nothing_now_is_named(
-    fact: WorkerDrainRequested, code: str
-) -> None:
+def test_a_worker_that_takes_nothing_now_is_named(fact: WorkerDrainRequested, code: str) -> None:
     world = World().given(registered("w"), fact, task("t"))
 
     assert why(world)[code].worker_id == "w"

@@ -1,5 +1,7 @@
 """Time: backoffs end, assignments are to be accepted, deadlines and wait limits expire a task."""
 
+from typing import Any
+
 import pytest
 
 from dtest.events.attempt import AttemptReturned
@@ -13,7 +15,7 @@ from tests.kit.facts import finished, refused, started, task
 from tests.kit.world import World, only, running
 
 RETRY = TaskRetryRequested(TaskId("t"))
-LIMITS = {
+LIMITS: dict[str, tuple[dict[str, Any], Reason]] = {
     "deadline": ({"deadline": facts.instant(facts.START + 60)}, Reason.DEADLINE_EXCEEDED),
     "wait": ({"wait_limit_seconds": 60.0}, Reason.NO_CAPACITY),
 }

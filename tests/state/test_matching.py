@@ -133,7 +133,7 @@ def test_an_offer_names_the_kinds_in_the_order_of_preference_with_their_fitting_
     offer = match(demand(needs, takes), worker(has))
 
     assert offer == expected
-    assert list(offer) == list(expected)  # type: ignore[arg-type]
+    assert list(offer) == list(expected)
 
 
 def test_a_simulated_worker_takes_only_what_says_what_to_simulate() -> None:

@@ -134,11 +134,11 @@ def fields(shape: type[Any]) -> set[str]:
 @pytest.mark.parametrize(
     ("held", "stored", "rebuilt"),
     [
-        (Cell, snapshot._Snapshot, {"ready", "free", "changed_tasks"}),
-        (Task, snapshot._Task, set()),
-        (Worker, snapshot._Worker, {"free"}),
-        (Run, snapshot._Run, {"task_ids", "unfinished"}),
-        (Demand, snapshot._Demand, {"key", "queue", "servers", "unfinished"}),
+        (Cell, snapshot.CellDocument, {"ready", "free", "changed_tasks"}),
+        (Task, snapshot.TaskDocument, set()),
+        (Worker, snapshot.WorkerDocument, {"free"}),
+        (Run, snapshot.RunDocument, {"task_ids", "unfinished"}),
+        (Demand, snapshot.DemandDocument, {"key", "queue", "servers", "unfinished"}),
     ],
 )
 def test_every_field_is_stored_or_built_again(

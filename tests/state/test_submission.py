@@ -193,9 +193,7 @@ def test_a_cycle_is_refused_with_what_rests_on_it_and_nothing_else(order: tuple[
 
 
 def test_a_task_that_depends_on_itself_is_a_cycle() -> None:
-    assert refused_tasks(World(), (task("a", after=("a",)),)) == {
-        "a": RefusalCode.DEPENDENCY_CYCLE
-    }
+    assert refused_tasks(World(), (task("a", after=("a",)),)) == {"a": RefusalCode.DEPENDENCY_CYCLE}
 
 
 def test_what_depends_on_a_refused_task_is_refused() -> None:

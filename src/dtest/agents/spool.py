@@ -21,7 +21,7 @@ from dtest.events.attempt import AttemptAssigned
 _ASSIGNMENT: TypeAdapter[AttemptAssigned] = TypeAdapter(AttemptAssigned)
 OWN_DIRECTORIES = ("work", "artifacts", "checkpoint")
 OUTPUT_BYTES_KEPT = 1 << 20
-"""A slot whose last output was larger is removed: the next attempt may write none."""
+"""A slot whose last output was larger is removed, apart: to free much space takes time."""
 _OWN_FILES = frozenset({"assignment.json", "pid.json", "exit.json", "output.log", "output.json"})
 
 
@@ -69,7 +69,7 @@ class Slot:
         """Let go of the attempt; say whether it left nothing that has to be removed."""
         try:
             write_line(self.path / "assignment.json", b"")
-            return self._is_clean()
+            return self._is_clean() and self._is_silent()
         except OSError:
             return False  # the attempt changed the directory itself
 
@@ -82,14 +82,22 @@ class Slot:
             found = {entry.name: entry.is_symlink() for entry in entries}
         if found.keys() - {*OWN_DIRECTORIES, *_OWN_FILES} or any(found.values()):
             return False
-        output = self.path / "output.log"
-        if output.name in found and output.stat().st_size > OUTPUT_BYTES_KEPT:
-            return False
         for name in OWN_DIRECTORIES:
             with os.scandir(self.path / name) as entries:
                 if any(True for _ in entries):
                     return False
         return True
+
+    def _is_silent(self) -> bool:
+        """Empty the output: before the next attempt runs, it must not be taken for that one's."""
+        output = self.path / "output.log"
+        try:
+            size_bytes = output.stat().st_size
+        except FileNotFoundError:
+            return True
+        if 0 < size_bytes <= OUTPUT_BYTES_KEPT:
+            os.truncate(output, 0)
+        return size_bytes <= OUTPUT_BYTES_KEPT
 
 
 class Spool:

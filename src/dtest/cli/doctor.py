@@ -77,11 +77,11 @@ def _tried(name: str, call: Callable[[], str], fix: str) -> Finding:
 
 
 def _cell(settings: Settings) -> Iterator[Finding]:
-    if settings.get("nats_url") is None:
+    if settings.get("nats_url") is None and settings.get("api_url") is None:
         yield Finding("cell", "warning", "no cell is up here", "dtest up")
         return
-    broker = _tried("journal", lambda: asyncio.run(_journal(settings)), "dtest server migrate")
-    yield broker
+    if settings.get("nats_url") is not None:
+        yield _tried("journal", lambda: asyncio.run(_journal(settings)), "dtest server migrate")
     if settings.get("api_url") is None:
         yield Finding("api", "warning", "no API is known", "dtest up, or set DTEST_API_URL")
         return

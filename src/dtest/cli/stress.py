@@ -148,7 +148,10 @@ class _Load:
             raise TimedOut(message) from None
         figures.completed_per_s = round(figures.tasks / (time.perf_counter() - started), 1)
         last = (await self.journal.bounds()).last
-        while (await asyncio.to_thread(self.api.get, "/api/status"))["projected_seq"] < last:
+        while True:
+            status = await asyncio.to_thread(self.api.get, "/api/status")
+            if status["projected_seq"] >= last:
+                break
             await asyncio.sleep(POLL_S)
         elapsed = time.perf_counter() - started
         counted = await asyncio.to_thread(

@@ -200,7 +200,9 @@ class _Checker:
         if key is None:
             self.report.add(f"{event.type} at {record.seq} belongs to no decision")
         elif key.epoch != self.cell.epoch:
-            self.report.add(f"{event.type} at {record.seq} is of the epoch {key.epoch}, which ended")
+            self.report.add(
+                f"{event.type} at {record.seq} is of the epoch {key.epoch}, which ended"
+            )
 
     def _gone(self, worker_id: WorkerId) -> None:
         worker = self.cell.workers.get(worker_id)

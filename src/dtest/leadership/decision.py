@@ -67,9 +67,7 @@ class Signature:
     now: float
 
 
-def messages(
-    parts: Parts, signature: Signature, new_id: Callable[[], str]
-) -> Iterator[Outgoing]:
+def messages(parts: Parts, signature: Signature, new_id: Callable[[], str]) -> Iterator[Outgoing]:
     """Write a decision down, as few messages as the limits allow."""
     source = codec.source(signature.cell, "scheduler", signature.leader_id)
     correlation = str(signature.correlation)

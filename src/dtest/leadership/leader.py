@@ -100,9 +100,7 @@ class Leader:
                 self._identity.leader_id, previous, self._identity.host, self._identity.version
             )
             message = self._message(self._guard.subject, elected, correlation=None)
-            result = await self._journal.append(
-                message, guard=Guard(self._guard.subject, previous)
-            )
+            result = await self._journal.append(message, guard=Guard(self._guard.subject, previous))
             if isinstance(result, Appended):
                 self._guard = Guard(self._guard.subject, result.seq)
                 self._own_seq = result.seq

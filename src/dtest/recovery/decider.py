@@ -56,6 +56,10 @@ def _rulings(cell: Cell, now: float, policy: RecoveryPolicy) -> Iterator[Schedul
     for task_id, reason in cell.expiring.items():
         if task_id not in cell.cancelling and task_id not in cell.doomed:
             yield TaskEnded(task_id, "expired", reason)
+    yield from _returns(cell)
+
+
+def _returns(cell: Cell) -> Iterator[SchedulerPayload]:
     for task_id, attempt in cell.unaccepted.items():
         task = cell.tasks[task_id]
         if task.worker_id is None or task_id in cell.cancelling:

@@ -39,7 +39,9 @@ def _own_reasons(cell: Cell, task: Task, now: float) -> list[WaitingReason]:
     reasons: list[WaitingReason] = []
     if task.id in cell.doomed:
         upstream = cell.doomed[task.id]
-        text = f"{upstream} is {cell.tasks[upstream].status}, so it can never run: it is skipped next"
+        text = (
+            f"{upstream} is {cell.tasks[upstream].status}, so it can never run: it is skipped next"
+        )
         reasons.append(WaitingReason("dependency_never", text, task_id=upstream))
     if task.id in cell.expiring:
         text = f"it was not started in time ({cell.expiring[task.id]}): it expires next"

@@ -49,9 +49,7 @@ def _registered(cell: Cell, data: WorkerRegistered, _: Event, record: Recorded, 
     cell.refresh_free(worker)
 
 
-def _drop_unheld(
-    cell: Cell, worker: Worker, held: set[tuple[TaskId, int]], *, same: bool
-) -> None:
+def _drop_unheld(cell: Cell, worker: Worker, held: set[tuple[TaskId, int]], *, same: bool) -> None:
     """Attempts that ran there and that the restarted agent does not hold are faulted.
 
     The same incarnation still reads what was assigned to it and not started.

@@ -30,7 +30,9 @@ VERSION = 1
 
 
 @dataclass(slots=True)
-class _Demand:
+class DemandDocument:
+    """What some tasks ask of their worker."""
+
     type: str
     requirements: Requirements
     resources: Resources
@@ -38,14 +40,18 @@ class _Demand:
 
 
 @dataclass(slots=True)
-class _Run:
+class RunDocument:
+    """A run; its tasks name it."""
+
     id: RunId
     name: str
     opened_at: float
 
 
 @dataclass(slots=True)
-class _Worker:
+class WorkerDocument:
+    """A worker, and what holds capacity there."""
+
     id: WorkerId
     incarnation: str
     host: str
@@ -61,7 +67,9 @@ class _Worker:
 
 
 @dataclass(slots=True)
-class _Task:
+class TaskDocument:
+    """A task."""
+
     id: TaskId
     run_id: RunId
     spec: TaskQueued | None
@@ -95,7 +103,9 @@ class _Task:
 
 
 @dataclass(slots=True)
-class _Refusal:
+class RefusalDocument:
+    """A message that is to be refused."""
+
     seq: int
     index: int
     code: RefusalCode
@@ -104,7 +114,9 @@ class _Refusal:
 
 
 @dataclass(slots=True)
-class _Snapshot:
+class CellDocument:
+    """The whole state."""
+
     format: str
     version: int
     id: CellId
@@ -113,10 +125,10 @@ class _Snapshot:
     epoch: int
     leader_id: str
     ranking: Ranking
-    demands: list[_Demand]
-    runs: list[_Run]
-    tasks: list[_Task]
-    workers: list[_Worker]
+    demands: list[DemandDocument]
+    runs: list[RunDocument]
+    tasks: list[TaskDocument]
+    workers: list[WorkerDocument]
     timers: list[TimerEntry]
     timer_count: int
     judged: list[TaskId]
@@ -126,32 +138,34 @@ class _Snapshot:
     unaccepted: list[tuple[TaskId, int]]
     strays: list[tuple[WorkerId, TaskId, int]]
     suspects: list[tuple[WorkerId, str]]
-    refusals: list[_Refusal]
+    refusals: list[RefusalDocument]
     ended: dict[Status, int]
     ignored: dict[str, int]
     refused: int
 
 
-_ADAPTER: TypeAdapter[_Snapshot] = TypeAdapter(_Snapshot)
+_ADAPTER: TypeAdapter[CellDocument] = TypeAdapter(CellDocument)
 
 
 def dump(cell: Cell) -> dict[str, Any]:
     """Return the state as a document of plain JSON values."""
     numbers: dict[DemandKey, int] = {}
-    demands: list[_Demand] = []
+    demands: list[DemandDocument] = []
     for task in cell.tasks.values():
         demand = task.demand
         if demand.key not in numbers:
             numbers[demand.key] = len(demands)
-            demands.append(_Demand(**_shared(demand, _Demand)))
-    snapshot = _Snapshot(
+            demands.append(DemandDocument(**_shared(demand, DemandDocument)))
+    snapshot = CellDocument(
         FORMAT,
         VERSION,
         demands=demands,
-        runs=[_Run(run.id, run.name, run.opened_at) for run in cell.runs.values()],
+        runs=[RunDocument(run.id, run.name, run.opened_at) for run in cell.runs.values()],
         tasks=[_dump_task(task, numbers[task.demand.key]) for task in cell.tasks.values()],
         workers=[
-            _Worker(running=list(worker.running.items()), **_shared(worker, _Worker, "running"))
+            WorkerDocument(
+                running=list(worker.running.items()), **_shared(worker, WorkerDocument, "running")
+            )
             for worker in cell.workers.values()
         ],
         timers=sorted(cell.timers),
@@ -162,14 +176,14 @@ def dump(cell: Cell) -> dict[str, Any]:
         unaccepted=list(cell.unaccepted.items()),
         strays=list(cell.strays),
         suspects=list(cell.suspects.items()),
-        refusals=[_Refusal(**_shared(item, _Refusal)) for item in cell.refusals.values()],
+        refusals=[
+            RefusalDocument(**_shared(item, RefusalDocument)) for item in cell.refusals.values()
+        ],
         ended=dict(cell.ended),
         ignored=dict(cell.ignored),
         **{name: getattr(cell, name) for name in _PLAIN},
     )
-    document: dict[str, Any] = orjson.loads(
-        orjson.dumps(snapshot, option=orjson.OPT_NON_STR_KEYS)
-    )
+    document: dict[str, Any] = orjson.loads(orjson.dumps(snapshot, option=orjson.OPT_NON_STR_KEYS))
     return document
 
 
@@ -178,18 +192,16 @@ _PLAIN = ("id", "seq", "now", "epoch", "leader_id", "ranking", "timer_count", "r
 
 def _shared(item: object, shape: type[Any], *but: str) -> dict[str, Any]:
     """Return the fields that the state and the document have alike."""
-    return {
-        name: getattr(item, name) for name in shape.__dataclass_fields__ if name not in but
-    }
+    return {name: getattr(item, name) for name in shape.__dataclass_fields__ if name not in but}
 
 
-def _dump_task(task: Task, demand: int) -> _Task:
+def _dump_task(task: Task, demand: int) -> TaskDocument:
     waiting_on = sorted(task.waiting_on) if task.waiting_on is not None else None
-    return _Task(
+    return TaskDocument(
         demand=demand,
         fingerprint=task.fingerprint.hex(),
         waiting_on=waiting_on,
-        **_shared(task, _Task, "demand", "fingerprint", "waiting_on"),
+        **_shared(task, TaskDocument, "demand", "fingerprint", "waiting_on"),
     )
 
 
@@ -212,7 +224,7 @@ def load(document: Mapping[str, Any]) -> Cell:
         raise InvalidDocument(message, hint="fold the journal from its start") from error
 
 
-def _load(snapshot: _Snapshot) -> Cell:
+def _load(snapshot: CellDocument) -> Cell:
     cell = Cell(
         workers={stored.id: _load_worker(stored) for stored in snapshot.workers},
         runs={stored.id: Run(stored.id, stored.name, stored.opened_at) for stored in snapshot.runs},
@@ -225,7 +237,7 @@ def _load(snapshot: _Snapshot) -> Cell:
         strays=OrderedDict.fromkeys(snapshot.strays),
         suspects=OrderedDict(snapshot.suspects),
         refusals=OrderedDict(
-            ((item.seq, item.index), PendingRefusal(**_shared(item, _Refusal)))
+            ((item.seq, item.index), PendingRefusal(**_shared(item, RefusalDocument)))
             for item in snapshot.refusals
         ),
         ended=Counter(snapshot.ended),
@@ -264,7 +276,7 @@ def _build_indexes(cell: Cell, demands: Iterable[Demand]) -> None:
         cell.refresh_free(worker)
 
 
-def _load_demand(stored: _Demand) -> Demand:
+def _load_demand(stored: DemandDocument) -> Demand:
     config = {"simulate": None} if stored.simulable else {}
     like = TaskQueued(
         TaskId("any"),
@@ -273,19 +285,19 @@ def _load_demand(stored: _Demand) -> Demand:
         requirements=stored.requirements,
         resources=stored.resources,
     )
-    return Demand(key_of(like), **_shared(stored, _Demand))
+    return Demand(key_of(like), **_shared(stored, DemandDocument))
 
 
-def _load_worker(stored: _Worker) -> Worker:
-    shared = _shared(stored, _Worker, "running")
+def _load_worker(stored: WorkerDocument) -> Worker:
+    shared = _shared(stored, WorkerDocument, "running")
     return Worker(free=whole(stored.capability), running=dict(stored.running), **shared)
 
 
-def _load_task(stored: _Task, demand: Demand) -> Task:
+def _load_task(stored: TaskDocument, demand: Demand) -> Task:
     waiting_on = set(stored.waiting_on) if stored.waiting_on is not None else None
     return Task(
         demand=demand,
         fingerprint=bytes.fromhex(stored.fingerprint),
         waiting_on=waiting_on,
-        **_shared(stored, _Task, "demand", "fingerprint", "waiting_on"),
+        **_shared(stored, TaskDocument, "demand", "fingerprint", "waiting_on"),
     )

@@ -1,4 +1,4 @@
--- The read model. Every row follows from the journal; the file may be deleted at any time.
+-- Version 1 of the read model. Every row follows from the journal; the file may be deleted at any time.
 -- Instants are UTC. Durations are seconds, sizes bytes unless the name says GB (10^9 bytes).
 
 -- How far the journal is projected, written in the transaction of the rows themselves.

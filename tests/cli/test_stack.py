@@ -1,0 +1,263 @@
+"""``dtest up`` and ``dtest down``: a cell that heals itself, keeps its journal and leaves nothing."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.cli.cell import CellUser, command
+from tests.cli.command import Person, eventually, interrupt
+
+UP = ("up", "--workers", "1", "--slots", "2")
+
+
+class Owner(CellUser):
+    """Somebody whose cell is up for one test."""
+
+    @property
+    def file(self) -> dict[str, Any]:
+        """What the stack wrote down."""
+        return dict(json.loads((self.state / "stack.json").read_text(encoding="utf-8")))
+
+    @property
+    def supervisor(self) -> psutil.Process:
+        """The process that owns the stack."""
+        return psutil.Process(self.file["pid"])
+
+    def child(self, words: str) -> psutil.Process:
+        """One of the supervisor's children."""
+        found = [p for p in self.supervisor.children() if words in " ".join(p.cmdline())]
+        assert len(found) == 1, found
+        return found[0]
+
+    def well(self) -> bool:
+        """Whether everything answers."""
+        states = [line["state"] for line in self.here("doctor", "--json").lines]
+        return states == ["ok"] * 8
+
+    def passes(self, line: str = "true", **more: Any) -> None:
+        """A task runs to its end."""
+        ended = self.submit(command(line, **more), options=("--wait", "--timeout", "30"))
+        assert ended.code == 0, ended.err
+
+
+@pytest.fixture
+def owner(tmp_path: Path) -> Iterator[Owner]:
+    someone = Owner(tmp_path / "home", tmp_path)
+    try:
+        someone.here(*UP).good()
+        yield someone
+        someone.here("down", "--purge").good()
+        someone.nothing_is_left()
+    finally:
+        someone.end_all()
+
+
+def kill(*processes: psutil.Process) -> None:
+    """Let them die without a word."""
+    for process in processes:
+        process.kill()
+
+
+def test_a_cell_goes_down_and_comes_up_with_its_journal(owner: Owner) -> None:
+    owner.passes(task_id="before")
+    pid = owner.file["pid"]
+
+    assert owner.here("up").code == 2
+    assert owner.file["pid"] == pid
+
+    assert "stopped" in owner.here("down").good().err
+    owner.nothing_is_left()
+    assert "was not up" in owner.here("down").good().err
+    assert owner.here("down", "--json").good().json == {
+        "cell": "main",
+        "stopped": False,
+        "purged": False,
+    }
+
+    up = owner.here(*UP, "--simulate", "rocm:1", "--json").good().json
+    assert up["pid"] != pid
+    owner.passes(task_id="after")
+    assert owner.here("task", "show", "before", "--json").json["status"] == "passed"
+    assert owner.here("event", "verify", "--json").good().json["epochs"] == 2
+
+
+@pytest.mark.parametrize(
+    "role", ["roles.scheduler", "roles.api", "roles.agent_main", "nats-server"]
+)
+def test_a_killed_part_is_started_again(role: str, healing: Owner) -> None:
+    victim = healing.child(role)
+
+    kill(victim)
+
+    eventually(
+        lambda: (
+            any(role in " ".join(p.cmdline()) for p in healing.supervisor.children())
+            and not victim.is_running()
+            and healing.well()
+        ),
+        what=f"{role} is back",
+    )
+    healing.passes()
+    assert healing.here("event", "verify", "--json").good().json["violations"] == []
+
+
+@pytest.fixture(scope="module")
+def healing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
+    """One cell for all the parts that die."""
+    root = tmp_path_factory.mktemp("healing")
+    someone = Owner(root / "home", root)
+    try:
+        someone.here(*UP).good()
+        yield someone
+        someone.here("down", "--purge").good()
+        someone.nothing_is_left()
+    finally:
+        someone.end_all()
+
+
+def test_everything_ends_with_a_killed_supervisor(owner: Owner) -> None:
+    owner.submit(command("exec sleep 1000", task_id="endless"), options=()).good()
+    eventually(
+        lambda: owner.here("task", "show", "endless", "--json").json["status"] == "running",
+        what="the task runs",
+    )
+
+    kill(owner.supervisor)
+
+    owner.nothing_runs()
+    assert owner.here("status").code == 3
+    owner.here(*UP).good()
+    owner.passes()
+    assert owner.here("task", "cancel", "endless").code == 0
+    report = owner.here("event", "verify", "--json").good().json
+    assert report["tasks_accepted"] == 2
+
+
+def test_a_killed_supervisor_is_replaced_at_once(owner: Owner) -> None:
+    owner.passes(task_id="before")
+    created = owner.here("status", "--json").json["journal"]["created"]
+
+    kill(owner.supervisor)
+    owner.here(*UP).good()
+
+    status = owner.here("status", "--json").json
+    assert status["journal"]["created"] == created
+    assert status["tasks"] == {"passed": 1}
+    owner.passes(task_id="after")
+
+
+def test_a_supervisor_that_nobody_waits_for_is_not_up(owner: Owner) -> None:
+    """Process 1 of many containers never waits: what was killed stays as a zombie."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, what="it ended")
+    owner.here("down").good()
+    file = owner.state / "stack.json"
+    started_at = psutil.Process(pid).create_time()
+    stale = {"cell": "main", "pid": pid, "process_started_at": started_at, "nats_url": "nats://x"}
+    names = ("nats_user", "nats_password", "nats_token", "api_url", "token")
+    file.write_text(json.dumps({**stale, **dict.fromkeys(names)}))
+
+    try:
+        assert owner.here(*UP).code == 0
+    finally:
+        os.waitpid(pid, 0)
+
+
+def test_a_read_model_made_anew_is_equal(owner: Owner) -> None:
+    owner.submit(command("true"), command("false"), command("true", dependencies=["none"]))
+    tables = ("runs", "tasks", "attempts", "testcases", "workers", "events", "leaders")
+
+    anew = owner.cwd / "anew.duckdb"
+    built = owner.here("server", "rebuild", "--database", str(anew), "--json").good().json
+
+    assert built["seq"] == owner.here("status", "--json").json["projected_seq"]
+    shown = {table: owner.here("db", "query", all_of(table), "--json").lines for table in tables}
+    second = owner.at(owner.cwd, **api_over(owner, anew))
+    with second.started("server", "api", "--database", str(anew)):
+        eventually(lambda: second.here("status").code == 0, what="the second API answers")
+        again = {t: second.here("db", "query", all_of(t), "--json").lines for t in tables}
+    assert again == shown
+    assert all(shown[table] for table in tables if table != "testcases")
+
+
+def all_of(table: str) -> str:
+    """A query for every row in an order that does not depend on how they came."""
+    return f"SELECT * FROM {table} ORDER BY ALL"  # noqa: S608 - a name of ours
+
+
+def api_over(owner: Owner, database: Path) -> dict[str, str]:
+    """The environment of a second API of the same cell."""
+    from dtest.runtime.nats_server import free_port
+
+    names = ("nats_url", "nats_user", "nats_password")
+    nats = {f"DTEST_{name.upper()}": owner.file[name] for name in names}
+    return {**nats, "DTEST_API_URL": f"http://127.0.0.1:{free_port()}", "DTEST_TOKEN": "second"}
+
+
+def test_a_cell_in_the_foreground_ends_with_ctrl_c(person: Person) -> None:
+    with person.started("up", "--workers", "0", "--foreground") as call:
+        eventually(lambda: person.here("status").code == 0, what="it serves")
+
+        ended = interrupt(call)
+
+    assert ended.code == 0
+    person.nothing_is_left()
+    assert person.here("status").code == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_start_that_is_interrupted_leaves_nothing(person: Person, number: signal.Signals) -> None:
+    with person.started("up", "--workers", "1") as call:
+        eventually(lambda: (person.state / "nats").exists(), what="it has begun")
+
+        ended = interrupt(call, number)
+
+    assert ended.code == 128 + number
+    person.nothing_is_left()
+    assert person.here("status").code == 3
+
+
+def test_a_cell_uses_a_broker_that_runs_already(owner: Owner) -> None:
+    names = ("nats_user", "nats_password")
+    env = {f"DTEST_{name.upper()}": owner.file[name] for name in names}
+    guest = owner.at(owner.cwd, **env, DTEST_NATS_URL=owner.file["nats_url"])
+
+    guest.here("up", "--cell", "guest", "--workers", "0").good()
+
+    state = owner.state.with_name("guest")
+    assert not (state / "nats").exists()
+    assert json.loads((state / "stack.json").read_text())["nats_url"] == owner.file["nats_url"]
+    guest.here("down", "--cell", "guest", "--purge").good()
+    assert not state.exists()
+    owner.passes()
+
+
+def test_a_broker_that_is_not_there_is_named(person: Person) -> None:
+    env = {"DTEST_NATS_URL": "nats://127.0.0.1:1"}
+    words = ("up", "--workers", "0", "--json")
+    with person.at(person.cwd, **env).started(*words) as call:
+        eventually(lambda: (person.state / "stack.log").exists(), what="it tries")
+
+        ended = interrupt(call)
+
+    assert ended.code == 130
+    person.nothing_is_left()
+
+
+def test_a_port_that_is_taken_is_named(owner: Owner) -> None:
+    port = str(owner.file["api_url"]).rpartition(":")[2]
+
+    ended = owner.here("up", "--cell", "other", "--workers", "0", "--port", port)
+
+    assert ended.code == 3
+    assert "api ended with" in ended.err
+    assert "api.log" in ended.err
+    assert not owner.state.with_name("other").joinpath("stack.json").exists()
