@@ -1,4 +1,4 @@
-"""Agent, keeper and broker die in a real cell; attempts go on, and nothing is lost or done twice."""
+"""Agent, keeper and broker die in a real cell: attempts go on, nothing is lost or repeated."""
 
 import os
 import signal

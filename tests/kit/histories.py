@@ -178,7 +178,7 @@ MAKERS: dict[type[Payload], tuple[Role, Make]] = {
     RunCancelRequested: ("client", lambda rng: RunCancelRequested(rng.choice(RUNS))),
     TaskCancelRequested: ("client", lambda rng: TaskCancelRequested(_task(rng))),
     TaskRetryRequested: ("client", lambda rng: TaskRetryRequested(_task(rng))),
-    PolicyChanged: ("client", lambda rng: PolicyChanged(rng.choice(["spread", "pack"]))),
+    PolicyChanged: ("client", lambda rng: PolicyChanged(rng.choice(list(RANKINGS)))),
     WorkerDrainRequested: ("client", lambda rng: WorkerDrainRequested(_worker(rng))),
     WorkerRegistered: ("agent", registered),
     WorkerDraining: ("agent", lambda rng: WorkerDraining(_worker(rng), _incarnation(rng))),

@@ -14,6 +14,7 @@ from dtest.events.worker import Device
 from dtest.leadership.decision import Policy
 from dtest.scheduling.decider import decide_assignments
 from dtest.scheduling.policy import SchedulingPolicy
+from dtest.scheduling.ranking import RANKINGS
 from dtest.state.cell import AGEING_S_PER_LEVEL
 from dtest.state.matching import Refusal, match
 from dtest.state.task import Status
@@ -264,7 +265,7 @@ def test_a_plain_task_prefers_fewer_kinds_of_accelerators() -> None:
 
 @pytest.mark.parametrize("hardware", [("cuda", "cpu"), ("cpu", "cuda")])
 @pytest.mark.parametrize("names", [("a", "z"), ("z", "a")])
-@pytest.mark.parametrize("ranking", ["spread", "pack"])
+@pytest.mark.parametrize("ranking", RANKINGS)
 def test_of_several_kinds_that_will_do_the_preferred_one_is_taken_where_it_is_free(
     hardware: tuple[str, ...], names: tuple[str, str], ranking: str
 ) -> None:
