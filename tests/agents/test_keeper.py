@@ -253,7 +253,8 @@ time.sleep(600)
 
 async def test_an_orphan_without_a_mark_is_ended_with_the_last_attempt(keeper: Keeping) -> None:
     argv = ["sh", "-c", "echo $$; sleep 600 & wait"]
-    code = "import os, time\nif os.fork() == 0:\n os.setsid()\n if os.fork() == 0:\n  {}\n os._exit(0)\n"
+    code = "import os, time\nif os.fork() == 0:\n os.setsid()\n"
+    code += " if os.fork() == 0:\n  {}\n os._exit(0)\n"
     keeper.spawn("other.1", "sleep", "600")
     unmarked = code.format(f"os.execve('/bin/sh', {argv!r}, {{}})")
     keeper.spawn("t.1", PYTHON, "-c", f"{unmarked}time.sleep(600)")
@@ -406,7 +407,10 @@ async def test_garbage_on_its_socket_does_not_end_it(keeper: Keeping, garbage: b
 
 
 async def test_a_line_without_end_is_cut_off(keeper: Keeping) -> None:
-    with plugged(keeper.directory) as line, pytest.raises(OSError, match=r"Broken pipe|reset"):
+    with (
+        plugged(keeper.directory) as line,
+        pytest.raises(OSError, match=r"Broken pipe|reset"),
+    ):
         for _ in range(40):
             await asyncio.to_thread(line.sendall, b"x" * (1 << 20))
     await keeper.connect()

@@ -44,6 +44,7 @@ from dtest.events.worker import (
     WorkerRegistered,
     WorkerSuspected,
 )
+from dtest.scheduling.ranking import RANKINGS
 from tests.kit import facts
 from tests.kit.world import World
 

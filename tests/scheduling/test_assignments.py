@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 from random import Random
+from typing import get_args
 
 import pytest
 
 from dtest.events.attempt import AttemptAssigned
-from dtest.events.policy import PolicyChanged
+from dtest.events.policy import PolicyChanged, Ranking
 from dtest.events.reasons import Reason
 from dtest.events.task import Requirements, Resources
 from dtest.events.worker import Device
@@ -369,3 +370,7 @@ def test_a_task_that_avoids_the_only_free_worker_lets_others_pass() -> None:
 
     assert set(taken) >= {"u"}
     assert taken.get("t") != "a"
+
+
+def test_the_event_names_just_the_rankings_that_there_are() -> None:
+    assert set(get_args(Ranking)) == set(RANKINGS)

@@ -83,9 +83,10 @@ class _Round:
     def _kind(self, worker: Worker, demand: Demand) -> str:
         """Return the preferred kind of hardware that is free there, or nothing."""
         capacity = self._capacity(worker)
-        offer = demand.servers[worker.id]
-        fits = (kind for kind, those in offer.items() if capacity.fits(demand, kind, those))
-        return next(fits, "")
+        for kind, fitting in demand.servers[worker.id].items():
+            if capacity.fits(demand, kind, fitting):
+                return kind
+        return ""
 
     def _rank(self, worker: Worker, demand: Demand, kind: str) -> Candidate:
         return demand.kinds.index(kind), self.rule(worker, self._capacity(worker), demand)
