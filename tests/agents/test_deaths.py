@@ -286,7 +286,7 @@ async def test_an_agent_outlasts_a_broker_that_is_away_for_long(tmp_path: Path) 
             await server.start()
             await server.kill()
         await eventually(
-            lambda: agent.log.read_text().count("journal_unavailable") >= 2, within_s=90
+            lambda: "journal_unavailable" in agent.log.read_text(), within_s=90
         )
         await server.start()
 
@@ -320,7 +320,10 @@ async def test_a_hundred_deaths_of_the_agent_lose_nothing_and_do_nothing_twice(
         assert await lab.output(task) == b"%d\n" % number
 
     assert deaths > 10
-    assert ends(lab) == {(task, 1): 1 for task in tasks}
     assert counted_runs(lab.directory) == dict.fromkeys(tasks, 1)
+    # An end that was stored the moment before its agent died is told again, and changes nothing.
+    told_again = ends(lab).total() - len(tasks)
+    assert lab.ignored().get("stale_attempt", 0) >= told_again
+    assert lab.ignored().keys() <= {"stale_attempt"}
     assert [fact.attempt for fact in lab.facts(AttemptAssigned)] == [1] * len(tasks)
     assert marked(lab.directory) == []

@@ -406,13 +406,15 @@ async def test_garbage_on_its_socket_does_not_end_it(keeper: Keeping, garbage: b
         assert (await keeper.run("t.2", "true"))["exit_code"] == 0
 
 
+async def pour(line: socket.socket, megabytes: int) -> None:
+    for _ in range(megabytes):
+        await asyncio.to_thread(line.sendall, b"x" * (1 << 20))
+
+
 async def test_a_line_without_end_is_cut_off(keeper: Keeping) -> None:
-    with (
-        plugged(keeper.directory) as line,
-        pytest.raises(OSError, match=r"Broken pipe|reset"),
-    ):
-        for _ in range(40):
-            await asyncio.to_thread(line.sendall, b"x" * (1 << 20))
+    cut_off = pytest.raises(OSError, match=r"Broken pipe|reset")
+    with plugged(keeper.directory) as line, cut_off:
+        await pour(line, 40)
     await keeper.connect()
     memory = psutil.Process(keeper.pid).memory_info().rss
 
