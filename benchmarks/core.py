@@ -34,7 +34,7 @@ from dtest.roles.session import session
 from dtest.runtime.clock import instant
 from dtest.runtime.lifecycle import hold_many_objects
 from dtest.runtime.nats_server import EmbeddedServer, free_port, server_binary
-from dtest.settings import Settings, load_settings
+from dtest.settings import Setting, Settings
 from dtest.state.cell import Cell
 from dtest.state.fold import apply
 
@@ -109,7 +109,8 @@ def broker(directory: Path) -> Iterator[Settings]:
     command = [server_binary(), "-c", str(server.config_path)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     stated = {"nats_url": server.url, "nats_user": "bench", "nats_password": "bench"}
-    settings = load_settings({**stated, "state_dir": str(directory)}, env={})
+    stated |= {"cell": CELL, "state_dir": str(directory)}
+    settings = Settings({key: Setting(value, "benchmark") for key, value in stated.items()})
 
     async def prepare() -> None:
         async with session(settings, name="benchmark", wait_s=10.0) as opened:

@@ -285,9 +285,7 @@ async def test_an_agent_outlasts_a_broker_that_is_away_for_long(tmp_path: Path) 
         for _ in range(3):  # it comes and goes: registrations are under way each time
             await server.start()
             await server.kill()
-        await eventually(
-            lambda: "journal_unavailable" in agent.log.read_text(), within_s=90
-        )
+        await eventually(lambda: "journal_unavailable" in agent.log.read_text(), within_s=90)
         await server.start()
 
         assert (await cell.finished(task)).outcome == "passed"

@@ -6,7 +6,7 @@ from dtest.events.codec import fingerprint
 from dtest.leadership.decision import decide
 from dtest.state.task import LIVE
 from tests.kit.histories import Move, anything_decided, ordinary, play
-from tests.kit.search import explore
+from tests.kit.search import CASES, explore
 from tests.kit.world import World, assignments
 
 
@@ -61,3 +61,26 @@ def test_no_decision_assigns_a_task_twice_or_one_that_is_live() -> None:
             assert all(data.attempt == attempts[data.task_id] + 1 for data in assigned)
 
     explore(ordinary, check)
+
+
+def test_the_parts_of_a_decision_may_be_stored_in_any_order() -> None:
+    def check(history: Sequence[Move]) -> None:
+        forwards, backwards = (play(World().led(), history) for _ in range(2))
+        ignored = dict(forwards.cell.ignored)
+        draft = forwards.draft()
+        forwards.enact(draft)
+        backwards.cell.wake(backwards.now)
+        backwards.enact(reversed(draft))
+
+        assert dict(backwards.cell.ignored) == ignored
+        assert standing(backwards) == standing(forwards)
+
+    explore(anything_decided, check, cases=CASES // 2)
+
+
+def standing(world: World) -> dict[str, tuple[object, ...]]:
+    """Where every task is, and with whom."""
+    return {
+        name: (task.status, task.attempt, task.worker_id, task.devices, task.reason)
+        for name, task in world.cell.tasks.items()
+    }

@@ -374,3 +374,19 @@ def test_a_task_that_avoids_the_only_free_worker_lets_others_pass() -> None:
 
 def test_the_event_names_just_the_rankings_that_there_are() -> None:
     assert set(get_args(Ranking)) == set(RANKINGS)
+
+
+@pytest.mark.xfail(strict=True, reason="nothing is reserved for a task that waits for much room")
+def test_a_task_that_needs_a_whole_worker_does_not_starve_behind_small_ones() -> None:
+    world = here(("w", 2)).given(task("t0"))
+    running = world.assign()
+    world.given(started(running[0]))
+    world.given(task("large", resources=Resources(slots=2)))
+    for n in range(1, 100):  # one ends, another has come: never is the whole worker free
+        world.given(task(f"t{n}"))
+        for one in world.assign():
+            world.given(started(one))
+            running.append(one)
+        world.tick(30).given(finished(running.pop(0)))
+
+    assert world.status("large") is not Status.QUEUED

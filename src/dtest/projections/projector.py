@@ -23,6 +23,8 @@ MESSAGES_MAX = 2_000
 PAUSE_S_MIN = 0.01
 PAUSE_S_MAX = 0.25
 PAUSE_FACTOR = 3.0
+FULL_EVENTS = 2_000
+"""So many events are worth a transaction of their own: no pause while there is a backlog."""
 """A transaction has a fixed cost of some milliseconds. Pausing in proportion to the last one
 leaves most of a processor to others: the more there is to do, the more goes into each."""
 TELEMETRY_FIGURES = (
@@ -94,12 +96,14 @@ class Projector:
         async with self._source.journal.follow(self.seq) as feed:
             async for batch in feed:
                 pending += batch
-                begun = loop.time()
+                begun, before = loop.time(), self.projected
                 while pending:
                     part, pending = pending[:MESSAGES_MAX], pending[MESSAGES_MAX:]
                     await self._project(part)
                 if until is not None and self.seq >= until:
                     return
+                if self.projected - before > FULL_EVENTS:
+                    continue
                 spent_s = loop.time() - begun
                 await asyncio.sleep(min(PAUSE_S_MAX, max(PAUSE_S_MIN, PAUSE_FACTOR * spent_s)))
 

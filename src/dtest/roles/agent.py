@@ -19,7 +19,8 @@ from dtest.agents.processes import Clocks, ProcessExecutor, inherited_environmen
 from dtest.agents.reporter import Reporter
 from dtest.agents.simulated import SimulatedExecutor
 from dtest.agents.spool import Spool
-from dtest.errors import Conflict
+from dtest.errors import Conflict, UsageError
+from dtest.events import subject
 from dtest.events.fields import TaskId, WorkerId
 from dtest.events.worker import Capability
 from dtest.journal.stores import ArtifactStore, OutputStore, output_stream
@@ -78,8 +79,15 @@ class _Stores:
 def default_worker_id() -> WorkerId:
     """Return the host's name as it may stand in a subject."""
     name = socket.gethostname().partition(".")[0].lower()
-    kept = "".join(char if char.isalnum() or char in "-_" else "-" for char in name)
+    kept = "".join(char if subject.TOKEN.fullmatch(char) else "-" for char in name)
     return WorkerId(kept[:60] or "worker")
+
+
+def _named(name: str) -> WorkerId:
+    if not subject.TOKEN.fullmatch(name):
+        message = f"{name!r} cannot be the name of a worker"
+        raise UsageError(message, hint="up to 100 letters, digits, dashes and underscores")
+    return WorkerId(name)
 
 
 def _lock(directory: Path) -> IO[str]:
@@ -109,7 +117,7 @@ def _incarnation(directory: Path) -> str:
 
 async def serve_agent(settings: Settings, options: AgentOptions) -> None:
     """Run one agent with real processes until drained by a signal."""
-    worker_id = WorkerId(options.worker_id or default_worker_id())
+    worker_id = _named(options.worker_id or default_worker_id())
     directory = settings.state_dir / settings.cell / "agents" / worker_id
     lock = _lock(directory)
     with lock:
