@@ -33,8 +33,9 @@ from dtest.settings import environment
 log = structlog.get_logger()
 
 READY_S_MAX = 60.0
-DISK_PART = 0.5
-"""Of the free disk: what a local cell may take. The broker itself takes three quarters at most."""
+DISK_PART = 0.2
+"""Of the free disk: what a local cell may take. A broker takes three quarters at most, and may
+serve several cells."""
 STOP_S_MAX = 15.0
 RESTART_S_MIN = 0.5
 RESTART_S_MAX = 10.0
