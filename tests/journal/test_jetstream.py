@@ -1173,7 +1173,7 @@ async def test_an_artefact_that_finds_no_room_is_named(
     server: Server, cell_id: CellId, large: Path
 ) -> None:
     limits = replace(LIMITS, artifact_bytes=1 << 20)
-    async with joined(server.address, cell_id) as cell:
+    async with joined(server.address, cell_id, limits=limits) as cell:
         store = ArtifactStore(cell.connection, cell.cell, limits)
 
         with pytest.raises(Unavailable, match="too-large") as raised:
