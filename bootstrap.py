@@ -31,6 +31,8 @@ PYTHON = VENV / "bin" / "python"
 ORIGIN = VENV / ".made-by"
 LEVELS = ("runtime", "dev")
 """What can be installed, from little to much: dev.lock holds all of runtime.lock."""
+ON_ALL_CORES = ("-n", "logical", "--maxprocesses", "8", "--dist", "loadfile")
+"""The tests of a file share servers, so they stay together."""
 
 
 def main(args: list[str]) -> None:
@@ -39,7 +41,7 @@ def main(args: list[str]) -> None:
     if verb == ["demo"]:
         level, command = "runtime", [str(VENV / "bin" / "dtest"), "demo", *rest]
     elif verb == ["test"]:
-        level, command = "dev", [str(PYTHON), "-m", "pytest", *rest]
+        level, command = "dev", [str(PYTHON), "-m", "pytest", *ON_ALL_CORES, *rest]
     elif args == ["check"]:
         level, command = "dev", [str(VENV / "bin" / "just"), "check"]
     elif verb == ["run"] and rest[:1] == ["--"] and rest[1:]:

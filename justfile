@@ -42,9 +42,9 @@ deps:
 spell:
     {{bin}}/codespell
 
-# The default tests; arguments go to pytest
+# The default tests on all cores; arguments go to pytest (`-n 0` for one process and its debugger)
 test *args:
-    {{bin}}/pytest {{args}}
+    {{bin}}/pytest -n logical --maxprocesses 8 --dist loadfile {{args}}
 
 # The tests of the pure floors: no server, no process, seconds
 test-fast *args:

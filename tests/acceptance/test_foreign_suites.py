@@ -1,14 +1,17 @@
 """Real suites that know nothing of dtest: the same tests with the same outcomes as plain pytest."""
 
 import json
+import os
 import subprocess
 import sys
 import tarfile
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
+from junitparser import JUnitXml
+
+from tests.cli.command import QUICK, Person
 
 pytestmark = pytest.mark.acceptance
 
@@ -16,7 +19,6 @@ SUITES = {
     "toolz": ("1.2.0", {"passed": 192, "skipped": 1}),
     "sqlparse": ("0.6.1", {"passed": 537, "xfailed": 2, "xpassed": 1}),
 }
-RUN_S_MAX = 300.0
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,12 @@ def plain(root: Path, report: Path) -> Counter[tuple[str, str]]:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options],
         cwd=root,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(report.parent), "OUTCOMES": str(report)},
+        env={
+            "PATH": os.defpath,
+            "PYTHONPATH": str(report.parent),
+            "OUTCOMES": str(report),
+            **QUICK,
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -80,18 +87,14 @@ def test_a_foreign_suite_gives_the_verdicts_of_plain_pytest(
     root = source_of(name, version, downloads)
     expected = plain(root, tmp_path / "outcomes.json")
 
-    done = subprocess.run(
-        [sys.executable, "-m", "dtest", "test", "--workers", "2", "--json"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        timeout=RUN_S_MAX,
-        check=False,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
-    )
+    person = Person(tmp_path / "home", root)
+    found = person.dtest("test", "--workers", "2", "--json", "--junit", "report.xml").good().json
 
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
     assert found["counts"] == counts
     assert Counter((case["nodeid"], case["outcome"]) for case in found["testcases"]) == expected
     assert found["faults"] == []
+    report = JUnitXml.fromfile(str(root / "report.xml"))
+    skipped = counts.get("skipped", 0) + counts.get("xfailed", 0)
+    assert (report.tests, report.skipped) == (sum(counts.values()), skipped)
+    assert report.failures == report.errors == 0
+    person.nothing_is_left()

@@ -173,6 +173,16 @@ async def test_the_peak_of_memory_and_the_processor_time_are_plausible(keeper: K
     assert 0.25 <= ended["cpu_s"] <= 3.0
 
 
+async def test_the_size_of_who_started_the_keeper_hides_no_peak(tmp_path: Path) -> None:
+    """The test's process is larger than the attempt while it starts the keeper."""
+    large = bytearray(b"x") * 300_000_000
+    async with keeping(tmp_path) as keeper:
+        del large
+        ended = await keeper.run("t.1", PYTHON, "-c", "x = bytearray(100_000_000)")
+
+        assert 100e6 <= ended["memory_bytes_peak"] <= 200e6
+
+
 async def test_a_small_process_does_not_show_the_memory_of_the_keeper(keeper: Keeping) -> None:
     ended = await keeper.run("t.1", "/bin/true")
 

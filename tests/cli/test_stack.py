@@ -6,13 +6,15 @@ One cell serves most of these tests: each finds it up and leaves it up.
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from dtest.runtime.nats_server import free_port
+from dtest.runtime.nats_server import EmbeddedServer, free_port, server_binary
 from dtest.runtime.stack_file import StackFile, write_stack_file
 from tests.cli.cell import CellUser, command
 from tests.cli.command import Person, eventually, interrupt
@@ -215,26 +217,36 @@ def test_a_start_that_is_interrupted_leaves_nothing(person: Person, number: sign
     assert person.here("status").code == 3
 
 
-def test_a_cell_uses_a_broker_that_runs_already(owner: Owner) -> None:
-    names = ("nats_user", "nats_password")
-    env = {f"DTEST_{name.upper()}": owner.file[name] for name in names}
-    guest = owner.at(owner.cwd, **env, DTEST_NATS_URL=owner.file["nats_url"])
-
-    guest.dtest("up", "--cell", "guest", "--workers", "0").good()
-
-    state = owner.state.with_name("guest")
-    assert not (state / "nats").exists()
-    assert json.loads((state / "stack.json").read_text())["nats_url"] == owner.file["nats_url"]
-    guest.here("down", "--cell", "guest", "--purge").good()
-    assert not state.exists()
-    owner.passes()
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    """A server that dtest did not start."""
+    server = EmbeddedServer(tmp_path / "nats", free_port(), "guest", "for tests only")
+    server.write_config()
+    command = [server_binary(), "-c", str(server.config_path)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        yield server
+        process.terminate()
 
 
-def test_a_broker_that_is_not_there_is_named(person: Person) -> None:
-    env = {"DTEST_NATS_URL": "nats://127.0.0.1:1"}
-    words = ("up", "--workers", "0", "--json")
-    with person.at(person.cwd, **env).started(*words) as call:
-        eventually((person.state / "stack.log").exists, what="it tries")
+def test_a_cell_uses_a_broker_that_runs_already(person: Person, broker: EmbeddedServer) -> None:
+    env = {"DTEST_NATS_USER": broker.user, "DTEST_NATS_PASSWORD": broker.password}
+    guest = person.at(person.cwd, **env)
+
+    up = guest.dtest("up", "--workers", "0", "--nats", broker.url, "--json").good().json
+
+    assert up["nats_url"] == broker.url
+    assert not (guest.state / "nats").exists()
+    assert guest.here("event", "verify", "--json").good().json["messages"] > 0
+    guest.here("down").good()
+    guest.nothing_runs()
+    kept = guest.here("event", "verify", "--nats", broker.url, "--json").good().json
+    assert kept["violations"] == []
+
+
+def test_a_wait_for_a_broker_that_is_not_there_can_be_interrupted(person: Person) -> None:
+    nobody = person.at(person.cwd, DTEST_NATS_URL="nats://127.0.0.1:1")
+    with nobody.started("up", "--workers", "0") as call:
+        eventually((person.state / "stack.lock").exists, what="it tries")
 
         ended = interrupt(call)
 

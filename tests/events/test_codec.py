@@ -21,7 +21,7 @@ from tests.kit.payloads import JSON, any_of, of
 from tests.kit.world import World
 
 TIMES = st.integers(0, 4_000_000_000 * 10**6).map(lambda micros: micros / 1e6)
-MANY = settings().max_examples * 5
+MANY = settings().max_examples * 3
 QUEUED = subject.client(facts.CELL, facts.CLIENT, "task.queued")
 STARTED = subject.agent(facts.CELL, WorkerId("w"), "attempt.started")
 

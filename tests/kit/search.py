@@ -10,7 +10,7 @@ from typing import TypeVar
 from hypothesis import settings
 
 Move = TypeVar("Move")
-CASES = settings().max_examples * 4
+CASES = settings().max_examples * 3
 """How many histories a rule is shown with; grows with the profile of hypothesis."""
 SHORTENINGS_MAX = 3_000
 

@@ -10,7 +10,7 @@ from tests.kit.recording import Recording
 from tests.kit.search import CASES
 from tests.kit.simulation import Simulation
 
-SEEDS = CASES // 4
+SEEDS = CASES // 3
 GROUPS = 10
 STEPS = 300
 

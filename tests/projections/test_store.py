@@ -1,10 +1,11 @@
 """The file: what is written is whole, and a file that does not fit is made anew."""
 
 import json
-import multiprocessing
 import os
 import random
 import resource
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -277,31 +278,35 @@ def test_damage_that_shows_while_writing_makes_the_next_start_rebuild(
         assert (count(again), again.progress(STREAM)) == (0, None)
 
 
-def _hold(path: str, ready: Any, done: Any) -> None:
-    with opened(Path(path)):
-        ready.set()
-        done.wait(60)
+HOLD = """
+import sys
+from pathlib import Path
+from dtest.projections.store import opened
+
+with opened(Path(sys.argv[1])):
+    print("open", flush=True)
+    sys.stdin.read()
+"""
 
 
 def test_a_file_in_use_by_another_process_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "read-model.duckdb"
     with opened(path) as store:
         store.write(STREAM, Progress("c", 3), {"events": events(1, 3)})
-    context = multiprocessing.get_context("spawn")
-    ready, done = context.Event(), context.Event()
-    process = context.Process(target=_hold, args=(str(path), ready, done))
-    process.start()
-    try:
-        assert ready.wait(60)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"open\n"
         inode = path.stat().st_ino
 
         with pytest.raises(Conflict, match=r"read-model\.duckdb"):
             Store(path)
 
         assert path.stat().st_ino == inode
-    finally:
-        done.set()
-        process.join(60)
+        other.stdin.close()
+        assert other.wait(60) == 0
     with opened(path) as store:
         assert (count(store), seq_of(store)) == (3, 3)
 
@@ -327,6 +332,14 @@ def test_a_reset_store_is_empty_and_usable(store: Store) -> None:
 
 
 # -- questions of users ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A store that survives one attack after the other."""
+    with opened(tmp_path_factory.mktemp("attacked") / "read-model.duckdb") as store:
+        store.write(STREAM, Progress("c", 3), {"events": events(1, 3)})
+        yield store
 
 
 def test_a_users_select_is_answered(store: Store) -> None:
@@ -404,21 +417,21 @@ def test_a_users_select_is_answered(store: Store) -> None:
     ],
 )
 def test_whatever_else_a_user_writes_is_refused_and_does_nothing(
-    tmp_path: Path, store: Store, sql: str
+    tmp_path: Path, attacked: Store, sql: str
 ) -> None:
-    store.write(STREAM, Progress("c", 3), {"events": events(1, 3)})
-    before = tables(store)
-    settings = store.query("SELECT * FROM duckdb_settings() ORDER BY 1").rows
+    before = tables(attacked)
+    settings = attacked.query("SELECT * FROM duckdb_settings() ORDER BY 1").rows
     out = tmp_path / "out"
 
     with pytest.raises(InvalidDocument):
-        store.query_untrusted(sql.format(out=out))
+        attacked.query_untrusted(sql.format(out=out))
 
-    assert tables(store) == before
-    assert store.query("SELECT * FROM duckdb_settings() ORDER BY 1").rows == settings
+    assert tables(attacked) == before
+    assert attacked.query("SELECT * FROM duckdb_settings() ORDER BY 1").rows == settings
     assert not out.exists()
-    store.write(STREAM, Progress("c", 4), {"events": events(4, 1)})
-    assert count(store) == 4
+    last = seq_of(attacked) + 1
+    attacked.write(STREAM, Progress("c", last), {"events": events(last, 1)})
+    assert count(attacked) == last
 
 
 def test_a_python_object_of_the_process_is_no_table(store: Store) -> None:

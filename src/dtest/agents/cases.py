@@ -42,6 +42,7 @@ class CaseReport:
         self._offset = 0
         self._ordinal = 0
         self._failed = 0
+        self._skipped = 0
         self._collection_errors = 0
         self._running: str | None = None
         self._crashed: list[str] = []
@@ -49,7 +50,13 @@ class CaseReport:
     @property
     def cases(self) -> Cases:
         """What was read so far, in sum."""
-        return Cases(self._failed, self._collection_errors, self._running, tuple(self._crashed))
+        return Cases(
+            self._failed,
+            self._collection_errors,
+            self._running,
+            tuple(self._crashed),
+            self._skipped,
+        )
 
     def read(self) -> None:
         """Read what is new and tell it."""
@@ -105,4 +112,6 @@ class CaseReport:
                 self._collection_errors += 1
             else:
                 self._failed += 1
+        elif case.outcome == "skipped":
+            self._skipped += 1
         self._tell(case)

@@ -26,6 +26,7 @@ WAIT_S_MAX = 120.0
 LOOK_EVERY_S = 0.1
 SIMULATED = "cuda:1,rocm:1"
 NOT_AS_EXPECTED = 3
+SIGNALLED = 128
 
 
 def demo(
@@ -58,40 +59,48 @@ def demo(
 async def _demo(directory: Path, *, stay: bool, port: int, as_json: bool) -> int:
     from dtest.events.fields import CellId
     from dtest.roles.stack import Stack, StackOptions
-    from dtest.runtime.lifecycle import on_stop_signals
+    from dtest.runtime.lifecycle import stop_signal
     from dtest.runtime.logs import set_up_logs
 
     set_up_logs(role="demo", json_lines=False, level=50)
-    stop = asyncio.Event()
-    on_stop_signals(stop.set)
-    begun = time.monotonic()
+    stop = stop_signal()
     options = StackOptions(
         CellId("main"), directory, workers=2, slots=3, simulate=SIMULATED, api_port=port
     )
     stack = Stack(options)
-    output.say("starting broker, scheduler, API, two agents and two simulated workers")
-    file = await stack.start()
+    telling = asyncio.ensure_future(_tell(stack, directory, stay=stay, as_json=as_json))
     try:
-        supervising = asyncio.ensure_future(stack.supervise())
-        api = open_api(settings_of(file, directory))
-        story = _Story(stack, api, directory, as_json=as_json)
-        telling = asyncio.ensure_future(story.run(begun))
-        stopping = asyncio.ensure_future(stop.wait())
-        await asyncio.wait({telling, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({telling, stop}, return_when=asyncio.FIRST_COMPLETED)
         if not telling.done():
             telling.cancel()
-            return 130
+            await asyncio.wait({telling})
+            return SIGNALLED + stop.result()
         code = telling.result()
-        if stay and not stop.is_set():
-            output.say(f"the cell stays up until Ctrl-C: {file.api_url}/api/docs")
-            output.say(f"  its token is in {directory}/main/stack.json;")
-            output.say(f"  try: dtest status --state-dir {directory}")
-            await stop.wait()
-        stopping.cancel()
-        supervising.cancel()
+        if stay:
+            await stop
         return code
     finally:
         await stack.stop()
+
+
+async def _tell(
+    stack: Any,  # noqa: ANN401 - loaded lazily
+    directory: Path,
+    *,
+    stay: bool,
+    as_json: bool,
+) -> int:
+    begun = time.monotonic()
+    output.say("starting broker, scheduler, API, two agents and two simulated workers")
+    file = await stack.start()
+    story = _Story(stack, open_api(settings_of(file, directory)), directory, as_json=as_json)
+    story.supervising = asyncio.ensure_future(stack.supervise())
+    code = await story.run(begun)
+    if stay:
+        output.say(f"the cell stays up until Ctrl-C: {file.api_url}/api/docs")
+        output.say(f"  its token is in {directory}/main/stack.json;")
+        output.say(f"  try: dtest status --state-dir {directory}")
+    return code
 
 
 @dataclass(slots=True)
@@ -112,6 +121,7 @@ class _Story:
         self.directory = directory
         self.as_json = as_json
         self.told = _Told()
+        self.supervising: asyncio.Future[None] | None = None
 
     async def run(self, begun: float) -> int:
         """Tell it all; return the exit code."""

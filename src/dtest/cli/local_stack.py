@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dtest.errors import DtestError, Unavailable, UsageError
-from dtest.runtime.lifecycle import end_with_parent
+from dtest.runtime.lifecycle import end_with_parent, signals_held
 from dtest.runtime.stack_file import StackFile, read_last_words, read_stack_file
 from dtest.settings import Settings, settings_of
 
@@ -66,20 +66,27 @@ class LocalStack:
         """Start it and wait until it serves. Raises Unavailable with the cause."""
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         log_path = self.path.with_name("stack.log")
-        with log_path.open("ab") as log:
+        with log_path.open("ab") as log, signals_held() as release:
+
+            def prepare() -> None:
+                release()
+                if self.throw_away:
+                    end_with_parent()
+
             process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=end_with_parent if self.throw_away else None,  # noqa: PLW1509 - no threads yet
+                preexec_fn=prepare,  # noqa: PLW1509 - no threads yet
             )
-        try:
-            return self._wait_for(process, log_path)
-        except BaseException:
-            _give_up(process)
-            raise
+            try:
+                release()
+                return self._wait_for(process, log_path)
+            except BaseException:
+                _give_up(process)
+                raise
 
     def _wait_for(self, process: subprocess.Popen[bytes], log_path: Path) -> StackFile:
         deadline = time.monotonic() + WAIT_S_MAX

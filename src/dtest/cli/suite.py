@@ -16,9 +16,10 @@ import orjson
 
 from dtest.agents.pytest_session import EXIT_USAGE, SESSION_SCRIPT
 from dtest.errors import TimedOut, UsageError
-from dtest.runtime.lifecycle import end_with_parent
+from dtest.runtime.lifecycle import end_with_parent, signals_held
 
 PARTS_PER_WORKER = 4
+_TOLD_BY_CASES = ("collection_error", "crash_signal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +64,34 @@ def collect(
 
 
 def _run(command: list[str], output: Path, wait_s: float | None) -> int:
-    """Run it to its end, or end all of it; return its exit code."""
-    with output.open("wb") as file:  # no pipe: what a test left running would keep it open
+    """Run it to its end, or end all of it; return its exit code.
+
+    What it says goes to a file: a pipe would be kept open by what a test left running.
+    """
+    with output.open("wb") as file, signals_held() as release:
+
+        def prepare() -> None:
+            release()
+            end_with_parent()
+
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
             start_new_session=True,
-            preexec_fn=end_with_parent,  # noqa: PLW1509 - no threads yet
+            preexec_fn=prepare,  # noqa: PLW1509 - no threads yet
         )
-    try:
-        return process.wait(timeout=wait_s)
-    except subprocess.TimeoutExpired as error:
-        message = f"pytest did not list the tests in {wait_s:g} s"
-        raise TimedOut(message, hint="look for work that is done at import") from error
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        try:
+            release()
+            return process.wait(timeout=wait_s)
+        except subprocess.TimeoutExpired as error:
+            message = f"pytest did not list the tests in {wait_s:g} s"
+            raise TimedOut(message, hint="look for work that is done at import") from error
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _complaint(said: str) -> str:
@@ -176,8 +186,7 @@ def write_junit(
                 written.result = [_result(Skipped, case)]
         suite = suites.setdefault(file, TestSuite(file))
         suite.add_testcase(written)
-    explained = {case["task_id"] for case in cases if case["outcome"] in ("failed", "error")}
-    for fault in [task for task in faults if task["task_id"] not in explained]:
+    for fault in [task for task in faults if not _is_explained(task, cases)]:
         written = TestCase(str(fault["name"]), classname="dtest.task")
         written.result = [Error(f"{fault['status']}: {fault['reason']}", str(fault["reason"]))]
         suites.setdefault("dtest", TestSuite("dtest")).add_testcase(written)
@@ -187,6 +196,13 @@ def write_junit(
         report.add_testsuite(suite)
     report.update_statistics()  # type: ignore[no-untyped-call]
     report.write(str(path), pretty=True)
+
+
+def _is_explained(fault: dict[str, Any], cases: Sequence[dict[str, Any]]) -> bool:
+    """Say whether a case tells the same: a file that was not collected, a test that crashed."""
+    return fault["reason"] in _TOLD_BY_CASES and any(
+        case["outcome"] == "error" and case["task_id"] == fault["task_id"] for case in cases
+    )
 
 
 def _split(nodeid: str) -> tuple[str, str, str]:

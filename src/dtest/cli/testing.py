@@ -108,7 +108,7 @@ class _End:
     def code(self) -> int:
         """The exit code."""
         match self.cut:
-            case None if not self.cases and not self.faults:
+            case None if not self.faults and all(map(_skips_itself, self.cases)):
                 return NOTHING_SELECTED
             case None:
                 return exit_code(self.run)
@@ -118,6 +118,11 @@ class _End:
                 return code
             case _:
                 return INTERRUPTED
+
+
+def _skips_itself(case: dict[str, Any]) -> bool:
+    """Say whether this is a whole file, none of whose tests was collected."""
+    return bool(case["outcome"] == "skipped" and case["phase"] == "collect")
 
 
 def _check(workers: int, junit: Path | None) -> None:

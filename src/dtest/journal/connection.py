@@ -203,13 +203,13 @@ class Connection:
 
     async def close(self) -> None:
         """Close for good."""
-        await self.client.close()
+        await cancellable(self.client.close())
 
     # -- what the client tells --------------------------------------------------------------------
 
     async def _start(self) -> None:
         await self.subscribe(f"{self._inbox}.*", self._answered)
-        await self.client.flush()
+        await cancellable(self.client.flush())
         if f"{self._inbox}.*".lower() in self._denials:
             message = f"this NATS user may not subscribe to {self._inbox}.*"
             raise PermissionRefused(message, hint="allow it to subscribe to _INBOX.>")
@@ -276,28 +276,30 @@ async def connect(address: NatsAddress, *, name: str, wait_s: float = CONNECT_S_
 
     try:
         async with asyncio.timeout(wait_s):
-            await client.connect(
-                servers=list(address.servers),
-                name=name,
-                user=address.user,
-                password=address.password,
-                token=address.token,
-                user_credentials=str(address.credentials_file)
-                if address.credentials_file
-                else None,
-                tls=address.tls,
-                connect_timeout=1,
-                ping_interval=PING_INTERVAL_S,
-                max_outstanding_pings=2,
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=RECONNECT_EVERY_S,  # type: ignore[arg-type] # it sleeps so long
-                error_cb=failed,
-                disconnected_cb=connection._disconnected,  # noqa: SLF001 - same module
-                reconnected_cb=connection._reconnected,  # noqa: SLF001 - same module
+            await cancellable(
+                client.connect(
+                    servers=list(address.servers),
+                    name=name,
+                    user=address.user,
+                    password=address.password,
+                    token=address.token,
+                    user_credentials=str(address.credentials_file)
+                    if address.credentials_file
+                    else None,
+                    tls=address.tls,
+                    connect_timeout=1,
+                    ping_interval=PING_INTERVAL_S,
+                    max_outstanding_pings=2,
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=RECONNECT_EVERY_S,  # type: ignore[arg-type] # it sleeps so long
+                    error_cb=failed,
+                    disconnected_cb=connection._disconnected,  # noqa: SLF001 - same module
+                    reconnected_cb=connection._reconnected,  # noqa: SLF001 - same module
+                )
             )
             connecting = False
             await connection._start()  # noqa: SLF001 - same module
-    except PermissionRefused:
+    except (PermissionRefused, asyncio.CancelledError):
         await _abandon(client)
         raise
     except _CredentialsRefused as error:

@@ -5,9 +5,11 @@ import ctypes
 import gc
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 _PR_SET_PDEATHSIG = 1
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _COLLECT_AFTER = (100_000, 50, 1_000)
 
 
@@ -16,6 +18,20 @@ def on_stop_signals(call: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, call)
+
+
+def stop_signal() -> asyncio.Future[int]:
+    """Return the number of the first SIGTERM or SIGINT that comes, instead of dying of it."""
+    loop = asyncio.get_running_loop()
+    first: asyncio.Future[int] = loop.create_future()
+
+    def note(number: int) -> None:
+        if not first.done():
+            first.set_result(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, note, int(number))
+    return first
 
 
 async def run_until_stopped(main: asyncio.Task[None], stop: asyncio.Event) -> None:
@@ -30,6 +46,24 @@ async def run_until_stopped(main: asyncio.Task[None], stop: asyncio.Event) -> No
         await asyncio.wait({main})
     if not main.cancelled():
         main.result()
+
+
+@contextmanager
+def signals_held() -> Iterator[Callable[[], None]]:
+    """Hold back what ends this process while it starts a child that it has to end as well.
+
+    Yields how to let go: here, as soon as the child is known, and in the child, which inherits
+    the hold.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+
+    def release() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    try:
+        yield release
+    finally:
+        release()
 
 
 def end_with_parent() -> None:

@@ -300,7 +300,14 @@ class Keeper:
 
 
 def own_peak() -> int:
-    """Return the peak resident memory of this process, in the unit of ``ru_maxrss``."""
+    """Return the peak resident memory of this very program, in the unit of ``ru_maxrss``.
+
+    On Linux ``ru_maxrss`` itself would count what ran in this process before ``exec``, or shared
+    its memory then: the agent, which may be larger than any attempt. See VmHWM in proc(5).
+    """
+    if sys.platform.startswith("linux"):
+        with open("/proc/self/status", "rb") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith(b"VmHWM:"))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
