@@ -308,7 +308,7 @@ def own_peak() -> int:
     if sys.platform.startswith("linux"):
         with open("/proc/self/status", "rb") as status:
             return next(int(line.split()[1]) for line in status if line.startswith(b"VmHWM:"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # type: ignore[unreachable] # not Linux
 
 
 def _noted(path: Path, content: dict[str, Any]) -> bool:
