@@ -95,6 +95,14 @@ def test_the_run_of_the_submission_is_that_of_tasks_that_name_none() -> None:
             {**COMMAND, "task_id": "t", "retry_policy": {"retries": 1}},
             ["task t: retry_policy", "unknown field 'retries'"],
         ),
+        (
+            {**COMMAND, "task_id": "t", "config": {"command": ["x"], "timeout": 5}},
+            ["task t: config", "unknown field 'timeout'"],
+        ),
+        (
+            {**COMMAND, "config": {"command": ["x"], "simulate": {"second": 5}}, "task_id": "t"},
+            ["task t: config.simulate", "unknown field 'second'"],
+        ),
         ({**COMMAND, "task_id": "t", "priority": "high"}, ["task t", "priority", "integer"]),
         ({**COMMAND, "task_id": "t", "timeout_seconds": "60"}, ["task t", "timeout_seconds"]),
         ({**COMMAND, "task_id": "t", "timeout_seconds": -1}, ["task t", "timeout_seconds"]),

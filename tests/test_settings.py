@@ -194,8 +194,9 @@ def test_a_setting_that_nobody_knows_is_refused_with_those_that_are_known(
     assert "cell" in caught.value.hint
 
 
-def test_a_file_that_is_no_toml_is_named(machine: Machine) -> None:
-    machine.user_file.write_text("cell = ")
+@pytest.mark.parametrize("content", [b"cell = ", b'cell = "\xff"'])
+def test_a_file_that_is_no_toml_is_named(machine: Machine, content: bytes) -> None:
+    machine.user_file.write_bytes(content)
 
     with pytest.raises(UsageError, match=r"config\.toml cannot be read"):
         machine.settings()

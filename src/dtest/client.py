@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from dtest.errors import InvalidDocument
 from dtest.events import codec, subject
 from dtest.events.catalogue import ClientPayload
-from dtest.events.config import config_fault
+from dtest.events.config import CONFIGS, Simulation, config_fault
 from dtest.events.envelope import Event
 from dtest.events.fields import CellId, ClientId, EventId, RunId
 from dtest.events.task import Requirements, Resources, RetryPolicy, TaskQueued
@@ -125,6 +125,7 @@ def _parse(content: dict[str, Any], place: int) -> TaskQueued:
     for key, nested in _NESTED.items():
         if isinstance(content.get(key), Mapping):
             _known_only(content[key], nested, f"task {name}: {key}")
+    _known_config_only(content.get("config"), CONFIGS.get(str(content.get("type"))), name)
     try:
         task = _TASK.validate_python(content)
     except ValidationError as error:
@@ -135,6 +136,15 @@ def _parse(content: dict[str, Any], place: int) -> TaskQueued:
         message = f"task {name}: {fault}"
         raise InvalidDocument(message, hint=f"see docs/tasks.md for the config of {task.type}")
     return task
+
+
+def _known_config_only(config: object, shape: type[Any] | None, name: object) -> None:
+    """Refuse what a built-in type does not know; other types know their own."""
+    if shape is None or not isinstance(config, Mapping):
+        return
+    _known_only(config, shape, f"task {name}: config")
+    if isinstance(config.get("simulate"), Mapping):
+        _known_only(config["simulate"], Simulation, f"task {name}: config.simulate")
 
 
 def _known_only(content: Mapping[str, Any], shape: type[Any], where: str) -> None:

@@ -138,8 +138,9 @@ def _from_environment(env: Mapping[str, str]) -> dict[str, Setting]:
         elif key in SECRETS and env.get(f"{name}_FILE"):
             path = Path(env[f"{name}_FILE"])
             try:
-                found[key] = Setting(path.read_text().strip(), f"file {path} by {name}_FILE")
-            except OSError as error:
+                secret = path.read_text(encoding="utf-8").strip()
+                found[key] = Setting(secret, f"file {path} by {name}_FILE")
+            except (OSError, UnicodeDecodeError) as error:
                 message = f"{name}_FILE names a file that cannot be read: {error}"
                 raise UsageError(message) from error
     if "nats_url" not in found and env.get("NATS_URL"):
@@ -163,7 +164,7 @@ def _from_file(path: Path, inside: tuple[str, ...], tables: dict[str, Any]) -> d
         return {}
     try:
         content: Any = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         message = f"{path} cannot be read: {error}"
         raise UsageError(message) from error
     for part in inside:

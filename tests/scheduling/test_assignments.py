@@ -376,7 +376,9 @@ def test_the_event_names_just_the_rankings_that_there_are() -> None:
     assert set(get_args(Ranking)) == set(RANKINGS)
 
 
-@pytest.mark.xfail(strict=True, reason="nothing is reserved for a task that waits for much room")
+# -- tasks that need much room ----------------------------------------------------------------
+
+
 def test_a_task_that_needs_a_whole_worker_does_not_starve_behind_small_ones() -> None:
     world = here(("w", 2)).given(task("t0"))
     running = world.assign()
@@ -390,3 +392,73 @@ def test_a_task_that_needs_a_whole_worker_does_not_starve_behind_small_ones() ->
         world.tick(30).given(finished(running.pop(0)))
 
     assert world.status("large") is not Status.QUEUED
+
+
+LARGE = [
+    Resources(slots=4),
+    Resources(cpus=4.0),
+    Resources(memory_gb=8.0),
+    Resources(devices=2),
+    Resources(slots=3, cpus=2.0, memory_gb=4.0, devices=2),
+]
+ENDS_WITHIN = 5
+
+
+@pytest.mark.parametrize("resources", LARGE)
+@pytest.mark.parametrize("seed", range(20))
+def test_room_is_found_as_soon_as_all_that_ran_has_ended(resources: Resources, seed: int) -> None:
+    """Small tasks always wait, and each of them ends within five rounds."""
+    random = Random(seed)
+    world = World().led()
+    for number in range(random.randint(1, 3)):
+        devices = tuple(cuda(index) for index in range(2))
+        world.given(registered(f"w{number}", machine(4, *devices, cpus=4.0, memory_gb=8.0)))
+    small = Resources(cpus=1.0, memory_gb=2.0, devices=1 if resources.devices else None)
+    kinds = CUDA if resources.devices else Requirements()
+    ends: dict[int, list[AttemptAssigned]] = {}
+    names = iter(range(10_000))
+
+    def rounds(count: int, first: int) -> None:
+        for now in range(first, first + count):
+            for one in ends.pop(now, []):
+                world.given(finished(one))
+            while sum(len(demand.queue) for demand in world.cell.ready.values()) < 4:
+                world.given(task(f"s{next(names)}", requirements=kinds, resources=small))
+            for one in world.tick(1).assign():
+                world.given(started(one))
+                ends.setdefault(now + random.randint(1, ENDS_WITHIN), []).append(one)
+
+    rounds(10, 0)
+    world.given(task("large", requirements=kinds, resources=resources))
+    patience = int(SchedulingPolicy().keep_room_after_s)
+    rounds(patience + 1, 10)
+    rounds(ENDS_WITHIN + 1, 11 + patience)
+
+    assert world.status("large") is not Status.QUEUED
+
+
+def test_no_room_is_kept_before_it_was_waited_for() -> None:
+    world = here(("w", 2)).given(task("t0"))
+    world.given(started(only(world.assign())))
+    world.given(task("large", resources=Resources(slots=2)), task("small"))
+
+    assert only(world.assign()).task_id == "small"
+
+
+def test_a_more_urgent_task_takes_the_room_that_is_kept() -> None:
+    world = here(("w", 2)).given(task("t0"))
+    world.given(started(only(world.assign())))
+    world.given(task("large", resources=Resources(slots=2))).tick(30)
+    world.given(task("urgent", priority=0), task("later"))
+
+    assert only(world.assign()).task_id == "urgent"
+
+
+def test_room_is_kept_on_one_worker_only() -> None:
+    world = here(("v", 2), ("w", 2)).given(task("t0"), task("t1"))
+    for one in world.assign():
+        world.given(started(one))
+    world.given(task("large", resources=Resources(slots=2))).tick(30)
+    world.given(task("small"))
+
+    assert only(world.assign()).worker_id == "w"

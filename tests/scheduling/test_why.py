@@ -49,6 +49,17 @@ def test_it_starts_next_is_said_only_of_what_starts_next() -> None:
     explore(anything_decided, check)
 
 
+def test_room_that_is_kept_for_another_is_named() -> None:
+    world = World().led().given(registered("w", machine(2)), task("t0"))
+    world.given(facts.started(world.assign()[0]))
+    world.given(task("large", resources=Resources(slots=2))).tick(30).given(task("t"))
+
+    assert why(world)["reserved_for"] == WaitingReason(
+        "reserved_for", "w keeps its room for large, which has waited longer", "w", "large"
+    )
+    assert "all_matching_busy" in why(world, "large")
+
+
 def test_no_worker_is_registered() -> None:
     world = World().given(task("t"))
 

@@ -51,15 +51,16 @@ class Simulation:
     outcome: Literal["passed", "failed", "faulted"] = "passed"
 
 
-_CONFIGS: dict[str, type[CommandConfig | TestConfig]] = {
+CONFIGS: dict[str, type[CommandConfig | TestConfig]] = {
     "command": CommandConfig,
     "test": TestConfig,
 }
+"""The shape of the config of each built-in type."""
 
 
 @cache
 def _adapter(kind: str) -> TypeAdapter[CommandConfig | TestConfig]:
-    return TypeAdapter(_CONFIGS[kind])
+    return TypeAdapter(CONFIGS[kind])
 
 
 def parse_config(kind: str, config: Document) -> CommandConfig | TestConfig | None:
@@ -67,7 +68,7 @@ def parse_config(kind: str, config: Document) -> CommandConfig | TestConfig | No
 
     Raises pydantic.ValidationError.
     """
-    return _adapter(kind).validate_python(config) if kind in _CONFIGS else None
+    return _adapter(kind).validate_python(config) if kind in CONFIGS else None
 
 
 def config_fault(kind: str, config: Document) -> str | None:

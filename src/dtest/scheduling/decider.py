@@ -2,6 +2,12 @@
 
 Looks only at the heads of the queues of demands that some free worker can meet; nothing here
 grows with the number of queued tasks. Decides nothing about retries, losses or cancellation.
+
+A task that needs more than is ever free at once would wait for ever behind a stream of small ones.
+Once it has waited for a while, what is free on the worker that comes nearest is kept for it, and
+less urgent tasks go elsewhere. The shortage there can only shrink: nothing is remembered between
+decisions, and yet the task gets its room. (Slurm reserves for the first job of its queue in the
+same way; backfilling by predicted durations is not done here.)
 """
 
 import heapq
@@ -27,33 +33,46 @@ def decide_assignments(cell: Cell, policy: SchedulingPolicy) -> list[AttemptAssi
     """Return the assignments that can be made now."""
     if not cell.ready or not cell.free:
         return []
-    return list(_Round(cell).assignments(policy.assignments_max))
+    return list(_Round(cell, policy).assignments())
+
+
+def kept_room(cell: Cell, policy: SchedulingPolicy) -> dict[WorkerId, TaskId]:
+    """Return on which workers the next decision keeps room, and for which task."""
+    plan = _Round(cell, policy)
+    for _ in plan.assignments():
+        pass
+    return plan.kept
 
 
 class _Round:
     """One decision: capacity is planned here, and taken when the decision is folded."""
 
-    def __init__(self, cell: Cell) -> None:
+    def __init__(self, cell: Cell, policy: SchedulingPolicy) -> None:
         self.cell = cell
+        self.policy = policy
         self.rule = RANKINGS[cell.ranking]
         self.planned: dict[WorkerId, Capacity] = {}
+        self.kept: dict[WorkerId, TaskId] = {}
 
-    def assignments(self, limit: int) -> Iterator[AttemptAssigned]:
+    def assignments(self) -> Iterator[AttemptAssigned]:
+        """Plan the round."""
         heads: list[tuple[float, int, int, TaskId, int]] = []
         lanes = [
             (demand, iter(demand.queue), ranked)
             for demand in self.cell.ready.values()
-            if (ranked := self._candidates(demand))
+            if (ranked := self._candidates(demand)) or any(self._free_servers(demand))
         ]
         for number, (_, queue, _) in enumerate(lanes):
             heads.append((*next(queue), number))
         heapq.heapify(heads)
         count = 0
         passed_over = [0] * len(lanes)
-        while heads and count < limit:
+        while heads and count < self.policy.assignments_max:
             *_, task_id, number = heads[0]
             demand, queue, ranked = lanes[number]
             task = self.cell.tasks[task_id]
+            if not ranked and self.cell.now - task.since >= self.policy.keep_room_after_s:
+                self._keep_room(demand, task)
             chosen = self._choose(demand, ranked, task)
             if chosen is not None:
                 yield self._assign(task, chosen)
@@ -67,11 +86,13 @@ class _Round:
             else:
                 heapq.heapreplace(heads, (*following, number))
 
+    def _free_servers(self, demand: Demand) -> Iterator[Worker]:
+        return (self.cell.free[name] for name in demand.servers.keys() & self.cell.free.keys())
+
     def _candidates(self, demand: Demand) -> list[Candidate]:
-        workers = [self.cell.free[name] for name in demand.servers.keys() & self.cell.free.keys()]
         ranked = [
             self._rank(worker, demand, kind)
-            for worker in workers
+            for worker in self._free_servers(demand)
             if (kind := self._kind(worker, demand))
         ]
         heapq.heapify(ranked)
@@ -111,6 +132,21 @@ class _Round:
             heapq.heappush(ranked, rank)
         return chosen
 
+    def _keep_room(self, demand: Demand, task: Task) -> None:
+        """Keep what is free where the least is missing, for less urgent tasks not to take it."""
+        _, name, kind = min(
+            (self._capacity(worker).shortage(demand, kind, fitting), worker.id, kind)
+            for worker in self._free_servers(demand)
+            for kind, fitting in demand.servers[worker.id].items()
+        )
+        self._plan(self.cell.free[name]).keep(demand, kind, demand.servers[name][kind])
+        self.kept.setdefault(name, task.id)
+
+    def _plan(self, worker: Worker) -> Capacity:
+        if worker.id not in self.planned:
+            self.planned[worker.id] = worker.free.copy()
+        return self.planned[worker.id]
+
     def _has_other(self, demand: Demand, task: Task) -> bool:
         """Say whether a worker that the task need not avoid could take it, now or later."""
         return any(
@@ -119,10 +155,7 @@ class _Round:
 
     def _assign(self, task: Task, chosen: Choice) -> AttemptAssigned:
         worker, kind = chosen
-        capacity = self.planned.get(worker.id)
-        if capacity is None:
-            capacity = self.planned[worker.id] = worker.free.copy()
-        devices = capacity.take(task.demand, kind, task.demand.servers[worker.id][kind])
+        devices = self._plan(worker).take(task.demand, kind, task.demand.servers[worker.id][kind])
         spec = task.spec
         if spec is None:  # a queued task always has its document
             message = f"task {task.id} is queued without its document"

@@ -9,6 +9,8 @@ class SchedulingPolicy:
 
     assignments_max: int = 2_000
     """Most assignments of one decision."""
+    keep_room_after_s: float = 10.0
+    """Room is kept for a task that waited so long for more than is free at once."""
 
 
 DEFAULT_SCHEDULING = SchedulingPolicy()

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from dtest.events.codec import iso
+from dtest.scheduling.decider import kept_room
+from dtest.scheduling.policy import DEFAULT_SCHEDULING
 from dtest.state.cell import Cell
 from dtest.state.matching import Refusal, match
 from dtest.state.task import LIVE, TERMINAL, WAITING, Status, Task
@@ -73,10 +75,25 @@ def _worker_reasons(cell: Cell, task: Task) -> list[WaitingReason]:
     if ahead and task.status in WAITING:
         text = f"{ahead} tasks that could run in the same places go first"
         reasons.append(WaitingReason("lower_priority_than", text))
+    reasons += _kept(cell, [worker for worker in active if worker not in busy])
     if task.avoid and set(task.avoid) >= {worker.id for worker in active}:
         text = f"it faulted on {', '.join(task.avoid)}; nothing else matches"
         reasons.append(WaitingReason("avoided", text))
     return reasons
+
+
+def _kept(cell: Cell, roomy: list[Worker]) -> list[WaitingReason]:
+    kept = kept_room(cell, DEFAULT_SCHEDULING)
+    return [
+        WaitingReason(
+            "reserved_for",
+            f"{worker.id} keeps its room for {kept[worker.id]}, which has waited longer",
+            worker.id,
+            kept[worker.id],
+        )
+        for worker in roomy
+        if worker.id in kept
+    ]
 
 
 def _has_room(task: Task, worker: Worker) -> bool:

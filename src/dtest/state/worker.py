@@ -22,6 +22,10 @@ class WorkerStatus(StrEnum):
 GONE = frozenset({WorkerStatus.LOST, WorkerStatus.LEFT})
 
 
+Shortage = tuple[int, int, float, float]
+"""Missing slots, devices, processors and gigabytes of memory."""
+
+
 @dataclass(slots=True)
 class Capacity:
     """What of a worker is free. Copied by a decision that plans with it."""
@@ -53,6 +57,27 @@ class Capacity:
         devices = self._free(kind, fitting)[:wanted] if wanted else ()
         self.take_named(demand, kind, devices)
         return devices
+
+    def shortage(self, demand: Demand, kind: str, fitting: tuple[str, ...]) -> Shortage:
+        """Return what is missing for an attempt on hardware of that kind; all 0 when it fits."""
+        takes = demand.resources
+        return (
+            max(0, takes.slots - self.slots),
+            max(0, demand.devices_for(kind) - len(self._free(kind, fitting))),
+            max(0.0, _exact(takes.cpus - self.cpus)),
+            max(0.0, _exact(takes.memory_gb - self.memory_gb)),
+        )
+
+    def keep(self, demand: Demand, kind: str, fitting: tuple[str, ...]) -> None:
+        """Leave to others nothing that an attempt needs, though it is too little as yet."""
+        takes = demand.resources
+        self.slots = max(0, self.slots - takes.slots)
+        self.cpus = max(0.0, _exact(self.cpus - takes.cpus))
+        self.memory_gb = max(0.0, _exact(self.memory_gb - takes.memory_gb))
+        kept = self._free(kind, fitting)[: demand.devices_for(kind)]
+        if kept:
+            free = self.devices.get(kind, ())
+            self.devices[kind] = tuple(name for name in free if name not in kept)
 
     def _free(self, kind: str, fitting: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(name for name in self.devices.get(kind, ()) if name in fitting)
