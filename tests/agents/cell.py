@@ -19,10 +19,12 @@ from dtest.events.worker import WorkerRegistered
 from dtest.journal.stores import ArtifactStore, OutputStore, output_stream
 from dtest.leadership.decision import Policy
 from dtest.leadership.detector import Detector
+from dtest.leadership.follower import Follower
 from dtest.leadership.leader import Identity, Leader
 from dtest.recovery.policy import RecoveryPolicy
 from dtest.runtime.clock import SystemClock
 from dtest.runtime.ids import short_id
+from dtest.state.cell import Cell
 from dtest.state.task import TERMINAL, Task
 from tests.kit import facts
 from tests.kit.agent import PYTHON, WITHIN_S, Fact, end_all, joined_chunks, keepers
@@ -110,6 +112,7 @@ class RealCell:
         self.history: list[Recorded] = []
         self.leader = Leader(
             opened.journal,
+            Follower(opened.journal, Cell(self.id)),
             identity=Identity(self.id, "leader", "here", "0"),
             clock=SystemClock(),
             new_id=opened.new_id,
@@ -131,6 +134,7 @@ class RealCell:
     async def lead(self, *, detects: bool) -> None:
         """Decide, until cancelled; with or without watching who is silent."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self.leader.follower.run())
             group.create_task(self.leader.run())
             if detects:
                 detector = Detector(

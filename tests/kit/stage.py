@@ -15,12 +15,23 @@ from dtest.events.fields import EventId
 from dtest.journal.memory import MemoryJournal
 from dtest.journal.port import Appended, Outgoing
 from dtest.leadership.decision import Policy
+from dtest.leadership.follower import Follower
 from dtest.leadership.leader import Identity, Leader
+from dtest.state.cell import Cell
 from tests.kit import facts
 
 QUIET_TURNS = 20
 """So many turns of the loop without a new message, and nothing more is coming."""
 TURNS_MAX = 20_000
+
+
+async def lead(leader: Leader) -> None:
+    """Lead one term, on a state that is kept up meanwhile. Raises Deposed, bare."""
+    following = asyncio.ensure_future(leader.follower.run())
+    try:
+        await leader.run()
+    finally:
+        following.cancel()
 
 
 class ManualClock:
@@ -31,6 +42,10 @@ class ManualClock:
 
     def now(self) -> float:
         """Return the instant."""
+        return self.at
+
+    def monotonic(self) -> float:
+        """Return the same instant."""
         return self.at
 
 
@@ -79,9 +94,10 @@ class Stage:
         return [data for data in found if isinstance(data, AttemptAssigned)]
 
     def leader(self, name: str = facts.LEADER, policy: Policy | None = None) -> Leader:
-        """A candidate."""
+        """A candidate; who asks for it has its follower run."""
         return Leader(
             self.journal,
+            Follower(self.journal, Cell(facts.CELL)),
             identity=Identity(facts.CELL, name, "here", "0"),
             clock=self.clock,
             new_id=self.new_id,
@@ -95,7 +111,7 @@ class Stage:
         """Have a leader lead for a while."""
         leader = self.leader(name, policy)
         async with asyncio.TaskGroup() as group:
-            running = group.create_task(leader.run())
+            running = group.create_task(lead(leader))
             await self.quiet()
             yield leader
             await self.quiet()

@@ -15,11 +15,11 @@ from dtest.events.worker import WorkerLost
 from dtest.journal.memory import MemoryJournal
 from dtest.journal.port import BATCH_MESSAGES_MAX, Appended, Guard, GuardRefused, Outgoing
 from dtest.leadership.audit import verify
-from dtest.leadership.leader import SINGLES_MAX, Deposed
+from dtest.leadership.leader import CYCLE_S_MAX, SINGLES_MAX, Deposed
 from dtest.state.cell import ACCEPT_S_MAX
 from tests.kit import facts
 from tests.kit.facts import finished, machine, registered, started, suspected, task
-from tests.kit.stage import Stage
+from tests.kit.stage import Stage, lead
 
 TICK = RunOpened(RunId("tick"))
 """Says nothing that matters, and makes the leader look."""
@@ -282,7 +282,7 @@ async def test_of_many_candidates_the_last_elected_leads_and_each_task_is_assign
     stage = Stage()
     await stage.say(registered("w", machine(50)))
     leaders = [stage.leader(f"l{n}") for n in range(5)]
-    running = [asyncio.ensure_future(leader.run()) for leader in leaders]
+    running = [asyncio.ensure_future(lead(leader)) for leader in leaders]
     await stage.quiet()
     await stage.say(*(task(f"t{n}") for n in range(30)))
     await stage.quiet()
@@ -303,17 +303,42 @@ async def test_what_the_detector_saw_is_recorded_and_fenced() -> None:
         await leader.observe(suspected("w"))
         await stage.quiet()
         assert leader.cell.workers[WorkerId("w")].status == "lost"
+    assert len(await stage.written(WorkerLost)) == 1
 
-        assert len(await stage.written(WorkerLost)) == 1
-        await stage.say(LeaderElected("new", 1))
-        with pytest.raises(Deposed):
-            await leader.observe(suspected("w"))
-
+    await stage.say(LeaderElected("new", 1))
+    with pytest.raises(Deposed):
+        await leader.observe(suspected("w"))
     await sound(stage)
 
 
+async def test_a_leader_that_has_nothing_to_say_learns_of_its_successor_all_the_same() -> None:
+    stage = Stage()
+    with pytest.RaisesGroup(pytest.RaisesExc(Deposed, match="new leads since 2")):
+        async with stage.led("old"):
+            await stage.say(LeaderElected("new", 1))
+            await stage.quiet()
+
+
+async def test_a_leader_whose_decision_is_not_stored_in_time_does_not_cycle() -> None:
+    journal = Slow()
+    stage = Stage(journal)
+    async with stage.led() as leader:
+        await stage.say(registered("w"))
+        journal.open.clear()
+        await stage.say(task("t"))
+        await stage.quiet()
+        seen = [leader.is_cycling]
+        stage.clock.at += CYCLE_S_MAX + 0.1
+        seen.append(leader.is_cycling)
+        journal.open.set()
+        await stage.quiet()
+        seen.append(leader.is_cycling)
+
+    assert seen == [True, False, True]
+
+
 class Contested(MemoryJournal):
-    """Somebody else is always quicker."""
+    """Somebody else is quicker."""
 
     async def append(
         self, message: Outgoing, *, guard: Guard | None = None
@@ -331,8 +356,8 @@ class Contested(MemoryJournal):
         return await super().append(message, guard=guard)
 
 
-async def test_a_candidate_that_loses_every_election_gives_up() -> None:
+async def test_a_candidate_that_loses_its_election_gives_up() -> None:
     stage = Stage(Contested(clock=lambda: facts.START))
 
-    with pytest.raises(Deposed, match="elections"):
-        await stage.leader().run()
+    with pytest.raises(Deposed, match="another was elected"):
+        await lead(stage.leader())

@@ -34,7 +34,7 @@ class Line(Protocol):
         """Send without waiting; raise TimeoutError when that is impossible."""
         ...
 
-    async def serve(self, where: str, answer: Callable[[bytes], bytes]) -> None:
+    async def serve(self, where: str, answer: Callable[[bytes], bytes]) -> object:
         """Answer each request on a subject."""
         ...
 

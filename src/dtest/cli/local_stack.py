@@ -33,6 +33,7 @@ class LocalStack:
     simulate: str = ""
     simulate_slots: int = 4
     simulate_seconds: float = 0.1
+    schedulers: int = 1
     port: int = 0
     nats: str | None = None
     throw_away: bool = False
@@ -54,6 +55,7 @@ class LocalStack:
             "--simulate": self.simulate or None,
             "--simulate-slots": self.simulate_slots,
             "--simulate-seconds": self.simulate_seconds,
+            "--schedulers": self.schedulers,
             "--port": self.port,
             "--nats": self.nats,
         }

@@ -23,6 +23,7 @@ def up(
     slots: int | None = None,
     simulate: str = "",
     simulate_seconds: float = 0.1,
+    schedulers: int = 1,
     port: int = 0,
     foreground: Annotated[bool, Parameter(negative="")] = False,
     call: CallOptions = DEFAULTS,
@@ -41,12 +42,14 @@ def up(
         Simulated workers beside them, as ``cuda:2,rocm:1,cpu:4``; labelled as simulated.
     simulate_seconds
         How long a task takes on a simulated worker unless the task says so.
+    schedulers
+        One leads; with more than one, another takes over within a second when it dies.
     port
         Port of the HTTP API on loopback; by default a free one.
     foreground
         Stay in the foreground until Ctrl-C.
     """
-    _check(workers, slots, simulate)
+    _check(workers, slots, schedulers, simulate)
     settings = call.settings()
     path = stack_path(settings)
     running = read_stack_file(path)
@@ -61,6 +64,7 @@ def up(
         slots=slots,
         simulate=simulate,
         simulate_seconds=simulate_seconds,
+        schedulers=schedulers,
         port=port,
         nats=nats,
     )
@@ -70,9 +74,10 @@ def up(
     return 0
 
 
-def _check(workers: int, slots: int | None, simulate: str) -> None:
+def _check(workers: int, slots: int | None, schedulers: int, simulate: str) -> None:
     """Raise UsageError before anything is started."""
-    for option, value, least in (("--workers", workers, 0), ("--slots", slots, 1)):
+    counts = (("--workers", workers, 0), ("--slots", slots, 1), ("--schedulers", schedulers, 1))
+    for option, value, least in counts:
         if value is not None and value < least:
             message = f"{option} is {value}; at least {least} is needed"
             raise UsageError(message)
@@ -133,4 +138,7 @@ def status(call: CallOptions = DEFAULTS) -> int:
     counts += [{"what": "tasks", "state": k, "count": v} for k, v in shown["tasks"].items()]
     counts += [{"what": "events", "state": "refused", "count": shown["refused"]}]
     output.table(counts, ["what", "state", "count"])
+    if len(shown["leaders"]) > 1:
+        output.say("the last leaders:")
+        output.table(shown["leaders"], ["epoch", "leader_id", "host", "elected_at"])
     return 0

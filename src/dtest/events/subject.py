@@ -89,6 +89,11 @@ def ping(cell: CellId, worker_id: WorkerId) -> str:
     return f"{ROOT}.{cell}.ping.{worker_id}"
 
 
+def leader(cell: CellId) -> str:
+    """Where the leader answers pings (core NATS, not stored)."""
+    return f"{ROOT}.{cell}.leader"
+
+
 def journal_filters(cell: CellId) -> list[str]:
     """The subjects that the journal's stream keeps."""
     return [f"{ROOT}.{cell}.{part}.>" for part in ("client", "agent", "scheduler", "work")]

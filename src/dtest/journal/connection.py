@@ -12,6 +12,7 @@ import re
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,10 @@ class Answer:
     def json(self) -> dict[str, Any]:
         """Read the body; an empty one is an empty object."""
         return dict(json.loads(self.payload)) if self.payload else {}
+
+
+Stop = Callable[[], Awaitable[None]]
+"""Ends what was begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,22 +189,30 @@ class Connection:
             message = f"cannot listen to {where}: the connection is closed"
             raise Unavailable(message) from error
 
-    async def listen(self, where: str, heard: Callable[[str, bytes], None]) -> None:
-        """Have ``heard(subject, payload)`` called for each message."""
+    async def listen(self, where: str, heard: Callable[[str, bytes], None]) -> Stop:
+        """Have ``heard(subject, payload)`` called for each message; returns how to stop that."""
 
         async def received(msg: Msg) -> None:
             heard(msg.subject, msg.data)
 
-        await self.subscribe(where, received)
+        return self._stop(await self.subscribe(where, received))
 
-    async def serve(self, where: str, answer: Callable[[bytes], bytes]) -> None:
-        """Answer each request on a subject."""
+    async def serve(self, where: str, answer: Callable[[bytes], bytes | None]) -> Stop:
+        """Answer each request on a subject, or none where the answer is; returns how to stop."""
 
         async def received(msg: Msg) -> None:
-            if msg.reply:
-                await self.client.publish(msg.reply, answer(msg.data))
+            said = answer(msg.data)
+            if msg.reply and said is not None:
+                await self.client.publish(msg.reply, said)
 
-        await self.subscribe(where, received)
+        return self._stop(await self.subscribe(where, received))
+
+    def _stop(self, subscription: Subscription) -> Stop:
+        async def stop() -> None:
+            with suppress(nats.errors.Error):  # the connection is closed, and all ended with it
+                await cancellable(subscription.unsubscribe())
+
+        return stop
 
     async def close(self) -> None:
         """Close for good."""

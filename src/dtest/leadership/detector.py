@@ -6,12 +6,12 @@ nobody. A worker that beats though it counts as gone is asked to register again.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 from dtest.events import subject
 from dtest.events.fields import CellId, WorkerId
 from dtest.events.worker import WorkerSuspected
 from dtest.leadership.leader import Leader
+from dtest.leadership.line import NO_RESPONDERS, Line
 from dtest.state.worker import GONE, WorkerStatus
 
 LOOK_EVERY_S = 0.5
@@ -19,28 +19,6 @@ BEAT_LATE_S = 1.6
 """A beat comes each second; this late, the worker is asked."""
 SILENCE_S_MAX = 5.0
 PING_S_MAX = 0.5
-NO_RESPONDERS = 503
-
-
-class Line(Protocol):
-    """How to hear and ask workers (core NATS)."""
-
-    @property
-    def is_connected(self) -> bool:
-        """Say whether anything can be heard now."""
-        ...
-
-    async def ping(self, where: str, payload: bytes, *, timeout_s: float) -> int:
-        """Return 0 for an answer, 503 if nobody is there; raise TimeoutError for neither."""
-        ...
-
-    async def listen(self, where: str, heard: Callable[[str, bytes], None]) -> None:
-        """Have ``heard(subject, payload)`` called for each message."""
-        ...
-
-    def on_reconnect(self, call: Callable[[], None]) -> Callable[[], None]:
-        """Have ``call`` called after each reconnection."""
-        ...
 
 
 class Detector:
@@ -59,14 +37,18 @@ class Detector:
     async def run(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         """Watch until cancelled."""
         await self._leader.leading.wait()
-        self._line.on_reconnect(self._heard.clear)
-        await self._line.listen(subject.beat(self._cell, WorkerId("*")), self._beat)
-        while True:
-            await sleep(LOOK_EVERY_S)
-            if self._line.is_connected:
-                await self._look()
-            else:
-                self._heard.clear()
+        forget = self._line.on_reconnect(self._heard.clear)
+        deaf = await self._line.listen(subject.beat(self._cell, WorkerId("*")), self._beat)
+        try:
+            while True:
+                await sleep(LOOK_EVERY_S)
+                if self._line.is_connected:
+                    await self._look()
+                else:
+                    self._heard.clear()
+        finally:
+            forget()
+            await deaf()
 
     def _beat(self, where: str, _: bytes) -> None:
         self._heard[WorkerId(where.rpartition(".")[2])] = self._monotonic()

@@ -1,4 +1,4 @@
-"""The leader's cycle: follow, fold, decide, append guarded by the epoch; one decision in flight.
+"""The leader's cycle: decide on what is folded, append guarded by the epoch, one at a time.
 
 While one decision is on its way the next accumulates, so decisions grow with load and latency at
 low load stays one round trip. A refused guard means that somebody else leads: step down at once.
@@ -16,24 +16,17 @@ from dtest.events.catalogue import Payload
 from dtest.events.envelope import Correlation, Event
 from dtest.events.fields import CellId, EventId
 from dtest.events.leader import LeaderElected
-from dtest.journal.port import (
-    BATCH_MESSAGES_MAX,
-    Appended,
-    Feed,
-    Guard,
-    GuardRefused,
-    Journal,
-    Outgoing,
-)
+from dtest.journal.port import BATCH_MESSAGES_MAX, Guard, GuardRefused, Journal, Outgoing
 from dtest.leadership.decision import Policy, Signature, decide, messages
+from dtest.leadership.follower import Follower
 from dtest.state.cell import Cell
-from dtest.state.fold import apply
 
 log = structlog.get_logger()
 
 SINGLES_MAX = 8
 """Up to this many messages go singly: an atomic batch has a fixed cost of some milliseconds."""
-ELECTION_ATTEMPTS_MAX = 10
+CYCLE_S_MAX = 2.0
+"""A decision that takes longer to be stored has probably no leader any more."""
 
 
 class Deposed(Exception):
@@ -41,10 +34,14 @@ class Deposed(Exception):
 
 
 class Clock(Protocol):
-    """Tells the instant, seconds since 1970 UTC."""
+    """Tells the time."""
 
     def now(self) -> float:
-        """Return it."""
+        """Return the instant, seconds since 1970 UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds since some instant; they never go back."""
         ...
 
 
@@ -64,78 +61,80 @@ class Leader:
     def __init__(
         self,
         journal: Journal,
+        follower: Follower,
         *,
         identity: Identity,
         clock: Clock,
         new_id: Callable[[], str],
         policy: Policy,
     ) -> None:
-        self.cell = Cell(identity.cell)
         self.leading = asyncio.Event()
         """Set once everything up to the own election is folded."""
         self.decisions = 0
+        self.follower = follower
         self._journal = journal
-        self._identity = identity
+        self.identity = identity
         self._clock = clock
         self._new_id = new_id
-        self._policy = policy
-        self._stir = asyncio.Event()
+        self.policy = policy
         self._guard = Guard(subject.epoch(identity.cell), 0)
         self._own_seq = 0
         self._now = 0.0
+        self._busy_since: float | None = None
+
+    @property
+    def cell(self) -> Cell:
+        """The state, as far as it is folded."""
+        return self.follower.cell
+
+    @property
+    def is_cycling(self) -> bool:
+        """Say whether decisions get through; who does not cycle does not lead."""
+        since = self._busy_since
+        return since is None or self._clock.monotonic() - since <= CYCLE_S_MAX
 
     async def run(self) -> None:
-        """Lead until deposed (raises Deposed) or cancelled."""
-        async with self._journal.follow(self.cell.seq) as feed:
-            await self._take_epoch()
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._fold(feed))
-                await self._cycle()
+        """Lead until deposed (raises Deposed) or cancelled. Needs its follower to run."""
+        await self._take_epoch()
+        await self._cycle()
 
     async def _take_epoch(self) -> None:
-        for _ in range(ELECTION_ATTEMPTS_MAX):
-            last = await self._journal.last(self._guard.subject)
-            previous = last.seq if last is not None else 0
-            elected = LeaderElected(
-                self._identity.leader_id, previous, self._identity.host, self._identity.version
-            )
-            message = self._message(self._guard.subject, elected, correlation=None)
-            result = await self._journal.append(message, guard=Guard(self._guard.subject, previous))
-            if isinstance(result, Appended):
-                self._guard = Guard(self._guard.subject, result.seq)
-                self._own_seq = result.seq
-                log.info("leader_elected", epoch=result.seq, previous=previous)
-                return
-        message_text = f"lost {ELECTION_ATTEMPTS_MAX} elections in a row"
-        raise Deposed(message_text)
+        last = await self._journal.last(self._guard.subject)
+        previous = last.seq if last is not None else 0
+        elected = LeaderElected(
+            self.identity.leader_id, previous, self.identity.host, self.identity.version
+        )
+        message = self._message(self._guard.subject, elected, correlation=None)
+        result = await self._journal.append(message, guard=Guard(self._guard.subject, previous))
+        if isinstance(result, GuardRefused):
+            raise Deposed(f"another was elected: {result.detail}")
+        self._guard = Guard(self._guard.subject, result.seq)
+        self._own_seq = result.seq
+        log.info("leader_elected", epoch=result.seq, previous=previous)
 
     def _message(self, where: str, data: Payload, correlation: str | None) -> Outgoing:
-        source = codec.source(self._identity.cell, "scheduler", self._identity.leader_id)
+        source = codec.source(self.identity.cell, "scheduler", self.identity.leader_id)
         event = Event(EventId(self._new_id()), source, self._clock.now(), data, correlation)
         return Outgoing(where, codec.encode([event]), event.id)
-
-    async def _fold(self, feed: Feed) -> None:
-        async for batch in feed:
-            for stored in batch:
-                apply(self.cell, stored.record())
-            self._stir.set()
 
     async def _cycle(self) -> None:
         while True:
             await self._something()
             if self.cell.seq < self._own_seq:
                 continue
+            if self.cell.epoch != self._guard.seq:
+                raise Deposed(f"{self.cell.leader_id} leads since {self.cell.epoch}")
             if not self.leading.is_set():
                 self.leading.set()
             self._now = max(self._now, self._clock.now())
             self.cell.wake(self._now)
-            parts = decide(self.cell, self._now, self._policy)
+            parts = decide(self.cell, self._now, self.policy)
             if parts:
                 basis = Correlation(self._guard.seq, self.cell.seq)
-                signature = Signature(
-                    self._identity.cell, self._identity.leader_id, basis, self._now
-                )
+                signature = Signature(self.identity.cell, self.identity.leader_id, basis, self._now)
+                self._busy_since = self._clock.monotonic()
                 await self._record(list(messages(parts, signature, self._new_id)))
+                self._busy_since = None
                 self.decisions += 1
 
     async def _something(self) -> None:
@@ -144,10 +143,10 @@ class Leader:
         wait_s = None if at is None else max(0.0, at - self._clock.now())
         try:
             async with asyncio.timeout(wait_s):
-                await self._stir.wait()
+                await self.follower.changed.wait()
         except TimeoutError:
             return
-        self._stir.clear()
+        self.follower.changed.clear()
 
     async def _record(self, parts: list[Outgoing]) -> None:
         if len(parts) <= SINGLES_MAX:
@@ -170,7 +169,7 @@ class Leader:
 
     async def observe(self, fact: Payload) -> None:
         """Record what the leader's detector saw; fenced like a decision."""
-        message = self._message(subject.observed(self._identity.cell), fact, None)
+        message = self._message(subject.observed(self.identity.cell), fact, None)
         result = await self._journal.append(message, guard=self._guard)
         if isinstance(result, GuardRefused):
             raise Deposed(result.detail)

@@ -1,17 +1,21 @@
-"""The process that leads a cell: fold, decide, record; with the detector beside it."""
+"""The process that leads a cell, or stands by: any number of them may run."""
 
 import asyncio
+import faulthandler
 import socket
+from collections.abc import Callable
 
 import structlog
 
 import dtest
+from dtest.leadership.candidate import Candidate, Watch
 from dtest.leadership.decision import Policy
-from dtest.leadership.detector import Detector
-from dtest.leadership.leader import Deposed, Identity, Leader
+from dtest.leadership.follower import Follower
+from dtest.leadership.leader import Identity, Leader
+from dtest.leadership.snapshots import SnapshotFiles, SnapshotWriter, code_version
 from dtest.roles.session import Session, session
 from dtest.runtime.clock import SystemClock
-from dtest.runtime.ids import short_id
+from dtest.runtime.ids import jitter, short_id
 from dtest.runtime.lifecycle import hold_many_objects, on_stop_signals, run_until_stopped
 from dtest.runtime.logs import set_up_logs
 from dtest.settings import Settings, load_settings
@@ -20,26 +24,13 @@ log = structlog.get_logger()
 
 PATIENCE_S = 3_600.0
 """How long the leader repeats one append while the brokers are away."""
-
-
-async def lead(opened: Session, policy: Policy) -> None:
-    """Lead one term. Raises Deposed when another leader was elected."""
-    clock = SystemClock()
-    leader = Leader(
-        opened.journal,
-        identity=Identity(opened.cell, short_id(), socket.gethostname(), dtest.__version__),
-        clock=clock,
-        new_id=opened.new_id,
-        policy=policy,
-    )
-    detector = Detector(leader, opened.connection, cell=opened.cell, monotonic=clock.monotonic)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(leader.run())
-        group.create_task(detector.run())
+STUCK_S_MAX = 60
+"""A process that does nothing for so long says where it hangs, and ends; see ``_alive``."""
+ALIVE_EVERY_S = 5.0
 
 
 async def serve(settings: Settings) -> None:
-    """Lead until stopped by a signal or deposed."""
+    """Stand by and lead in turns, until stopped by a signal."""
     hold_many_objects()
     stop = asyncio.Event()
     on_stop_signals(stop.set)
@@ -47,20 +38,63 @@ async def serve(settings: Settings) -> None:
         session(settings, name="dtest scheduler", retry_s_max=PATIENCE_S, wait_s=15.0) as opened,
         asyncio.TaskGroup() as group,
     ):
-        main = group.create_task(_lead(opened, stop))
+        main = group.create_task(_run(opened, settings))
         await run_until_stopped(main, stop)
 
 
-async def _lead(opened: Session, stop: asyncio.Event) -> None:
+async def _run(opened: Session, settings: Settings) -> None:
+    directory = settings.state_dir / opened.cell / "snapshots"
+    files = SnapshotFiles(directory, opened.cell, code=code_version())
+    follower = Follower(opened.journal, await files.latest(opened.journal))
+    stream = (await opened.journal.bounds()).created
+    clock = SystemClock()
+    candidate = Candidate(
+        opened.journal,
+        opened.connection,
+        follower,
+        watch=Watch(opened.connection, cell=opened.cell, jitter=jitter),
+        new_leader=_terms(opened, follower, clock),
+        monotonic=clock.monotonic,
+    )
+    async with asyncio.TaskGroup() as group:
+        group.create_task(follower.run())
+        group.create_task(candidate.run())
+        group.create_task(SnapshotWriter(files, follower, stream=stream).run())
+        group.create_task(_alive())
+
+
+def _terms(opened: Session, follower: Follower, clock: SystemClock) -> Callable[[], Leader]:
+    identity = Identity(opened.cell, short_id(), socket.gethostname(), dtest.__version__)
+    policy = Policy()
+
+    def new() -> Leader:
+        return Leader(
+            opened.journal,
+            follower,
+            identity=identity,
+            clock=clock,
+            new_id=opened.new_id,
+            policy=policy,
+        )
+
+    return new
+
+
+async def _alive() -> None:
+    """Have the process end, with a trace of where it hangs, once this loop stops turning.
+
+    Standbys take over from a leader that does not answer; this is for who hangs for good.
+    """
     try:
-        await lead(opened, Policy())
-    except* Deposed as group:
-        log.warning("stepped_down", detail=str(group.exceptions[0]))
-        stop.set()
+        while True:
+            faulthandler.dump_traceback_later(STUCK_S_MAX, exit=True)
+            await asyncio.sleep(ALIVE_EVERY_S)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def main() -> None:
-    """Run the scheduler with the settings of the environment."""
+    """Run a scheduler with the settings of the environment."""
     set_up_logs(role="scheduler", json_lines=True)
     asyncio.run(serve(load_settings()))
 

@@ -39,6 +39,8 @@ serve several cells."""
 STOP_S_MAX = 15.0
 RESTART_S_MIN = 0.5
 RESTART_S_MAX = 10.0
+STEADY_S = 5.0
+"""Who ran so long and ended is started again as if for the first time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class StackOptions:
     """As ``cuda:2,rocm:1``."""
     simulate_slots: int = 4
     simulate_seconds: float = 0.1
+    schedulers: int = 1
+    """One leads, the others stand by."""
     api: bool = True
     api_port: int = 0
     nats: NatsAddress | None = None
@@ -142,7 +146,8 @@ class Stack:
 
     async def _start_roles(self) -> None:
         options = self.options
-        await self._add_role("scheduler", "scheduler")
+        for number in range(1, options.schedulers + 1):
+            await self._add_role("scheduler" if number == 1 else f"scheduler {number}", "scheduler")
         if options.api:
             await self._add_role("api", "api")
         for number in range(1, options.workers + 1):
@@ -243,10 +248,14 @@ class Stack:
                 group.create_task(self._keep(child))
 
     async def _keep(self, child: Child) -> None:
+        loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
+            begun = loop.time()
             await child.process.wait()
             if self._stopping.is_set() or not child.restart:
                 return
+            if loop.time() - begun >= STEADY_S:
+                child.restarts = 0
             delay_s = min(RESTART_S_MAX, RESTART_S_MIN * 2**child.restarts)
             log.warning("child_ended", child=child.name, code=child.process.returncode)
             child.restarts += 1
@@ -261,7 +270,7 @@ class Stack:
         """End everything: agents first, so that they can say goodbye; the broker last."""
         self._stopping.set()
         agents = [c for name, c in self.children.items() if name.startswith(("agent", "simul"))]
-        roles = [c for name, c in self.children.items() if name in ("api", "scheduler")]
+        roles = [c for name, c in self.children.items() if name.startswith(("api", "sched"))]
         broker = [c for name, c in self.children.items() if name == "nats"]
         for group in (agents, roles, broker):
             await asyncio.gather(*(_end(child) for child in group))

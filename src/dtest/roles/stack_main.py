@@ -29,6 +29,7 @@ def run(  # noqa: PLR0913 - one option each
     simulate: str = "",
     simulate_slots: int = 4,
     simulate_seconds: float = 0.1,
+    schedulers: int = 1,
     port: int = 0,
     nats: str | None = None,
     throw_away: Annotated[bool, Parameter(negative="")] = False,
@@ -48,6 +49,7 @@ def run(  # noqa: PLR0913 - one option each
         simulate,
         simulate_slots=simulate_slots,
         simulate_seconds=simulate_seconds,
+        schedulers=schedulers,
         api_port=port,
         nats=address,
     )

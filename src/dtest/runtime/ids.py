@@ -37,3 +37,8 @@ def short_id() -> str:
 def secret() -> str:
     """Return a 256-bit secret."""
     return secrets.token_urlsafe(32)
+
+
+def jitter() -> float:
+    """Return a number from 0 to 1 that nobody else has."""
+    return secrets.randbelow(1_000_001) / 1_000_000

@@ -1,0 +1,117 @@
+"""A scheduler's life: stand by, folding along; lead when nobody does; stand by again when deposed.
+
+Taking over by mistake is harmless, because the journal refuses what a deposed leader writes. So
+standbys need no certainty: "nobody listens" is enough, or three pings in a row without an answer.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from dtest.events import subject
+from dtest.events.fields import CellId
+from dtest.journal.port import Journal
+from dtest.leadership.detector import Detector
+from dtest.leadership.follower import Follower
+from dtest.leadership.leader import Deposed, Leader
+from dtest.leadership.line import NO_RESPONDERS, Line
+
+log = structlog.get_logger()
+
+PING_EVERY_S = 0.2
+PING_S_MAX = 0.25
+UNANSWERED_MAX = 3
+ABSENT_AFTER_RECONNECTION_MAX = 10
+"""Just reconnected, a standby may be quicker than the leader: so often "nobody" is not believed."""
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class Watch:
+    """Asks for the leader several times a second."""
+
+    def __init__(
+        self, line: Line, *, cell: CellId, jitter: Callable[[], float], sleep: Sleep = asyncio.sleep
+    ) -> None:
+        self._line = line
+        self._where = subject.leader(cell)
+        self._jitter = jitter
+        self._sleep = sleep
+        self._doubts = 0
+
+    async def leaderless(self) -> str:
+        """Wait until nobody leads; return what was noticed."""
+        forget = self._line.on_reconnect(self._reconnected)
+        unanswered = 0
+        try:
+            while True:
+                if not self._line.is_connected:
+                    unanswered = 0
+                else:
+                    try:
+                        status = await self._line.ping(self._where, b"", timeout_s=PING_S_MAX)
+                    except TimeoutError:
+                        unanswered += self._line.is_connected
+                        if unanswered >= UNANSWERED_MAX:
+                            return "silence"
+                        continue
+                    unanswered = 0
+                    if status == NO_RESPONDERS and self._doubts <= 0:
+                        return "no_responders"
+                    self._doubts = self._doubts - 1 if status == NO_RESPONDERS else 0
+                await self._sleep(PING_EVERY_S * (0.5 + self._jitter()))
+        finally:
+            forget()
+
+    def _reconnected(self) -> None:
+        self._doubts = ABSENT_AFTER_RECONNECTION_MAX
+
+
+class Candidate:
+    """One scheduler among any number."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        line: Line,
+        follower: Follower,
+        *,
+        watch: Watch,
+        new_leader: Callable[[], Leader],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self.leader: Leader | None = None
+        """The own term, while there is one."""
+        self._journal = journal
+        self._line = line
+        self.follower = follower
+        self._watch = watch
+        self._new_leader = new_leader
+        self._monotonic = monotonic
+
+    async def run(self) -> None:
+        """Stand by and lead in turns, until cancelled."""
+        await self.follower.reached((await self._journal.bounds()).last)
+        log.info("standing_by", seq=self.follower.cell.seq)
+        while True:
+            log.info("taking_over", evidence=await self._watch.leaderless())
+            try:
+                await self._lead()
+            except* Deposed as group:
+                log.warning("stepped_down", detail=str(group.exceptions[0]))
+
+    async def _lead(self) -> None:
+        self.leader = leader = self._new_leader()
+        cell = self.follower.cell.id
+        detector = Detector(leader, self._line, cell=cell, monotonic=self._monotonic)
+        # Answers from before its election on: other standbys then wait for how that ends.
+        silence = await self._line.serve(
+            subject.leader(cell), lambda _: b"here" if leader.is_cycling else None
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(leader.run())
+                group.create_task(detector.run())
+        finally:
+            self.leader = None
+            await silence()

@@ -1,0 +1,195 @@
+"""Snapshots on disk: a scheduler that starts again need not fold the journal from its beginning.
+
+A file is believed only if it is whole, was written by the very code that reads it, and if the
+journal holds, at the snapshot's position, the message that it was taken after. Otherwise the
+journal is folded from its start: a snapshot saves time, and nothing depends on it.
+"""
+
+import asyncio
+import gc
+import hashlib
+import os
+import signal
+from collections.abc import Iterator
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+import orjson
+import structlog
+
+from dtest.errors import InvalidDocument
+from dtest.events.fields import CellId
+from dtest.journal.port import Journal
+from dtest.leadership.follower import Follower
+from dtest.state.cell import Cell
+from dtest.state.snapshot import dump, load
+
+log = structlog.get_logger()
+
+EVENTS_MIN = 50_000
+"""Fewer are folded in less time than a snapshot takes."""
+EVENTS_PER_TASK = 0.3
+"""So many more are waited for with each task that is remembered: about a tenth of all events."""
+IDLE_EVENTS_MIN = 1_000
+LOOK_EVERY_S = 2.0
+WRITTEN_EVERY_S = 0.05
+KEPT = 2
+_FOLDING = ("dtest.events", "dtest.state")
+
+
+def code_version() -> str:
+    """Return a digest of all code that decides what events mean."""
+    digest = hashlib.sha256()
+    for package in _FOLDING:
+        for file in _sources(resources.files(package)):
+            digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _sources(place: Traversable) -> Iterator[Traversable]:
+    for item in sorted(place.iterdir(), key=lambda item: item.name):
+        if item.is_dir() and item.name != "__pycache__":
+            yield from _sources(item)
+        elif item.name.endswith(".py"):
+            yield item
+
+
+class SnapshotFiles:
+    """The snapshots of one cell in one directory."""
+
+    def __init__(self, directory: Path, cell: CellId, *, code: str) -> None:
+        self._directory = directory
+        self._cell = cell
+        self._code = code
+
+    async def latest(self, journal: Journal) -> Cell:
+        """Return the newest state that fits the journal; the empty one if there is none."""
+        for path in sorted(self._directory.glob("*.snapshot"), reverse=True):
+            try:
+                cell = self._read(path, (await journal.bounds()).created)
+                await _check_position(cell, journal)
+            except (OSError, InvalidDocument) as error:
+                log.warning("snapshot_not_used", file=path.name, detail=str(error))
+            else:
+                log.info("snapshot_used", file=path.name, seq=cell.seq, tasks=len(cell.tasks))
+                return cell
+        return Cell(self._cell)
+
+    def _read(self, path: Path, stream: str) -> Cell:
+        head, _, body = path.read_bytes().partition(b"\n")
+        if head != self._head(stream, body):
+            message = "it is damaged, or was written for another stream or by other code"
+            raise InvalidDocument(message)
+        return load(body)
+
+    def _head(self, stream: str, body: bytes) -> bytes:
+        return orjson.dumps(
+            {
+                "format": "dtest.snapshot",
+                "cell": self._cell,
+                "stream": stream,
+                "code": self._code,
+                "sha256": hashlib.sha256(body).hexdigest(),
+            }
+        )
+
+    def write(self, cell: Cell, stream: str) -> None:
+        """Write a state down, whole or not at all; older files but one are removed."""
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        body = dump(cell)
+        path = self._directory / f"{cell.seq:020}.snapshot"
+        part = path.with_suffix(f".{os.getpid()}.part")
+        try:
+            part.touch(mode=0o600, exist_ok=False)
+            with part.open("wb") as file:
+                file.write(self._head(stream, body) + b"\n" + body)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        for old in sorted(self._directory.glob("*.snapshot"), reverse=True)[KEPT:]:
+            old.unlink(missing_ok=True)
+
+
+async def _check_position(cell: Cell, journal: Journal) -> None:
+    """Raise InvalidDocument unless the journal goes on where the state stops."""
+    stored = await journal.get(cell.seq) if cell.seq else None
+    if stored is None or stored.stored_at != cell.now:
+        message = f"the journal does not hold the message {cell.seq} that it was taken after"
+        raise InvalidDocument(message)
+
+
+class SnapshotWriter:
+    """Writes snapshots from a forked child: the scheduler itself does not stop for them."""
+
+    def __init__(self, files: SnapshotFiles, follower: Follower, *, stream: str) -> None:
+        self._files = files
+        self._follower = follower
+        self._stream = stream
+        self._written_at = 0
+        self._seen = 0
+
+    async def run(self) -> None:
+        """Write whenever it is worth it, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if self._is_due():
+                await self.write()
+
+    def _is_due(self) -> bool:
+        events = self._follower.events
+        is_idle, self._seen = events == self._seen, events
+        wanted = max(EVENTS_MIN, EVENTS_PER_TASK * len(self._follower.cell.tasks))
+        return events - self._written_at >= (IDLE_EVENTS_MIN if is_idle else wanted)
+
+    async def write(self) -> None:
+        """Write the state as it is at this instant; a failure is logged, and tried again later."""
+        events, seq = self._follower.events, self._follower.cell.seq
+        ended, alive = os.pipe()
+        child = os.fork()
+        if child == 0:
+            self._write_and_exit(alive)
+        os.close(alive)
+        try:
+            await _closed(ended)
+        except asyncio.CancelledError:
+            os.kill(child, signal.SIGKILL)
+            raise
+        finally:
+            os.close(ended)
+            _, status = os.waitpid(child, 0)  # noqa: ASYNC222 - it has ended, or is being killed
+        self._written_at = events
+        code = os.waitstatus_to_exitcode(status)
+        log.log(30 if code else 20, "snapshot_written", seq=seq, exit_code=code)
+
+    def _write_and_exit(self, alive: int) -> None:
+        """In the child: touch nothing of the parent's, and hold nothing of it, but ``alive``.
+
+        The server would take the parent for connected as long as its socket is open here.
+        """
+        code = 1
+        try:
+            gc.disable()
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
+            os.closerange(3, alive)
+            os.closerange(alive + 1, os.sysconf("SC_OPEN_MAX"))
+            os.nice(5)
+            self._files.write(self._follower.cell, self._stream)
+            code = 0
+        finally:
+            os._exit(code)
+
+
+async def _closed(descriptor: int) -> None:
+    """Wait until the other end of a pipe is closed."""
+    loop = asyncio.get_running_loop()
+    closed = asyncio.Event()
+    loop.add_reader(descriptor, closed.set)
+    try:
+        await closed.wait()
+    finally:
+        loop.remove_reader(descriptor)

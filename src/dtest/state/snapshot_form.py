@@ -1,0 +1,151 @@
+"""The form of a snapshot: what is written of a cell, field by field."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dtest.events.fields import CellId, RunId, TaskId, WorkerId
+from dtest.events.policy import Ranking
+from dtest.events.reasons import Reason, RefusalCode
+from dtest.events.task import Requirements, Resources, TaskQueued
+from dtest.events.worker import Capability
+from dtest.state.cell import TimerEntry
+from dtest.state.task import Status
+from dtest.state.worker import WorkerStatus
+
+
+@dataclass(slots=True)
+class DemandDocument:
+    """What some tasks ask of their worker."""
+
+    type: str
+    requirements: Requirements
+    resources: Resources
+    simulable: bool
+
+
+@dataclass(slots=True)
+class RunDocument:
+    """A run; its tasks name it."""
+
+    id: RunId
+    name: str
+    opened_at: float
+
+
+@dataclass(slots=True)
+class WorkerDocument:
+    """A worker, and what holds capacity there."""
+
+    id: WorkerId
+    incarnation: str
+    host: str
+    capability: Capability
+    simulated: bool
+    registered_at: float
+    registered_seq: int
+    pid: int | None
+    drain: bool
+    status: WorkerStatus
+    evidence: str
+    running: list[tuple[TaskId, int]]
+
+
+@dataclass(slots=True)
+class TaskDocument:
+    """A task."""
+
+    id: TaskId
+    run_id: RunId
+    spec: TaskQueued | None
+    demand: int
+    """Position among the demands of the document."""
+    seq: int
+    index: int
+    queued_at: float
+    order: float
+    status: Status
+    in_queue: bool
+    """Not to be told from the facts: a delayed task stands in its queue once time woke it."""
+    fingerprint: str
+    attempt: int
+    worker_id: WorkerId | None
+    hardware: str
+    devices: tuple[str, ...]
+    since: float
+    not_before: float
+    waiting_on: list[TaskId] | None
+    dependents: list[TaskId] | None
+    retries_used: int
+    faults_used: int
+    avoid: tuple[WorkerId, ...]
+    reason: Reason | None
+    upstream: TaskId | None
+    cancel: bool
+    retried_at: float | None
+    started: bool
+    failed_before: bool
+
+
+@dataclass(slots=True)
+class PassedDocument:
+    """Tasks that passed without anything remarkable, one list for each field."""
+
+    id: list[TaskId]
+    run_id: list[int]
+    """Position among the runs of the document."""
+    demand: list[int]
+    seq: list[int]
+    index: list[int]
+    queued_at: list[float]
+    order: list[float]
+    fingerprint: list[str]
+    attempt: list[int]
+    worker_id: list[int]
+    """Position among the names of workers of the document."""
+    hardware: list[str]
+    since: list[float]
+
+
+@dataclass(slots=True)
+class RefusalDocument:
+    """A message that is to be refused."""
+
+    seq: int
+    index: int
+    code: RefusalCode
+    detail: str
+    subject: str
+
+
+@dataclass(slots=True)
+class CellDocument:
+    """The whole state. Another version is not read: the journal is folded instead."""
+
+    format: Literal["dtest.cell"]
+    version: Literal[2]
+    id: CellId
+    seq: int
+    now: float
+    epoch: int
+    leader_id: str
+    ranking: Ranking
+    demands: list[DemandDocument]
+    runs: list[RunDocument]
+    tasks: list[TaskDocument]
+    passed: PassedDocument
+    names: list[WorkerId]
+    """Of the workers on which tasks passed; some may be forgotten otherwise."""
+    workers: list[WorkerDocument]
+    timers: list[TimerEntry]
+    timer_count: int
+    judged: list[TaskId]
+    cancelling: list[TaskId]
+    doomed: list[tuple[TaskId, TaskId]]
+    expiring: list[tuple[TaskId, Reason]]
+    unaccepted: list[tuple[TaskId, int]]
+    strays: list[tuple[WorkerId, TaskId, int]]
+    suspects: list[tuple[WorkerId, str]]
+    refusals: list[RefusalDocument]
+    ended: dict[Status, int]
+    ignored: dict[str, int]
+    refused: int
