@@ -72,7 +72,9 @@ class Line:
         self.own.append((where, unless_frozen))
 
         async def stop() -> None:
-            self.vanish()
+            if (where, unless_frozen) in self.own:
+                self.own.remove((where, unless_frozen))
+                self.wire.serving[where].remove(unless_frozen)
 
         return stop
 
@@ -117,6 +119,7 @@ async def scheduler(stage: Stage, line: Line, name: str) -> AsyncIterator[Candid
             policy=first.policy,
         ),
         monotonic=stage.clock.monotonic,
+        pid=1,
     )
     async with asyncio.TaskGroup() as group:
         parts = [group.create_task(first.follower.run()), group.create_task(candidate.run())]

@@ -67,6 +67,10 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "verify": ("events", "Check the whole journal from its events alone."),
         "replay": ("events", "Show the state as it was at a sequence number or time."),
     },
+    "drill": {
+        "ls": ("drill", "List the drills."),
+        "run": ("drill", "Cause failures on a throw-away cell, and check what became of the work."),
+    },
     "db": {"query": ("db", "Run one SELECT over the read model.")},
     "config": {"view": ("config", "Show every setting with its origin.")},
     "server": {
@@ -78,6 +82,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
 }
 _GROUP_HELP = {
     "run": "Runs: submissions of tasks that belong together.",
+    "drill": "Failures on purpose, on a throw-away cell.",
     "task": "Tasks.",
     "worker": "Workers.",
     "event": "Events of the journal.",

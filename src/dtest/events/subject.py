@@ -94,6 +94,11 @@ def leader(cell: CellId) -> str:
     return f"{ROOT}.{cell}.leader"
 
 
+def standby(cell: CellId) -> str:
+    """Where each scheduler that stands by answers pings (core NATS, not stored)."""
+    return f"{ROOT}.{cell}.standby"
+
+
 def journal_filters(cell: CellId) -> list[str]:
     """The subjects that the journal's stream keeps."""
     return [f"{ROOT}.{cell}.{part}.>" for part in ("client", "agent", "scheduler", "work")]

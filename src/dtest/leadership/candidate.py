@@ -6,7 +6,9 @@ standbys need no certainty: "nobody listens" is enough, or three pings in a row 
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 
+import orjson
 import structlog
 
 from dtest.events import subject
@@ -79,6 +81,7 @@ class Candidate:
         watch: Watch,
         new_leader: Callable[[], Leader],
         monotonic: Callable[[], float],
+        pid: int,
     ) -> None:
         self.leader: Leader | None = None
         """The own term, while there is one."""
@@ -88,25 +91,36 @@ class Candidate:
         self._watch = watch
         self._new_leader = new_leader
         self._monotonic = monotonic
+        self._pid = pid
 
     async def run(self) -> None:
         """Stand by and lead in turns, until cancelled."""
         await self.follower.reached((await self._journal.bounds()).last)
         log.info("standing_by", seq=self.follower.cell.seq)
         while True:
-            log.info("taking_over", evidence=await self._watch.leaderless())
+            evidence = await self._stand_by()
+            log.info("taking_over", evidence=evidence)
             try:
                 await self._lead()
             except* Deposed as group:
                 log.warning("stepped_down", detail=str(group.exceptions[0]))
+
+    async def _stand_by(self) -> str:
+        """Wait until nobody leads; meanwhile answer who asks whether anybody is ready to."""
+        silence = await self._line.serve(subject.standby(self.follower.cell.id), lambda _: b"ready")
+        try:
+            return await self._watch.leaderless()
+        finally:
+            await silence()
 
     async def _lead(self) -> None:
         self.leader = leader = self._new_leader()
         cell = self.follower.cell.id
         detector = Detector(leader, self._line, cell=cell, monotonic=self._monotonic)
         # Answers from before its election on: other standbys then wait for how that ends.
+        card = orjson.dumps({**asdict(leader.identity), "pid": self._pid})
         silence = await self._line.serve(
-            subject.leader(cell), lambda _: b"here" if leader.is_cycling else None
+            subject.leader(cell), lambda _: card if leader.is_cycling else None
         )
         try:
             async with asyncio.TaskGroup() as group:

@@ -14,10 +14,10 @@ from dtest.leadership.leader import Leader
 from dtest.leadership.line import NO_RESPONDERS, Line
 from dtest.state.worker import GONE, WorkerStatus
 
-LOOK_EVERY_S = 0.5
-BEAT_LATE_S = 1.6
+LOOK_EVERY_S = 0.2
+BEAT_LATE_S = 1.3
 """A beat comes each second; this late, the worker is asked."""
-SILENCE_S_MAX = 5.0
+SILENCE_S_MAX = 4.0
 PING_S_MAX = 0.5
 
 
@@ -59,7 +59,7 @@ class Detector:
         for worker in self._leader.cell.workers.values():
             heard = self._heard.setdefault(worker.id, now)
             if worker.status in GONE:
-                if now - heard < LOOK_EVERY_S * 2 and worker.status is WorkerStatus.LOST:
+                if now - heard < BEAT_LATE_S and worker.status is WorkerStatus.LOST:
                     await self._ask_to_register(worker.id, now)
             elif worker.status is not WorkerStatus.SUSPECTED and now - heard > BEAT_LATE_S:
                 late.append(worker.id)

@@ -255,6 +255,20 @@ class Store:
             timer.cancel()
             cursor.close()
 
+    def fingerprints(self) -> dict[str, tuple[int, int]]:
+        """Return, of each table of facts, how many rows it has and a digest of them all."""
+        found: dict[str, tuple[int, int]] = {}
+        for table in sorted(self._columns.keys() - {"progress", "telemetry"} - self._views()):
+            row = self._connection.execute(
+                f'SELECT count(*), coalesce(bit_xor(hash(every)), 0) FROM "{table}" AS every'  # noqa: S608 - names of the catalogue
+            ).fetchone()
+            if row is not None:
+                found[table] = (int(row[0]), int(row[1]))
+        return found
+
+    def _views(self) -> set[str]:
+        return {name for (name,) in self.query("SELECT view_name FROM duckdb_views()").rows}
+
     def close(self) -> None:
         """Close the file."""
         self._connection.close()

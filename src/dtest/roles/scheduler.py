@@ -2,6 +2,7 @@
 
 import asyncio
 import faulthandler
+import os
 import socket
 from collections.abc import Callable
 
@@ -55,6 +56,7 @@ async def _run(opened: Session, settings: Settings) -> None:
         watch=Watch(opened.connection, cell=opened.cell, jitter=jitter),
         new_leader=_terms(opened, follower, clock),
         monotonic=clock.monotonic,
+        pid=os.getpid(),
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(follower.run())

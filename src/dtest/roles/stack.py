@@ -72,6 +72,8 @@ class Child:
     name: str
     start: Callable[[], "asyncio.Future[asyncio.subprocess.Process]"]
     process: asyncio.subprocess.Process
+    may_start: asyncio.Event
+    """Cleared by who wants it to stay away once it ended."""
     restart: bool = True
     restarts: int = 0
 
@@ -196,7 +198,9 @@ class Stack:
 
     async def _add(self, name: str, start: Callable[[], object]) -> None:
         process = await start()  # type: ignore[misc]
-        self.children[name] = Child(name, start, process)  # type: ignore[arg-type]
+        may_start = asyncio.Event()
+        may_start.set()
+        self.children[name] = Child(name, start, process, may_start)  # type: ignore[arg-type]
         self._note_children()
 
     def _note_children(self) -> None:
@@ -260,6 +264,7 @@ class Stack:
             log.warning("child_ended", child=child.name, code=child.process.returncode)
             child.restarts += 1
             await asyncio.sleep(delay_s)
+            await child.may_start.wait()
             if not self._stopping.is_set():
                 child.process = await child.start()
                 self._note_children()

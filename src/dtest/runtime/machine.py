@@ -17,6 +17,34 @@ def process_started_at(pid: int) -> float | None:
         return None
 
 
+def descendants_of(pid: int) -> list[int]:
+    """Return the children of a process, and theirs."""
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def processes_with(text: str) -> list[int]:
+    """Return the processes that were started with a text in their arguments or environment.
+
+    Other users' processes are seen by their arguments only; the calling one is left out.
+    """
+    return [
+        process.pid
+        for process in psutil.process_iter(["cmdline", "environ", "status"])
+        if process.pid != psutil.Process().pid
+        and process.info["status"] != psutil.STATUS_ZOMBIE
+        and any(
+            text in word
+            for word in (
+                *(process.info["cmdline"] or ()),
+                *(process.info["environ"] or {}).values(),
+            )
+        )
+    ]
+
+
 class MachineUsage:
     """Figures that a beat carries."""
 

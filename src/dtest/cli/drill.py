@@ -1,0 +1,115 @@
+"""``dtest drill``: failures on purpose, on a throw-away cell of this machine."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dtest.cli import output
+from dtest.cli.options import DEFAULTS, CallOptions
+from dtest.errors import NotFound, UsageError
+
+NOT_HELD = 3
+SEED_DEFAULT = 1
+
+
+def ls(*, call: CallOptions = DEFAULTS) -> int:
+    """List the drills."""
+    from dtest.drills.catalogue import DRILLS
+
+    rows = [
+        {"name": one.name, "runs": one.runs, "nodes": list(one.nodes), "summary": one.summary}
+        for one in DRILLS.values()
+    ]
+    if call.json:
+        output.as_json({"drills": rows})
+    else:
+        output.table(rows, ["name", "runs", "summary"])
+    return 0
+
+
+def run(
+    name: str,
+    *,
+    nodes: str = "1",
+    runs: int | None = None,
+    seed: int = SEED_DEFAULT,
+    report: Path | None = None,
+    call: CallOptions = DEFAULTS,
+) -> int:
+    """Run a drill on a throw-away cell under load, and check that nothing was lost.
+
+    Example: `dtest drill run leader --runs 20 --json --report drill.html`
+
+    Parameters
+    ----------
+    name
+        One of `dtest drill ls`.
+    nodes
+        How many brokers: one number, or several with commas for a comparison.
+    runs
+        Injections in each layout; by default what the drill says.
+    seed
+        Draws the pauses and the victims; the same seed draws the same.
+    report
+        Write a page with a timeline there.
+    """
+    from dtest.drills.catalogue import DRILLS
+    from dtest.drills.drill import run_drill
+    from dtest.drills.report import page
+    from dtest.runtime.logs import set_up_logs
+
+    drill = DRILLS.get(name)
+    if drill is None:
+        message = f"there is no drill {name!r}"
+        raise NotFound(message, hint=f"known: {', '.join(DRILLS)}")
+    if runs is not None and runs < 1:
+        message = f"--runs is {runs}; at least 1 is needed"
+        raise UsageError(message)
+    sizes = _sizes(nodes, drill.nodes, name)
+    set_up_logs(role="drill", json_lines=False, level=50)
+    reports = []
+    for size in sizes:
+        output.say(f"drill {name} on {size} broker{'s' * (size > 1)}, seed {seed}")
+        found = asyncio.run(run_drill(drill, nodes=size, runs=runs or drill.runs, seed=seed))
+        reports.append(found)
+        for text in found.violations:
+            output.say(f"VIOLATION {text}")
+        for text in found.client_errors[:10]:
+            output.say(f"client error: {text}")
+    if report is not None:
+        report.write_text(page(reports), encoding="utf-8")
+        output.say(f"page written to {report}")
+    documents = [one.document() for one in reports]
+    if call.json:
+        output.as_json(documents[0] if len(documents) == 1 else {"by_nodes": documents})
+    else:
+        output.table([_row(one) for one in documents], list(_row(documents[0])))
+    return 0 if all(one.holds for one in reports) else NOT_HELD
+
+
+def _sizes(nodes: str, possible: Sequence[int], name: str) -> list[int]:
+    try:
+        sizes = [int(part) for part in nodes.split(",")]
+    except ValueError:
+        sizes = []
+    wrong = [size for size in sizes if size not in possible]
+    if not sizes or wrong:
+        message = f"--nodes is {nodes!r}; {name} runs on {', '.join(map(str, possible))}"
+        raise UsageError(message, hint="give one number, or several with commas")
+    return sizes
+
+
+def _row(document: dict[str, Any]) -> dict[str, object]:
+    recovery = document["recovery_ms"]
+    return {
+        "nodes": document["nodes"],
+        "runs": document["runs"],
+        **{f"{part}_ms": recovery.get(part, "-") for part in ("min", "p50", "p99", "max")},
+        "tasks": document["tasks"],
+        "lost": document["lost"],
+        "duplicated": document["duplicated"],
+        "faulted": document["faulted_attempts"],
+        "client_errors": len(document["client_errors"]),
+        "violations": len(document["violations"]),
+    }

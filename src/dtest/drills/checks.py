@@ -1,0 +1,195 @@
+"""What must hold after a drill, worked out from raw messages alone. Pure.
+
+Shares no code with the fold, the deciders or the audit: it reads JSON by the published form and
+knows one task at a time. A fault of theirs is not repeated here.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from dtest.journal.port import Stored
+
+_PREFIX, _SUFFIX = "dev.dtest.", ".v1"
+_VERDICTS = frozenset({"passed", "failed", "cancelled"})
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One execution, as far as it was told."""
+
+    worker_id: str
+    outcome: str = ""
+    """Of its first report while it was the live one."""
+    void: bool = False
+    """Given away: what it reports afterwards counts for nothing."""
+
+
+@dataclass(slots=True)
+class Life:
+    """What happened to one task."""
+
+    accepted_seq: int
+    attempts: dict[int, Attempt] = field(default_factory=dict)
+    ends: list[str] = field(default_factory=list)
+    """How it ended, each time: once, if all is well."""
+
+    @property
+    def is_over(self) -> bool:
+        """Say whether it is in a terminal state."""
+        return bool(self.ends)
+
+
+@dataclass(slots=True)
+class Findings:
+    """What the messages show."""
+
+    tasks: dict[str, Life] = field(default_factory=dict)
+    violations: list[str] = field(default_factory=list)
+    duplicated: int = 0
+    late_reports: int = 0
+    faulted: int = 0
+    """Attempts that the infrastructure ended."""
+    epochs: list[int] = field(default_factory=list)
+
+    def lost(self, acknowledged: Iterable[str]) -> list[str]:
+        """Return the tasks that a client was told are stored and that never ended."""
+        return [name for name in acknowledged if name not in self.tasks or self._is_open(name)]
+
+    def _is_open(self, name: str) -> bool:
+        return not self.tasks[name].is_over
+
+
+def events_of(stored: Stored) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield type and data of each event of a message; nothing for what is no event."""
+    try:
+        content = json.loads(stored.payload)
+    except ValueError:
+        return
+    for event in content if isinstance(content, list) else [content]:
+        if not isinstance(event, dict) or not isinstance(event.get("data"), dict):
+            continue
+        kind = str(event.get("type", ""))
+        if kind.startswith(_PREFIX) and kind.endswith(_SUFFIX):
+            yield kind[len(_PREFIX) : -len(_SUFFIX)], event["data"]
+
+
+class Ledger:
+    """Reads a journal's messages in order and keeps the books."""
+
+    def __init__(self, refused: frozenset[int] = frozenset()) -> None:
+        self.findings = Findings()
+        self._refused = refused
+        self._suspected: set[str] = set()
+        self._seq = 0
+
+    def take(self, stored: Stored) -> None:
+        """Read the next message."""
+        if stored.seq != self._seq + 1:
+            self._violated(f"message {stored.seq} follows {self._seq}")
+        self._seq = stored.seq
+        if stored.seq in self._refused:
+            return
+        for kind, data in events_of(stored):
+            self._read(kind, data, stored)
+
+    def _read(self, kind: str, data: dict[str, Any], stored: Stored) -> None:
+        match stored.subject.split(".")[2], kind:
+            case "scheduler", "leader.elected":
+                self.findings.epochs.append(stored.seq)
+            case "client", "task.queued":
+                self.findings.tasks.setdefault(str(data["task_id"]), Life(stored.seq))
+            case "work", "attempt.assigned":
+                self._assigned(data)
+            case "agent", "attempt.finished":
+                self._finished(data)
+            case _, "attempt.returned" | "attempt.refused" | "attempt.released":
+                self._given_away(data)
+            case "scheduler", "task.ended":
+                self._ended(data)
+            case _, ("worker.registered" | "worker.suspected" | "worker.lost" | "worker.left"):
+                self._worker(kind, str(data["worker_id"]))
+            case _:
+                pass
+
+    def _violated(self, text: str) -> None:
+        self.findings.violations.append(text)
+
+    def _life(self, data: dict[str, Any]) -> Life | None:
+        return self.findings.tasks.get(str(data["task_id"]))
+
+    def _assigned(self, data: dict[str, Any]) -> None:
+        life, number = self._life(data), int(data["attempt"])
+        if life is None:
+            self._violated(f"{data['task_id']} is assigned and was never queued")
+        elif number in life.attempts or number != len(life.attempts) + 1:
+            self._violated(f"attempt {data['task_id']}.{number} comes twice, or out of turn")
+        elif life.is_over and life.ends[-1] == "passed":
+            self.findings.duplicated += 1
+            self._violated(f"{data['task_id']} is assigned again after it passed")
+        else:
+            life.attempts[number] = Attempt(str(data["worker_id"]))
+            life.ends.clear()
+
+    def _finished(self, data: dict[str, Any]) -> None:
+        life, number = self._life(data), int(data["attempt"])
+        if life is None:
+            return
+        attempt = life.attempts.get(number)
+        if attempt is None or attempt.void or attempt.outcome or number != len(life.attempts):
+            self.findings.late_reports += 1
+            return
+        attempt.outcome = str(data["outcome"])
+        self.findings.faulted += attempt.outcome == "faulted"
+        if attempt.outcome in _VERDICTS:
+            self._end(data, life, attempt.outcome)
+
+    def _given_away(self, data: dict[str, Any]) -> None:
+        life = self._life(data)
+        attempt = life.attempts.get(int(data["attempt"])) if life is not None else None
+        if attempt is not None and not attempt.outcome:
+            attempt.void = True
+
+    def _worker(self, kind: str, worker_id: str) -> None:
+        """Void what ran on a worker that is gone; one that registered in between is not."""
+        if kind == "worker.suspected":
+            self._suspected.add(worker_id)
+            return
+        was_suspected = worker_id in self._suspected
+        self._suspected.discard(worker_id)
+        if kind == "worker.registered" or (kind == "worker.lost" and not was_suspected):
+            return
+        for life in self.findings.tasks.values():
+            if life.attempts and not life.is_over:
+                latest = life.attempts[len(life.attempts)]
+                if latest.worker_id == worker_id and not latest.outcome:
+                    latest.void = True
+
+    def _ended(self, data: dict[str, Any]) -> None:
+        life = self._life(data)
+        if life is not None and life.ends != [str(data["status"])]:  # by its attempt's verdict
+            self._end(data, life, str(data["status"]))
+
+    def _end(self, data: dict[str, Any], life: Life, how: str) -> None:
+        if life.is_over:
+            self.findings.duplicated += 1
+            self._violated(f"{data['task_id']} ended as {how} after {', '.join(life.ends)}")
+        life.ends.append(how)
+
+
+def keep_books(messages: Iterable[Stored]) -> Findings:
+    """Read a whole journal."""
+    messages = list(messages)
+    ledger = Ledger(frozenset(_refused(messages)))
+    for stored in messages:
+        ledger.take(stored)
+    return ledger.findings
+
+
+def _refused(messages: Iterable[Stored]) -> Iterator[int]:
+    """Yield the messages that the leader refused; they are of one event each in a drill."""
+    for stored in messages:
+        for kind, data in events_of(stored):
+            if kind == "event.refused" and stored.subject.split(".")[2] == "scheduler":
+                yield int(data["refused_seq"])

@@ -1,0 +1,137 @@
+"""The ground of a drill: a throw-away cell whose processes may be killed, stopped and held down."""
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from dtest.errors import TimedOut
+from dtest.events import subject
+from dtest.events.fields import CellId
+from dtest.roles.session import Session, session
+from dtest.roles.stack import Child, Stack, StackOptions
+from dtest.runtime.machine import descendants_of, processes_with
+from dtest.settings import Settings, settings_of
+
+CELL = CellId("drill")
+LOOK_EVERY_S = 0.02
+LEFT_S_MAX = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a drill's cell consists of."""
+
+    schedulers: int = 2
+    workers: int = 2
+    """Agents that run real processes."""
+    slots: int = 4
+    simulated: int = 2
+    simulated_slots: int = 64
+
+
+class Ground:
+    """One cell for one drill."""
+
+    def __init__(self, stack: Stack, settings: Settings, opened: Session) -> None:
+        self.stack = stack
+        self.settings = settings
+        self.opened = opened
+
+    @property
+    def directory(self) -> Path:
+        """Where the cell keeps everything."""
+        return self.stack.directory
+
+    def child(self, name: str) -> Child:
+        """One process of the cell by its name, as ``agent local-1``."""
+        return self.stack.children[name]
+
+    def agents(self) -> list[str]:
+        """The names of the agents with real processes."""
+        return [name for name in self.stack.children if name.startswith("agent ")]
+
+    async def leader_pid(self, within_s: float = 30.0) -> int:
+        """Ask who leads. Raises TimedOut if nobody answers for so long."""
+        card = await self._answered(subject.leader(self.opened.cell), "leader", within_s)
+        return int(orjson.loads(card)["pid"])
+
+    async def standby_is_ready(self, within_s: float = 30.0) -> None:
+        """Wait until a scheduler stands by. Raises TimedOut."""
+        await self._answered(subject.standby(self.opened.cell), "standby", within_s)
+
+    async def _answered(self, where: str, who: str, within_s: float) -> bytes:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while True:
+                    with suppress(TimeoutError):
+                        answer = await self.opened.connection.ask(where, b"", timeout_s=0.5)
+                        if answer.status == 0:
+                            return answer.payload
+                    await asyncio.sleep(LOOK_EVERY_S)
+        message = f"no {who} answered for {within_s:g} s"
+        raise TimedOut(message, hint=f"see the logs in {self.directory}")
+
+    def kill_tree(self, name: str) -> list[int]:
+        """Kill a process with all that came from it, as when its machine dies."""
+        pid = self.child(name).process.pid
+        pids = [pid, *descendants_of(pid), *processes_with(self._own_directory(name))]
+        for each in dict.fromkeys(pids):
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        return pids
+
+    def _own_directory(self, name: str) -> str:
+        """What stands in the command line or the environment of all that an agent started."""
+        return str(self.directory / "agents" / name.removeprefix("agent "))
+
+    async def started_again(self, name: str, was: int) -> None:
+        """Wait until the supervisor has started another process in the place of one."""
+        while self.child(name).process.pid == was:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def processes_left(self) -> list[str]:
+        """After the end: what still runs of this cell, once it had time to go."""
+        left: Iterable[int] = ()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEFT_S_MAX):
+                while left := processes_with(str(self.stack.options.state_dir)):  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(LOOK_EVERY_S * 5)
+        return [f"process {pid} is left" for pid in left]
+
+
+@asynccontextmanager
+async def ground(layout: Layout) -> AsyncIterator[Ground]:
+    """Start a cell in a directory of its own; end and remove it."""
+    place = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="dtest-drill-"))
+    stack = Stack(
+        StackOptions(
+            CELL,
+            place,
+            layout.workers,
+            layout.slots,
+            f"cpu:{layout.simulated}" if layout.simulated else "",
+            simulate_slots=layout.simulated_slots,
+            simulate_seconds=0.0,
+            schedulers=layout.schedulers,
+        )
+    )
+    try:
+        file = await stack.start()
+        settings = settings_of(file, place)
+        async with session(settings, name="dtest drill", retry_s_max=120.0) as opened:
+            supervising = asyncio.get_running_loop().create_task(stack.supervise())
+            try:
+                yield Ground(stack, settings, opened)
+            finally:
+                supervising.cancel()
+    finally:
+        await stack.stop()
+        await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
