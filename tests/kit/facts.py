@@ -131,7 +131,7 @@ testcase.__test__ = False  # type: ignore[attr-defined]  # a fact, no test
 
 def suspected(name: str, incarnation: str = "i1") -> WorkerSuspected:
     """The detector cannot hear the worker."""
-    return WorkerSuspected(WorkerId(name), incarnation, "no_responders", 1.0)
+    return WorkerSuspected(WorkerId(name), incarnation, "silence", 1.0)
 
 
 def lost(name: str, incarnation: str = "i1") -> WorkerLost:

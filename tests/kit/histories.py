@@ -192,7 +192,9 @@ MAKERS: dict[type[Payload], tuple[Role, Make]] = {
     LeaderElected: ("scheduler", lambda _: LeaderElected("other")),
     WorkerSuspected: (
         "scheduler",
-        lambda rng: WorkerSuspected(_worker(rng), _incarnation(rng), "silence", 6.0),
+        lambda rng: WorkerSuspected(
+            _worker(rng), _incarnation(rng), rng.choice(["silence", "no_responders"]), 6.0
+        ),
     ),
     WorkerLost: ("scheduler", lambda rng: WorkerLost(_worker(rng), _incarnation(rng))),
     AttemptAssigned: ("scheduler", _assigned),

@@ -179,7 +179,12 @@ class Simulation:
         known = self.world.cell.workers[agent.name]
         if not agent.there:
             if known.status not in GONE and self.rng.random() < 0.5:
-                fact = WorkerSuspected(agent.name, known.incarnation, "silence", 6.0)
+                fact = WorkerSuspected(
+                    agent.name,
+                    known.incarnation,
+                    self.rng.choice(["silence", "no_responders"]),
+                    6.0,
+                )
                 self.world.given(fact)
             else:
                 self._start(agent, new=self.rng.random() < 0.5)

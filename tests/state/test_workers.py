@@ -6,7 +6,13 @@ from dtest.events.attempt import AttemptStopRequested
 from dtest.events.fields import TaskId, WorkerId
 from dtest.events.reasons import Reason, RefusalCode
 from dtest.events.task import Requirements, Resources
-from dtest.events.worker import WorkerDraining, WorkerDrainRequested, WorkerLost
+from dtest.events.worker import (
+    WorkerDraining,
+    WorkerDrainRequested,
+    WorkerLost,
+    WorkerSuspected,
+)
+from dtest.state.cell import REJOIN_S_MAX
 from dtest.state.task import Status
 from dtest.state.worker import WorkerStatus
 from tests.kit import facts
@@ -243,5 +249,61 @@ def test_a_worker_that_drains_while_it_is_suspected_is_still_lost() -> None:
     one = running(world)
     world.given(suspected("w"), DRAIN, started(one))
     world.settle()
+
+    assert world.worker("w").status is WorkerStatus.LOST
+
+
+# -- an agent that is gone and comes back ----------------------------------------------------
+
+
+def gone(world: World) -> World:
+    """Nobody answers for the worker: its agent has ended, or its machine has."""
+    worker = world.worker("w")
+    return world.given(WorkerSuspected(worker.id, worker.incarnation, "no_responders", 1.2))
+
+
+def test_a_worker_whose_agent_is_gone_gets_no_work_and_keeps_its_attempts_for_a_while() -> None:
+    world = World().led().given(registered("w", machine(2)))
+    running(world)
+    gone(world).given(task("other")).tick(REJOIN_S_MAX - 0.1).settle()
+
+    assert world.worker("w").status is WorkerStatus.SUSPECTED
+    assert world.status("t") is Status.RUNNING
+    assert world.status("other") is Status.QUEUED
+
+
+def test_an_agent_that_is_started_again_in_time_goes_on() -> None:
+    world = World().led().given(registered("w", machine(2)))
+    one = running(world)
+    gone(world).tick(REJOIN_S_MAX - 0.1)
+    world.given(registered("w", machine(2), held=((one.task_id, one.attempt),)))
+    world.tick(60).settle()
+
+    assert world.worker("w").status is WorkerStatus.ACTIVE
+    assert world.status("t") is Status.RUNNING
+
+
+def test_one_that_does_not_come_back_is_lost_when_its_time_is_over() -> None:
+    world = World().led().given(registered("w", machine(2)))
+    running(world)
+    gone(world)
+    assert world.cell.next_timer_at() == world.now + REJOIN_S_MAX
+    world.tick(REJOIN_S_MAX).settle()
+
+    assert world.worker("w").status is WorkerStatus.LOST
+    assert world.cell.next_timer_at() != world.now
+
+
+def test_who_was_suspected_twice_has_no_more_time() -> None:
+    world = World().led().given(registered("w"))
+    gone(world).tick(REJOIN_S_MAX - 0.1)
+    gone(world).tick(0.1).settle()
+
+    assert world.worker("w").status is WorkerStatus.LOST
+
+
+def test_a_gone_worker_that_is_then_silent_is_lost_at_once() -> None:
+    world = World().led().given(registered("w"))
+    gone(world).given(facts.suspected("w")).settle()
 
     assert world.worker("w").status is WorkerStatus.LOST

@@ -1,7 +1,11 @@
 """All drills by name."""
 
-from dtest.drills import leader
+from dtest.drills import brokers, leader, readers, workers
 from dtest.drills.drill import Drill
+from dtest.drills.ground import Layout
+from dtest.drills.load import Pace
+
+_REAL_WORK = Pace(simulated_per_s=100.0, real_per_s=3.0, real_command=workers.COMMAND)
 
 DRILLS = {
     drill.name: drill
@@ -18,6 +22,52 @@ DRILLS = {
             "End the leader's term seven times: by TERM, by -9, by SIGSTOP.",
             leader.any_way,
             runs=7,
+            faults_allowed=False,
+        ),
+        Drill(
+            "agent",
+            "Kill an agent and start it again: the same processes go on, their output is whole.",
+            workers.restart,
+            runs=10,
+            pace=_REAL_WORK,
+            check=workers.adopted,
+            promise="no process ran twice, all verdicts and all output are those of a quiet run",
+            faults_allowed=False,
+        ),
+        Drill(
+            "worker",
+            "Kill a worker's machine, or have its agent hang, in turns; its work goes elsewhere.",
+            workers.lose,
+            runs=10,
+            layout=Layout(workers=3),
+            pace=_REAL_WORK,
+            check=workers.verdicts_and_output,
+            promise="all verdicts and all output are those of a quiet run",
+        ),
+        Drill(
+            "brokers",
+            "Kill every broker at once; they come back with all that was acknowledged.",
+            brokers.kill_all,
+            runs=5,
+            pace=_REAL_WORK,
+            check=workers.adopted,
+            promise="no process ran twice, all verdicts and all output are those of a quiet run",
+            faults_allowed=False,
+        ),
+        Drill(
+            "projector",
+            "Kill the projector again and again; its rows are exact.",
+            readers.kill_projector,
+            runs=20,
+            pause_s=(0.0, 0.3),
+            faults_allowed=False,
+        ),
+        Drill(
+            "bit-flip",
+            "Flip a bit of the stored journal, in a copy: no reader takes it for the truth.",
+            brokers.flip_bit,
+            runs=5,
+            pace=Pace(simulated_per_s=100.0, real_per_s=1.0),
             faults_allowed=False,
         ),
     )

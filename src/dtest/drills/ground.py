@@ -58,6 +58,10 @@ class Ground:
         """The names of the agents with real processes."""
         return [name for name in self.stack.children if name.startswith("agent ")]
 
+    def brokers(self) -> list[Child]:
+        """The brokers' processes."""
+        return [child for name, child in self.stack.children.items() if name.startswith("nats")]
+
     async def leader_pid(self, within_s: float = 30.0) -> int:
         """Ask who leads. Raises TimedOut if nobody answers for so long."""
         card = await self._answered(subject.leader(self.opened.cell), "leader", within_s)

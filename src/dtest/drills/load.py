@@ -89,6 +89,16 @@ class Watcher:
         finally:
             self._waiting.remove(entry)
 
+    def story(self, task_id: str) -> str:
+        """Tell what happened to a task, with the instants at which it was stored."""
+        first = self.messages[0].stored_at
+        return ", ".join(
+            f"{kind} at {stored.stored_at - first:.2f} s"
+            for stored in self.messages
+            for kind, data in events_of(stored)
+            if data.get("task_id") == task_id
+        )
+
     def open_tasks(self) -> list[str]:
         """The tasks that have not ended."""
         return [name for name, life in self.ledger.findings.tasks.items() if not life.is_over]

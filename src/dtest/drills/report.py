@@ -19,6 +19,15 @@ class Injection:
     recovered_at_s: float | None
     """None where nothing had to recover."""
     detail: str = ""
+    noticed_at_s: float | None = None
+    """When the cell wrote down that something is wrong, where it does."""
+
+    @property
+    def noticed_ms(self) -> float | None:
+        """From the failure to where the cell wrote it down."""
+        return (
+            None if self.noticed_at_s is None else round((self.noticed_at_s - self.at_s) * 1e3, 1)
+        )
 
     @property
     def recovery_ms(self) -> float | None:
@@ -69,6 +78,11 @@ class Report:
             ]
         )
 
+    def noticed_ms(self, kind: str) -> dict[str, float]:
+        """Return the same of how long it took to notice."""
+        times = [one.noticed_ms for one in self.injections if one.kind == kind]
+        return spread([each for each in times if each is not None])
+
     def document(self) -> dict[str, Any]:
         """Return the report as plain values."""
         kinds = list(dict.fromkeys(one.kind for one in self.injections))
@@ -77,11 +91,13 @@ class Report:
         return {
             **document,
             "injections": [
-                {**asdict(one), "recovery_ms": one.recovery_ms} for one in self.injections
+                {**asdict(one), "recovery_ms": one.recovery_ms, "noticed_ms": one.noticed_ms}
+                for one in self.injections
             ],
             "runs": len(self.injections),
             "recovery_ms": self.recovery_ms(),
             "recovery_ms_by_kind": {kind: self.recovery_ms(kind) for kind in kinds},
+            "noticed_ms_by_kind": {kind: self.noticed_ms(kind) for kind in kinds},
             "client_error_rate": len(self.client_errors) / max(1, self.requests),
             "holds": self.holds,
         }

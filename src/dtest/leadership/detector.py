@@ -12,10 +12,10 @@ from dtest.events.fields import CellId, WorkerId
 from dtest.events.worker import WorkerSuspected
 from dtest.leadership.leader import Leader
 from dtest.leadership.line import NO_RESPONDERS, Line
-from dtest.state.worker import GONE, WorkerStatus
+from dtest.state.worker import WorkerStatus
 
 LOOK_EVERY_S = 0.2
-BEAT_LATE_S = 1.3
+BEAT_LATE_S = 1.1
 """A beat comes each second; this late, the worker is asked."""
 SILENCE_S_MAX = 4.0
 PING_S_MAX = 0.5
@@ -58,10 +58,10 @@ class Detector:
         late: list[WorkerId] = []
         for worker in self._leader.cell.workers.values():
             heard = self._heard.setdefault(worker.id, now)
-            if worker.status in GONE:
-                if now - heard < BEAT_LATE_S and worker.status is WorkerStatus.LOST:
+            if worker.status in (WorkerStatus.LOST, WorkerStatus.SUSPECTED):
+                if now - heard < BEAT_LATE_S:
                     await self._ask_to_register(worker.id, now)
-            elif worker.status is not WorkerStatus.SUSPECTED and now - heard > BEAT_LATE_S:
+            elif worker.status is not WorkerStatus.LEFT and now - heard > BEAT_LATE_S:
                 late.append(worker.id)
         await asyncio.gather(*(self._ask(worker_id) for worker_id in late))
 

@@ -26,6 +26,9 @@ AGEING_S_PER_LEVEL = 60.0
 """A task that waited this long overtakes newer ones that are one priority level more urgent."""
 ACCEPT_S_MAX = 10.0
 """An assignment that is not confirmed for this long returns to the queue."""
+REJOIN_S_MAX = 2.0
+"""A worker whose agent is gone has so long to come back before its work goes elsewhere: what its
+agent had started lives on, and an agent that is started again takes it up."""
 IDLE_DEMANDS_MAX = 1_000
 
 TimerEntry = tuple[float, int, str, TaskId, int]
@@ -73,6 +76,8 @@ class Cell:
     unaccepted: OrderedDict[TaskId, int] = field(default_factory=OrderedDict)
     strays: OrderedDict[tuple[WorkerId, TaskId, int], None] = field(default_factory=OrderedDict)
     suspects: OrderedDict[WorkerId, str] = field(default_factory=OrderedDict)
+    rejoining: dict[WorkerId, float] = field(default_factory=dict)
+    """Suspected workers that may still come back, and until when."""
     refusals: OrderedDict[tuple[int, int], PendingRefusal] = field(default_factory=OrderedDict)
     # Counters for those who watch:
     changed_tasks: set[TaskId] | None = None
@@ -221,13 +226,18 @@ class Cell:
 
     def next_timer_at(self) -> float | None:
         """When ``wake`` has something to do next."""
-        return self.timers[0][0] if self.timers else None
+        due = [*self.rejoining.values(), *(timer[0] for timer in self.timers[:1])]
+        return min(due, default=None)
 
     def wake(self, now: float) -> None:
         """Let time pass: move what became due to where the next decision finds it.
 
         Touches indexes only; facts come from events alone, so a replay without it folds the same.
         """
+        for worker_id, until in list(self.rejoining.items()):
+            if until <= now:
+                del self.rejoining[worker_id]
+                self.suspects[worker_id] = self.workers[worker_id].evidence
         while self.timers and self.timers[0][0] <= now:
             at, _, kind, task_id, attempt = heapq.heappop(self.timers)
             task = self.tasks.get(task_id)

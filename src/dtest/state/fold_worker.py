@@ -11,7 +11,7 @@ from dtest.events.worker import (
     WorkerRegistered,
     WorkerSuspected,
 )
-from dtest.state.cell import Cell, Folds
+from dtest.state.cell import REJOIN_S_MAX, Cell, Folds
 from dtest.state.fold_attempt import judge
 from dtest.state.task import Status
 from dtest.state.worker import GONE, Worker, WorkerStatus, whole
@@ -42,6 +42,7 @@ def _registered(cell: Cell, data: WorkerRegistered, _: Event, record: Recorded, 
             worker.free.take_named(task.demand, task.hardware, task.devices)
     cell.workers[worker.id] = worker
     cell.suspects.pop(worker.id, None)
+    cell.rejoining.pop(worker.id, None)
     for task_id, attempt in sorted(held):
         if worker.running.get(task_id) != attempt:
             cell.strays[worker.id, task_id, attempt] = None
@@ -97,7 +98,11 @@ def _suspected(cell: Cell, data: WorkerSuspected, _: Event, __: Recorded, ___: i
         return
     worker.status = WorkerStatus.SUSPECTED
     worker.evidence = f"{data.evidence}, silent for {data.silence_s:.1f} s"
-    cell.suspects[worker.id] = worker.evidence
+    if data.evidence == "no_responders":
+        cell.rejoining.setdefault(worker.id, cell.now + REJOIN_S_MAX)
+    else:
+        cell.rejoining.pop(worker.id, None)
+        cell.suspects[worker.id] = worker.evidence
     cell.refresh_free(worker)
 
 
@@ -120,6 +125,7 @@ def _left(cell: Cell, data: WorkerLeft, _: Event, __: Recorded, ___: int) -> Non
 
 def _gone(cell: Cell, worker: Worker, status: WorkerStatus, reason: Reason) -> None:
     cell.suspects.pop(worker.id, None)
+    cell.rejoining.pop(worker.id, None)
     worker.status = status
     for task_id in list(worker.running):
         task = cell.tasks[task_id]

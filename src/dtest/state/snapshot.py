@@ -72,6 +72,7 @@ def dump(cell: Cell) -> bytes:
         unaccepted=list(cell.unaccepted.items()),
         strays=list(cell.strays),
         suspects=list(cell.suspects.items()),
+        rejoining=cell.rejoining,
         refusals=[
             RefusalDocument(**_shared(item, RefusalDocument)) for item in cell.refusals.values()
         ],
@@ -168,6 +169,7 @@ def _load(snapshot: CellDocument) -> Cell:
         unaccepted=OrderedDict(snapshot.unaccepted),
         strays=OrderedDict.fromkeys(snapshot.strays),
         suspects=OrderedDict(snapshot.suspects),
+        rejoining=snapshot.rejoining,
         refusals=OrderedDict(
             ((item.seq, item.index), PendingRefusal(**_shared(item, RefusalDocument)))
             for item in snapshot.refusals

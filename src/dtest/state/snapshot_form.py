@@ -145,6 +145,7 @@ class CellDocument:
     unaccepted: list[tuple[TaskId, int]]
     strays: list[tuple[WorkerId, TaskId, int]]
     suspects: list[tuple[WorkerId, str]]
+    rejoining: dict[WorkerId, float]
     refusals: list[RefusalDocument]
     ended: dict[Status, int]
     ignored: dict[str, int]

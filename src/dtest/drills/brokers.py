@@ -1,0 +1,116 @@
+"""Drills on brokers and what they store."""
+
+import asyncio
+import os
+import shutil
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+from dtest.drills.drill import Scene
+from dtest.drills.load import seen_within
+from dtest.drills.report import Injection
+from dtest.errors import DtestError, SequenceGap
+from dtest.journal.connection import NatsAddress, connect
+from dtest.journal.jetstream import JetStreamJournal
+from dtest.journal.port import Stored, read_to
+from dtest.journal.streams import journal_name
+from dtest.runtime.clock import SystemClock
+from dtest.runtime.ids import secret
+from dtest.runtime.nats_server import EmbeddedServer, free_port
+
+RECOVERED_S_MAX = 60.0
+COPY_READ_S_MAX = 30.0
+
+
+async def kill_all(scene: Scene, _: int) -> Injection:
+    """Kill every broker at once; recovered is when the end of an attempt is stored again."""
+    now = SystemClock().now()
+
+    def goes_on(kind: str, _: object, stored: Stored) -> bool:
+        return kind == "attempt.finished" and stored.stored_at > now
+
+    async with scene.watcher.expecting(goes_on) as again:
+        at = scene.watcher.since()
+        for child in scene.ground.brokers():
+            os.kill(child.process.pid, signal.SIGKILL)
+        recovered_at = await seen_within(again, RECOVERED_S_MAX, "the end of an attempt")
+    return Injection("all brokers killed", at, recovered_at)
+
+
+async def flip_bit(scene: Scene, number: int) -> Injection:
+    """Flip a bit of a stored block, in a copy: what is read then is the truth, or is refused."""
+    child = scene.ground.brokers()[0]
+    before = len(scene.watcher.messages)
+    copy = scene.ground.directory / f"copy-{number}"
+    child.may_start.clear()
+    at = scene.watcher.since()
+    try:
+        child.process.terminate()
+        await child.process.wait()
+        await asyncio.to_thread(shutil.copytree, scene.ground.directory / "nats", copy)
+    finally:
+        child.may_start.set()
+    block, place = await asyncio.to_thread(_flip, copy, scene)
+    noticed = await _read_copy(scene, copy, before)
+    await asyncio.to_thread(shutil.rmtree, copy)
+    detail = f"bit of byte {place} in {block}: {noticed or 'not noticed'}"
+    if not noticed:
+        scene.report.violations.append(detail)
+    return Injection("bit flipped", at, None, detail)
+
+
+def _flip(copy: Path, scene: Scene) -> tuple[str, int]:
+    """Flip one bit of a block of the journal's stream."""
+    stream = journal_name(scene.ground.opened.cell)
+    blocks = sorted(copy.glob(f"**/streams/{stream}/msgs/*.blk"))
+    block = scene.rng.choice([path for path in blocks if path.stat().st_size])
+    content = bytearray(block.read_bytes())
+    place = scene.rng.randrange(len(content))
+    content[place] ^= 1 << scene.rng.randrange(8)
+    block.write_bytes(content)
+    return block.name, place
+
+
+async def _read_copy(scene: Scene, copy: Path, before: int) -> str:
+    """Serve the copy and read it; say how the damage was noticed, or nothing."""
+    server = EmbeddedServer(copy, free_port(), "drill", secret())
+    process = await server.start()
+    try:
+        address = NatsAddress((server.url,), server.user, server.password)
+        connection = await connect(address, name="dtest drill copy", wait_s=RECOVERED_S_MAX)
+        try:
+            async with asyncio.timeout(COPY_READ_S_MAX):
+                return await _compare(scene, connection, before)
+        finally:
+            await connection.close()
+    except TimeoutError:
+        return "the copy cannot be read to its end"
+    except DtestError as error:
+        return error.message
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def _compare(scene: Scene, connection: object, before: int) -> str:
+    opened = scene.ground.opened
+    journal = JetStreamJournal(
+        connection,  # type: ignore[arg-type]
+        journal_name(opened.cell),
+        new_id=opened.new_id,
+    )
+    bounds = await journal.bounds()
+    if bounds.messages < before:
+        return f"{before - bounds.messages} messages are missing"
+    truth = scene.watcher.messages
+    try:
+        async for batch in read_to(journal, 0, min(bounds.last, len(truth))):
+            for stored in batch:
+                known = truth[stored.seq - 1]
+                if (stored.payload, stored.subject) != (known.payload, known.subject):
+                    return ""  # other bytes, and nobody said so
+    except SequenceGap as gap:
+        return gap.message
+    return "the damage lies where nothing is read: all messages are what they were"
