@@ -87,9 +87,10 @@ async def test_time_that_passes_is_decided_upon() -> None:
         await stage.say(registered("w"))
         await stage.say(task("t"))
         await stage.quiet()
-        stage.clock.at += ACCEPT_S_MAX + 1
-        await stage.say(TICK)
-        await stage.quiet()
+        for _ in range(int(ACCEPT_S_MAX) + 1):
+            stage.clock.at += 1.0
+            await stage.say(TICK)
+            await stage.quiet()
 
     assert len(await stage.written(AttemptReturned)) == 1
     await sound(stage)

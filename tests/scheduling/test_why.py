@@ -60,6 +60,20 @@ def test_room_that_is_kept_for_another_is_named() -> None:
     assert "all_matching_busy" in why(world, "large")
 
 
+def test_a_free_worker_that_the_task_avoids_is_no_answer() -> None:
+    world = World().led().given(registered("w", machine(labels={"is": "w"})), registered("v"))
+    world.given(task("t"))
+    (one,) = world.assign()
+    assert one.worker_id == "v"
+    world.given(finished(one, "faulted", Reason.DISK_FULL))
+    world.given(task("urgent", requirements=Requirements(labels={"is": "w"}), priority=0))
+    world.settle()
+    world.tick(30)
+    world.cell.wake(world.now)
+
+    assert "it waits for another worker" in why(world)["avoided"].text
+
+
 def test_no_worker_is_registered() -> None:
     world = World().given(task("t"))
 

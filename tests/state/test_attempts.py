@@ -11,6 +11,7 @@ from dtest.events.catalogue import Payload
 from dtest.events.fields import TaskId, WorkerId
 from dtest.events.reasons import MEANINGS, Reason, RefusalCode
 from dtest.events.task import RetryPolicy, TaskCancelRequested, TaskRetryRequested
+from dtest.state.cell import ACCEPT_IDLE_S_MAX
 from dtest.state.snapshot import dump
 from dtest.state.task import Status
 from tests.kit import facts
@@ -174,7 +175,7 @@ def test_a_test_case_of_a_given_away_attempt_is_neither_refused_nor_counted() ->
 def test_an_attempt_that_starts_after_it_was_given_away_is_stopped() -> None:
     world = here().given(task("t"), facts.registered("v"))
     one = only(world.assign())
-    world.tick(11).settle()
+    world.tick(ACCEPT_IDLE_S_MAX).settle()
     world.tick(2).settle()
     assert world.task("t").worker_id != one.worker_id
 
@@ -219,7 +220,7 @@ def test_an_assignment_to_a_worker_that_left_in_the_meantime_is_ignored() -> Non
 def test_a_return_of_an_attempt_that_started_in_the_meantime_is_ignored() -> None:
     world = here().given(task("t"))
     one = only(world.assign())
-    world.tick(11)
+    world.tick(ACCEPT_IDLE_S_MAX)
     draft = world.draft()
     world.given(started(one))
 

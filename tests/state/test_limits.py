@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from dtest.events.attempt import AttemptReturned
-from dtest.events.fields import TaskId
+from dtest.events.fields import RunId, TaskId
 from dtest.events.reasons import Reason
+from dtest.events.run import RunOpened
 from dtest.events.task import TaskCancelRequested, TaskEnded, TaskRetryRequested
-from dtest.state.cell import ACCEPT_S_MAX
+from dtest.state.cell import ACCEPT_AGAIN_S, ACCEPT_IDLE_S_MAX, ACCEPT_S_MAX
 from dtest.state.task import Status
 from tests.kit import facts
 from tests.kit.facts import finished, refused, started, task
@@ -25,16 +26,54 @@ def here() -> World:
     return World().led().given(facts.registered("w"))
 
 
+def busy(world: World, seconds: float) -> World:
+    """Let time pass while other things are stored each second."""
+    for _ in range(int(seconds)):
+        world.tick(1.0).given(RunOpened(RunId("tick")))
+    return world.tick(seconds - int(seconds))
+
+
 def test_an_assignment_that_is_not_accepted_in_time_goes_back_to_the_queue() -> None:
     world = here().given(task("t"))
     one = only(world.assign())
-    assert not world.tick(ACCEPT_S_MAX - 0.1).settle()
+    assert not busy(world, ACCEPT_S_MAX - 0.1).settle()
 
-    decided = world.tick(0.1).step()
+    decided = busy(world, 1.0).step()
 
     assert decided == [AttemptReturned(one.task_id, 1, one.worker_id)]
     assert world.task("t").reason is Reason.NOT_ACCEPTED
     assert world.worker("w").free.slots == 1
+
+
+def test_the_absence_of_the_journal_is_not_held_against_a_worker() -> None:
+    """The report of its start waits for the journal like everything else."""
+    world = here().given(task("t"))
+    only(world.assign())
+    world.tick(ACCEPT_S_MAX * 3)
+    assert not world.settle()
+    world.given(RunOpened(RunId("first")))
+    assert not busy(world, ACCEPT_AGAIN_S - 0.5).settle()
+
+    assert len(busy(world, 1.0).step()) == 1
+
+
+def test_an_idle_journal_is_not_waited_for_without_end() -> None:
+    world = here().given(task("t"))
+    only(world.assign())
+    assert not world.tick(ACCEPT_IDLE_S_MAX - 0.1).settle()
+    assert world.cell.next_timer_at() == pytest.approx(world.now + 0.1)
+
+    assert len(world.tick(0.1).step()) == 1
+
+
+def test_messages_that_trickle_do_not_put_a_return_off_without_end() -> None:
+    world = here().given(task("t"))
+    only(world.assign())
+    for _ in range(int(ACCEPT_IDLE_S_MAX / 3)):
+        assert world.status("t") is Status.ASSIGNED
+        world.tick(3.0).given(RunOpened(RunId("tick"))).settle()
+
+    assert world.task("t").reason is Reason.NOT_ACCEPTED
 
 
 def test_an_accepted_assignment_is_not_returned() -> None:

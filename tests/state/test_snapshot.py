@@ -139,7 +139,7 @@ def fields(shape: type[Any]) -> set[str]:
 @pytest.mark.parametrize(
     ("held", "stored", "rebuilt"),
     [
-        (Cell, snapshot_form.CellDocument, {"ready", "free", "changed_tasks"}),
+        (Cell, snapshot_form.CellDocument, {"ready", "free", "changed_tasks", "woken_at"}),
         (Task, snapshot_form.TaskDocument, set()),
         (Worker, snapshot_form.WorkerDocument, {"free"}),
         (Run, snapshot_form.RunDocument, {"task_ids", "unfinished"}),

@@ -56,13 +56,13 @@ def _rulings(cell: Cell, now: float, policy: RecoveryPolicy) -> Iterator[Schedul
     for task_id, reason in cell.expiring.items():
         if task_id not in cell.cancelling and task_id not in cell.doomed:
             yield TaskEnded(task_id, "expired", reason)
-    yield from _returns(cell)
+    yield from _returns(cell, now)
 
 
-def _returns(cell: Cell) -> Iterator[SchedulerPayload]:
+def _returns(cell: Cell, now: float) -> Iterator[SchedulerPayload]:
     for task_id, attempt in cell.unaccepted.items():
         task = cell.tasks[task_id]
-        if task.worker_id is None or task_id in cell.cancelling:
+        if task.worker_id is None or task_id in cell.cancelling or now < cell.return_at(task):
             continue
         if not _lost_with_its_worker(cell, task):
             yield AttemptReturned(task_id, attempt, task.worker_id)

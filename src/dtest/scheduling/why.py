@@ -75,7 +75,11 @@ def _worker_reasons(cell: Cell, task: Task) -> list[WaitingReason]:
     if ahead and task.status in WAITING:
         text = f"{ahead} tasks that could run in the same places go first"
         reasons.append(WaitingReason("lower_priority_than", text))
-    reasons += _kept(cell, [worker for worker in active if worker not in busy])
+    roomy = [worker for worker in active if worker not in busy]
+    reasons += _kept(cell, roomy)
+    if busy and roomy and {worker.id for worker in roomy} <= set(task.avoid):
+        text = f"it faulted on {', '.join(task.avoid)}; it waits for another worker"
+        reasons.append(WaitingReason("avoided", text))
     if task.avoid and set(task.avoid) >= {worker.id for worker in active}:
         text = f"it faulted on {', '.join(task.avoid)}; nothing else matches"
         reasons.append(WaitingReason("avoided", text))

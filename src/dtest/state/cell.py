@@ -6,6 +6,7 @@ the facts and are kept beside them.
 """
 
 import heapq
+import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,6 +27,12 @@ AGEING_S_PER_LEVEL = 60.0
 """A task that waited this long overtakes newer ones that are one priority level more urgent."""
 ACCEPT_S_MAX = 10.0
 """An assignment that is not confirmed for this long returns to the queue."""
+ACCEPT_AGAIN_S = 5.0
+"""After a pause of the journal, reports that waited for it have so long to come in."""
+ACCEPT_IDLE_S_MAX = 60.0
+"""In all, while nothing at all is stored: it may be the journal that is away."""
+PAUSE_S_MIN = 2.0
+"""Nothing stored for so long counts as a pause of the journal."""
 REJOIN_S_MAX = 2.0
 """A worker whose agent is gone has so long to come back before its work goes elsewhere: what its
 agent had started lives on, and an agent that is started again takes it up."""
@@ -55,6 +62,10 @@ class Cell:
     """The last message folded."""
     now: float = 0.0
     """When the last message was stored: the only clock that the fold knows."""
+    resumed_at: float = 0.0
+    """When the first message was stored after the last pause of the journal."""
+    woken_at: float = 0.0
+    """The last instant that ``wake`` was told (no fact)."""
     epoch: int = 0
     leader_id: str = ""
     ranking: Ranking = "spread"
@@ -74,6 +85,7 @@ class Cell:
     doomed: OrderedDict[TaskId, TaskId] = field(default_factory=OrderedDict)
     expiring: OrderedDict[TaskId, Reason] = field(default_factory=OrderedDict)
     unaccepted: OrderedDict[TaskId, int] = field(default_factory=OrderedDict)
+    """Assignments that nobody confirmed in time; see ``return_at``."""
     strays: OrderedDict[tuple[WorkerId, TaskId, int], None] = field(default_factory=OrderedDict)
     suspects: OrderedDict[WorkerId, str] = field(default_factory=OrderedDict)
     rejoining: dict[WorkerId, float] = field(default_factory=dict)
@@ -227,13 +239,25 @@ class Cell:
     def next_timer_at(self) -> float | None:
         """When ``wake`` has something to do next."""
         due = [*self.rejoining.values(), *(timer[0] for timer in self.timers[:1])]
-        return min(due, default=None)
+        returns = (self.return_at(self.tasks[task_id]) for task_id in self.unaccepted)
+        return min([*due, *(at for at in returns if at > self.woken_at)], default=None)
+
+    def return_at(self, task: Task) -> float:
+        """When an assignment that nobody confirms goes back to the queue.
+
+        It is not held against the worker that the journal was away: the report of a start may be
+        waiting for it as well.
+        """
+        due = task.since + ACCEPT_S_MAX
+        heard = self.resumed_at + ACCEPT_AGAIN_S if self.now >= due else math.inf
+        return max(due, min(heard, task.since + ACCEPT_IDLE_S_MAX))
 
     def wake(self, now: float) -> None:
         """Let time pass: move what became due to where the next decision finds it.
 
         Touches indexes only; facts come from events alone, so a replay without it folds the same.
         """
+        self.woken_at = max(self.woken_at, now)
         for worker_id, until in list(self.rejoining.items()):
             if until <= now:
                 del self.rejoining[worker_id]

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dtest.events.envelope import Correlation, Event, Malformed, Recorded
 from dtest.events.leader import EventRefused, LeaderElected
 from dtest.events.policy import PolicyChanged
-from dtest.state.cell import Cell, Folds
+from dtest.state.cell import PAUSE_S_MIN, Cell, Folds
 from dtest.state.fold_attempt import ATTEMPT_FOLDS
 from dtest.state.fold_task import TASK_FOLDS, admit
 from dtest.state.fold_worker import WORKER_FOLDS
@@ -20,6 +20,8 @@ def apply(cell: Cell, record: Recorded) -> None:
     if record.seq <= cell.seq:
         return
     cell.seq = record.seq
+    if record.stored_at - cell.now > PAUSE_S_MIN:
+        cell.resumed_at = record.stored_at
     cell.now = max(cell.now, record.stored_at)
     batch = None
     for index, event in enumerate(record.events):

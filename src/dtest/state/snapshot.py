@@ -83,7 +83,17 @@ def dump(cell: Cell) -> bytes:
     return orjson.dumps(snapshot, option=orjson.OPT_NON_STR_KEYS)
 
 
-_PLAIN = ("id", "seq", "now", "epoch", "leader_id", "ranking", "timer_count", "refused")
+_PLAIN = (
+    "id",
+    "seq",
+    "now",
+    "resumed_at",
+    "epoch",
+    "leader_id",
+    "ranking",
+    "timer_count",
+    "refused",
+)
 
 
 def _shared(item: object, shape: type[Any], *but: str) -> dict[str, Any]:

@@ -126,6 +126,7 @@ class CellDocument:
     id: CellId
     seq: int
     now: float
+    resumed_at: float
     epoch: int
     leader_id: str
     ranking: Ranking
