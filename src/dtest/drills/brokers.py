@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dtest.drills.drill import Scene
-from dtest.drills.load import seen_within
+from dtest.drills.load import Condition, seen_within
 from dtest.drills.report import Injection
 from dtest.errors import DtestError, SequenceGap
 from dtest.journal.connection import NatsAddress, connect
@@ -25,17 +25,22 @@ COPY_READ_S_MAX = 30.0
 
 async def kill_all(scene: Scene, _: int) -> Injection:
     """Kill every broker at once; recovered is when the end of an attempt is stored again."""
-    now = SystemClock().now()
-
-    def goes_on(kind: str, _: object, stored: Stored) -> bool:
-        return kind == "attempt.finished" and stored.stored_at > now
-
-    async with scene.watcher.expecting(goes_on) as again:
+    async with scene.watcher.expecting(_goes_on()) as again:
         at = scene.watcher.since()
         for child in scene.ground.brokers():
             os.kill(child.process.pid, signal.SIGKILL)
         recovered_at = await seen_within(again, RECOVERED_S_MAX, "the end of an attempt")
     return Injection("all brokers killed", at, recovered_at)
+
+
+def _goes_on() -> Condition:
+    """From here on: the end of an attempt is stored."""
+    now = SystemClock().now()
+
+    def condition(kind: str, _: object, stored: Stored) -> bool:
+        return kind == "attempt.finished" and stored.stored_at > now
+
+    return condition
 
 
 async def flip_bit(scene: Scene, number: int) -> Injection:
@@ -50,7 +55,9 @@ async def flip_bit(scene: Scene, number: int) -> Injection:
         await child.process.wait()
         await asyncio.to_thread(shutil.copytree, scene.ground.directory / "nats", copy)
     finally:
-        child.may_start.set()
+        async with scene.watcher.expecting(_goes_on()) as again:
+            child.may_start.set()
+            await seen_within(again, RECOVERED_S_MAX, "the end of an attempt")
     block, place = await asyncio.to_thread(_flip, copy, scene)
     noticed = await _read_copy(scene, copy, before)
     await asyncio.to_thread(shutil.rmtree, copy)

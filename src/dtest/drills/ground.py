@@ -23,6 +23,8 @@ from dtest.settings import Settings, settings_of
 CELL = CellId("drill")
 LOOK_EVERY_S = 0.02
 LEFT_S_MAX = 10.0
+RESTART_S = 0.5
+"""A drill kills more often than a fault would: the supervisor's growing pauses are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ async def ground(layout: Layout) -> AsyncIterator[Ground]:
             simulate_slots=layout.simulated_slots,
             simulate_seconds=0.0,
             schedulers=layout.schedulers,
+            restart_s_max=RESTART_S,
         )
     )
     try:

@@ -63,6 +63,8 @@ class StackOptions:
     nats: NatsAddress | None = None
     """A broker that runs already; by default an embedded one is started."""
     drain_s: float = 2.0
+    restart_s_max: float = RESTART_S_MAX
+    """Longest pause before what ends again and again is started once more."""
 
 
 @dataclass(slots=True)
@@ -260,7 +262,7 @@ class Stack:
                 return
             if loop.time() - begun >= STEADY_S:
                 child.restarts = 0
-            delay_s = min(RESTART_S_MAX, RESTART_S_MIN * 2**child.restarts)
+            delay_s = min(self.options.restart_s_max, RESTART_S_MIN * 2**child.restarts)
             log.warning("child_ended", child=child.name, code=child.process.returncode)
             child.restarts += 1
             await asyncio.sleep(delay_s)
