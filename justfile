@@ -54,6 +54,10 @@ test-fast *args:
 test-slow *args:
     {{bin}}/pytest -m slow {{args}}
 
+# The deterministic simulation of a cell in trouble, by so many seeds
+simulate seeds="10000":
+    DTEST_SIMULATED_SEEDS={{seeds}} {{bin}}/pytest -q -m slow -n logical tests/leadership/test_simulation.py
+
 # Foreign test suites, downloaded and run through dtest
 acceptance *args:
     {{bin}}/pytest -m acceptance {{args}}

@@ -22,6 +22,8 @@ class Attempt:
     worker_id: str
     outcome: str = ""
     """Of its first report while it was the live one."""
+    is_begun: bool = False
+    """It was started, or was to be stopped: more than handed over."""
     void: bool = False
     """Given away: what it reports afterwards counts for nothing."""
 
@@ -34,6 +36,8 @@ class Life:
     attempts: dict[int, Attempt] = field(default_factory=dict)
     ends: list[str] = field(default_factory=list)
     """How it ended, each time: once, if all is well."""
+    is_provisional: bool = False
+    """It ended by an attempt that did not pass: the leader may still decide otherwise."""
 
     @property
     def is_over(self) -> bool:
@@ -82,6 +86,8 @@ class Ledger:
         self.findings = Findings()
         self._refused = refused
         self._suspected: set[str] = set()
+        self._present: dict[str, str] = {}
+        """Workers that are there, with their incarnation."""
         self._seq = 0
 
     def take(self, stored: Stored) -> None:
@@ -104,12 +110,16 @@ class Ledger:
                 self._assigned(data)
             case "agent", "attempt.finished":
                 self._finished(data)
+            case _, "attempt.started" | "attempt.stop_requested":
+                self._begun(data)
             case _, "attempt.returned" | "attempt.refused" | "attempt.released":
                 self._given_away(data)
             case "scheduler", "task.ended":
                 self._ended(data)
+            case ("client", "task.retry_requested") | ("scheduler", "task.retry_scheduled"):
+                self._again(kind, data)
             case _, ("worker.registered" | "worker.suspected" | "worker.lost" | "worker.left"):
-                self._worker(kind, str(data["worker_id"]))
+                self._worker(kind, data)
             case _:
                 pass
 
@@ -121,16 +131,17 @@ class Ledger:
 
     def _assigned(self, data: dict[str, Any]) -> None:
         life, number = self._life(data), int(data["attempt"])
+        if self._present.get(str(data["worker_id"])) != data["incarnation"]:
+            return  # the worker has gone in the meantime: nobody reads this
         if life is None:
             self._violated(f"{data['task_id']} is assigned and was never queued")
         elif number in life.attempts or number != len(life.attempts) + 1:
             self._violated(f"attempt {data['task_id']}.{number} comes twice, or out of turn")
-        elif life.is_over and life.ends[-1] == "passed":
+        elif life.is_over:
             self.findings.duplicated += 1
-            self._violated(f"{data['task_id']} is assigned again after it passed")
+            self._violated(f"{data['task_id']} is assigned again after it ended: {life.ends}")
         else:
             life.attempts[number] = Attempt(str(data["worker_id"]))
-            life.ends.clear()
 
     def _finished(self, data: dict[str, Any]) -> None:
         life, number = self._life(data), int(data["attempt"])
@@ -144,6 +155,7 @@ class Ledger:
         self.findings.faulted += attempt.outcome == "faulted"
         if attempt.outcome in _VERDICTS:
             self._end(data, life, attempt.outcome)
+            life.is_provisional = attempt.outcome != "passed"
 
     def _given_away(self, data: dict[str, Any]) -> None:
         life = self._life(data)
@@ -151,25 +163,53 @@ class Ledger:
         if attempt is not None and not attempt.outcome:
             attempt.void = True
 
-    def _worker(self, kind: str, worker_id: str) -> None:
-        """Void what ran on a worker that is gone; one that registered in between is not."""
-        if kind == "worker.suspected":
+    def _begun(self, data: dict[str, Any]) -> None:
+        life = self._life(data)
+        attempt = life.attempts.get(int(data["attempt"])) if life is not None else None
+        if attempt is not None and attempt.worker_id == data["worker_id"]:
+            attempt.is_begun = True
+
+    def _worker(self, kind: str, data: dict[str, Any]) -> None:
+        """Void what ran on a worker that is gone, or that came back without it."""
+        worker_id, incarnation = str(data["worker_id"]), str(data["incarnation"])
+        present = self._present.get(worker_id)
+        if kind == "worker.registered":
+            self._suspected.discard(worker_id)
+            self._present[worker_id] = incarnation
+            held = {(str(one["task_id"]), int(one["attempt"])) for one in data.get("held", ())}
+            self._void(worker_id, held, begun_only=present == incarnation)
+        elif present != incarnation:
+            return
+        elif kind == "worker.suspected":
             self._suspected.add(worker_id)
-            return
-        was_suspected = worker_id in self._suspected
-        self._suspected.discard(worker_id)
-        if kind == "worker.registered" or (kind == "worker.lost" and not was_suspected):
-            return
-        for life in self.findings.tasks.values():
-            if life.attempts and not life.is_over:
+        elif kind == "worker.left" or worker_id in self._suspected:
+            del self._present[worker_id]
+            self._void(worker_id, set(), begun_only=False)
+
+    def _void(self, worker_id: str, held: set[tuple[str, int]], *, begun_only: bool) -> None:
+        for name, life in self.findings.tasks.items():
+            if life.attempts and not life.is_over and (name, len(life.attempts)) not in held:
                 latest = life.attempts[len(life.attempts)]
-                if latest.worker_id == worker_id and not latest.outcome:
-                    latest.void = True
+                if latest.worker_id == worker_id and (latest.is_begun or not begun_only):
+                    latest.void = latest.void or not latest.outcome
 
     def _ended(self, data: dict[str, Any]) -> None:
         life = self._life(data)
-        if life is not None and life.ends != [str(data["status"])]:  # by its attempt's verdict
-            self._end(data, life, str(data["status"]))
+        if life is None:
+            return
+        if life.is_provisional:
+            life.ends.clear()
+            life.is_provisional = False
+        self._end(data, life, str(data["status"]))
+
+    def _again(self, kind: str, data: dict[str, Any]) -> None:
+        """What has ended without passing begins anew by its policy, or when somebody asks."""
+        life = self._life(data)
+        if life is None or not life.is_over or life.ends[-1] == "passed":
+            return
+        if kind == "task.retry_requested" or life.is_provisional:
+            life.ends.clear()
+            life.is_provisional = False
 
     def _end(self, data: dict[str, Any], life: Life, how: str) -> None:
         if life.is_over:
