@@ -12,6 +12,11 @@ from typing import Any
 from dtest.journal.port import Stored
 
 _PREFIX, _SUFFIX = "dev.dtest.", ".v1"
+_LEAST = {"slots": 1.0, "cpus": 0.0, "memory_gb": 0.0}
+"""What a task reserves that says nothing of it."""
+_HAS = {"slots": 1.0, "cpus": 1.0, "memory_gb": 0.0}
+"""What a worker has that says nothing of it."""
+_ROUNDING = 1e-6
 _VERDICTS = frozenset({"passed", "failed", "cancelled"})
 
 
@@ -32,7 +37,8 @@ class Attempt:
 class Life:
     """What happened to one task."""
 
-    accepted_seq: int
+    takes: dict[str, float] = field(default_factory=dict)
+    """What an attempt of it reserves: slots, cpus, memory_gb."""
     attempts: dict[int, Attempt] = field(default_factory=dict)
     ends: list[str] = field(default_factory=list)
     """How it ended, each time: once, if all is well."""
@@ -88,6 +94,9 @@ class Ledger:
         self._suspected: set[str] = set()
         self._present: dict[str, str] = {}
         """Workers that are there, with their incarnation."""
+        self._has: dict[str, dict[str, float]] = {}
+        self._running: dict[str, set[str]] = {}
+        """Tasks with a live attempt, by worker."""
         self._seq = 0
 
     def take(self, stored: Stored) -> None:
@@ -105,7 +114,11 @@ class Ledger:
             case "scheduler", "leader.elected":
                 self.findings.epochs.append(stored.seq)
             case "client", "task.queued":
-                self.findings.tasks.setdefault(str(data["task_id"]), Life(stored.seq))
+                takes = {
+                    name: float(data.get("resources", {}).get(name, least))
+                    for name, least in _LEAST.items()
+                }
+                self.findings.tasks.setdefault(str(data["task_id"]), Life(takes))
             case "work", "attempt.assigned":
                 self._assigned(data)
             case "agent", "attempt.finished":
@@ -113,7 +126,7 @@ class Ledger:
             case _, "attempt.started" | "attempt.stop_requested":
                 self._begun(data)
             case _, "attempt.returned" | "attempt.refused" | "attempt.released":
-                self._given_away(data)
+                self._given_away(kind, data)
             case "scheduler", "task.ended":
                 self._ended(data)
             case ("client", "task.retry_requested") | ("scheduler", "task.retry_scheduled"):
@@ -142,6 +155,18 @@ class Ledger:
             self._violated(f"{data['task_id']} is assigned again after it ended: {life.ends}")
         else:
             life.attempts[number] = Attempt(str(data["worker_id"]))
+            self._reserve(str(data["worker_id"]), str(data["task_id"]))
+
+    def _reserve(self, worker_id: str, task_id: str) -> None:
+        running = self._running.setdefault(worker_id, set())
+        running.add(task_id)
+        for name, has in self._has[worker_id].items():
+            taken = sum(self.findings.tasks[each].takes[name] for each in running)
+            if taken > has + _ROUNDING:
+                self._violated(f"{worker_id} has {has:g} {name}, and {taken:g} are taken")
+
+    def _release(self, data: dict[str, Any], attempt: Attempt) -> None:
+        self._running.get(attempt.worker_id, set()).discard(str(data["task_id"]))
 
     def _finished(self, data: dict[str, Any]) -> None:
         life, number = self._life(data), int(data["attempt"])
@@ -152,16 +177,20 @@ class Ledger:
             self.findings.late_reports += 1
             return
         attempt.outcome = str(data["outcome"])
+        self._release(data, attempt)
         self.findings.faulted += attempt.outcome == "faulted"
         if attempt.outcome in _VERDICTS:
             self._end(data, life, attempt.outcome)
             life.is_provisional = attempt.outcome != "passed"
 
-    def _given_away(self, data: dict[str, Any]) -> None:
+    def _given_away(self, kind: str, data: dict[str, Any]) -> None:
         life = self._life(data)
         attempt = life.attempts.get(int(data["attempt"])) if life is not None else None
-        if attempt is not None and not attempt.outcome:
+        if attempt is None or attempt.outcome or attempt.void:
+            return
+        if kind != "attempt.returned" or not attempt.is_begun:  # what began is not taken back
             attempt.void = True
+            self._release(data, attempt)
 
     def _begun(self, data: dict[str, Any]) -> None:
         life = self._life(data)
@@ -176,6 +205,9 @@ class Ledger:
         if kind == "worker.registered":
             self._suspected.discard(worker_id)
             self._present[worker_id] = incarnation
+            self._has[worker_id] = {
+                name: float(data["capability"].get(name, least)) for name, least in _HAS.items()
+            }
             held = {(str(one["task_id"]), int(one["attempt"])) for one in data.get("held", ())}
             self._void(worker_id, held, begun_only=present == incarnation)
         elif present != incarnation:
@@ -187,11 +219,12 @@ class Ledger:
             self._void(worker_id, set(), begun_only=False)
 
     def _void(self, worker_id: str, held: set[tuple[str, int]], *, begun_only: bool) -> None:
-        for name, life in self.findings.tasks.items():
-            if life.attempts and not life.is_over and (name, len(life.attempts)) not in held:
-                latest = life.attempts[len(life.attempts)]
-                if latest.worker_id == worker_id and (latest.is_begun or not begun_only):
-                    latest.void = latest.void or not latest.outcome
+        for name in list(self._running.get(worker_id, ())):
+            attempts = self.findings.tasks[name].attempts
+            latest = attempts[len(attempts)]
+            if (name, len(attempts)) not in held and (latest.is_begun or not begun_only):
+                latest.void = True
+                self._running[worker_id].discard(name)
 
     def _ended(self, data: dict[str, Any]) -> None:
         life = self._life(data)
