@@ -5,19 +5,21 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 
+from dtest.drills.proxy import Proxy
 from dtest.errors import TimedOut
 from dtest.events import subject
 from dtest.events.fields import CellId
 from dtest.roles.session import Session, session
 from dtest.roles.stack import Child, Stack, StackOptions
 from dtest.runtime.machine import descendants_of, processes_with
+from dtest.runtime.nats_server import free_port
 from dtest.settings import Settings, settings_of
 
 CELL = CellId("drill")
@@ -37,12 +39,17 @@ class Layout:
     slots: int = 4
     simulated: int = 2
     simulated_slots: int = 64
+    behind_proxy: tuple[str, ...] = ()
+    """Processes whose connection can be cut."""
 
 
 class Ground:
     """One cell for one drill."""
 
-    def __init__(self, stack: Stack, settings: Settings, opened: Session) -> None:
+    def __init__(
+        self, stack: Stack, settings: Settings, opened: Session, proxies: Mapping[str, Proxy]
+    ) -> None:
+        self.proxies = proxies
         self.stack = stack
         self.settings = settings
         self.opened = opened
@@ -117,6 +124,8 @@ class Ground:
 async def ground(layout: Layout) -> AsyncIterator[Ground]:
     """Start a cell in a directory of its own; end and remove it."""
     place = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="dtest-drill-"))
+    port = free_port()
+    proxies = {name: Proxy(free_port(), port) for name in layout.behind_proxy}
     stack = Stack(
         StackOptions(
             CELL,
@@ -128,17 +137,23 @@ async def ground(layout: Layout) -> AsyncIterator[Ground]:
             simulate_seconds=0.0,
             schedulers=layout.schedulers,
             restart_s_max=RESTART_S,
+            broker_port=port,
+            urls={name: f"nats://127.0.0.1:{proxy.port}" for name, proxy in proxies.items()},
         )
     )
     try:
+        for proxy in proxies.values():
+            await proxy.start()
         file = await stack.start()
         settings = settings_of(file, place)
         async with session(settings, name="dtest drill", retry_s_max=120.0) as opened:
             supervising = asyncio.get_running_loop().create_task(stack.supervise())
             try:
-                yield Ground(stack, settings, opened)
+                yield Ground(stack, settings, opened, proxies)
             finally:
                 supervising.cancel()
     finally:
         await stack.stop()
+        for proxy in proxies.values():
+            await proxy.stop()
         await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)

@@ -43,6 +43,34 @@ async def _depose(scene: Scene, how: signal.Signals) -> Injection:
     return Injection(how.name, at, recovered_at, f"process {pid}")
 
 
+async def partition(scene: Scene, number: int) -> Injection:
+    """Cut the leader off; its standby takes over, and it finds itself deposed afterwards.
+
+    Only one scheduler stands behind a proxy: in every second turn the other one is deposed first,
+    so that the one that can be cut off leads.
+    """
+    (name,) = scene.ground.proxies
+    pid = await scene.ground.leader_pid()
+    if scene.ground.child(name).process.pid != pid:
+        await _depose(scene, signal.SIGTERM)
+    epoch = scene.watcher.ledger.findings.epochs[-1]
+
+    def is_next(kind: str, _: object, __: object) -> bool:
+        return kind == "attempt.assigned" and scene.watcher.ledger.findings.epochs[-1] > epoch
+
+    proxy = scene.ground.proxies[name]
+    async with scene.watcher.expecting(is_next) as assigned:
+        at = scene.watcher.since()
+        proxy.hold(forth=True, back=True)
+        try:
+            recovered_at = await seen_within(assigned, RECOVERED_S_MAX, "the next assignment")
+            await asyncio.sleep(scene.rng.uniform(0.0, 8.0))
+        finally:
+            proxy.mend()
+    await scene.ground.standby_is_ready()
+    return Injection("leader cut off", at, recovered_at, f"turn {number + 1}")
+
+
 async def _standby_is_back(scene: Scene, pid: int, *, ended: bool) -> None:
     """Wait until there is somebody to take over the next time."""
     if ended:

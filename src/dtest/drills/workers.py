@@ -1,8 +1,10 @@
 """Drills on workers: the agent dies and comes back, its machine dies, it hangs."""
 
+import asyncio
 import os
 import re
 import signal
+from dataclasses import dataclass
 
 from dtest.drills.checks import Life
 from dtest.drills.drill import Scene
@@ -12,6 +14,7 @@ from dtest.events.fields import TaskId
 from dtest.journal.stores import OutputStore, output_stream
 
 RECOVERED_S_MAX = 60.0
+ACKNOWLEDGEMENTS_DROPPED_S = 60.0
 FAILING_EACH = 7
 LINES = 120
 COMMAND = (
@@ -76,6 +79,58 @@ async def lose(scene: Scene, number: int) -> Injection:
                 await seen_within(back, RECOVERED_S_MAX, f"the registration of {worker}")
     kind = "agent stopped" if hangs else "machine killed"
     return Injection(kind, at, lost_at, worker, noticed_at)
+
+
+async def partition(scene: Scene, _: int) -> Injection:
+    """Cut a worker off in both directions; recovered is when its work is given up."""
+    (name,) = scene.ground.proxies
+    return await _cut(scene, name, Cut("worker cut off", forth=True, back=True))
+
+
+async def drop_acknowledgements(scene: Scene, _: int) -> Injection:
+    """Let a worker's reports through and keep every acknowledgement from it, for a minute.
+
+    It repeats what it reported; each result counts once.
+    """
+    (name,) = scene.ground.proxies
+    cut = Cut("acknowledgements dropped", forth=False, back=True, for_s=ACKNOWLEDGEMENTS_DROPPED_S)
+    return await _cut(scene, name, cut)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How a wire is cut, and for how long at least."""
+
+    kind: str
+    forth: bool
+    back: bool
+    for_s: float = 0.0
+
+
+async def _cut(scene: Scene, name: str, cut: Cut) -> Injection:
+    worker, proxy = name.removeprefix("agent "), scene.ground.proxies[name]
+
+    def is_noticed(kind: str, data: dict[str, object], _: object) -> bool:
+        return kind == "worker.suspected" and data["worker_id"] == worker
+
+    def is_lost(kind: str, data: dict[str, object], _: object) -> bool:
+        return kind == "worker.lost" and data["worker_id"] == worker
+
+    def is_back(kind: str, data: dict[str, object], _: object) -> bool:
+        return kind == "worker.registered" and data["worker_id"] == worker
+
+    expecting = scene.watcher.expecting
+    async with expecting(is_noticed) as noticed, expecting(is_lost) as lost:
+        at = scene.watcher.since()
+        proxy.hold(forth=cut.forth, back=cut.back)
+        try:
+            lost_at = await seen_within(lost, RECOVERED_S_MAX, f"the loss of {worker}")
+            await asyncio.sleep(max(0.0, at + cut.for_s - scene.watcher.since()))
+        finally:
+            async with expecting(is_back) as back:
+                proxy.mend()
+                await seen_within(back, RECOVERED_S_MAX, f"the registration of {worker}")
+    return Injection(cut.kind, at, lost_at, worker, noticed.result())
 
 
 async def verdicts_and_output(scene: Scene) -> list[str]:

@@ -9,7 +9,7 @@ import fcntl
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -62,6 +62,10 @@ class StackOptions:
     api_port: int = 0
     nats: NatsAddress | None = None
     """A broker that runs already; by default an embedded one is started."""
+    broker_port: int = 0
+    """Of the embedded broker; by default a free one."""
+    urls: Mapping[str, str] = field(default_factory=dict)
+    """Where single processes, by their names here, find the broker if not at its own address."""
     drain_s: float = 2.0
     restart_s_max: float = RESTART_S_MAX
     """Longest pause before what ends again and again is started once more."""
@@ -144,7 +148,9 @@ class Stack:
         return self.file
 
     async def _start_broker(self) -> NatsAddress:
-        server = EmbeddedServer(self.directory / "nats", free_port(), "dtest", secret())
+        server = EmbeddedServer(
+            self.directory / "nats", self.options.broker_port or free_port(), "dtest", secret()
+        )
         await self._add("nats", server.start)
         return NatsAddress((server.url,), server.user, server.password)
 
@@ -165,15 +171,15 @@ class Stack:
             arguments += ["--simulate-seconds", str(options.simulate_seconds)]
             await self._add_role("simulation", "agent_main", arguments)
 
-    def child_environment(self) -> dict[str, str]:
-        """Return the environment of the stack's processes: its own settings and nobody's else."""
+    def child_environment(self, name: str = "") -> dict[str, str]:
+        """Return the environment of one process: the stack's settings and nobody's else."""
         kept = {name: value for name, value in environment().items() if name[:6] != "DTEST_"}
         if self.file is None:
             return kept
         stated = {
             "DTEST_CELL": self.file.cell,
             "DTEST_STATE_DIR": str(self.options.state_dir),
-            "DTEST_NATS_URL": self.file.nats_url,
+            "DTEST_NATS_URL": self.options.urls.get(name, self.file.nats_url),
             "DTEST_NATS_USER": self.file.nats_user,
             "DTEST_NATS_PASSWORD": self.file.nats_password,
             "DTEST_NATS_TOKEN": self.file.nats_token,
@@ -191,7 +197,7 @@ class Stack:
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    env=self.child_environment(),
+                    env=self.child_environment(name),
                     start_new_session=True,
                     preexec_fn=end_with_parent,
                 )
