@@ -70,7 +70,7 @@ SAMPLES: dict[str, Payload] = {
         ),
         task.TaskCancelRequested(TASK, "superseded"),
         task.TaskRetryRequested(TASK, "the licence server is back"),
-        task.TaskRetryScheduled(TASK, 1, AT, Reason.WORKER_LOST, "infrastructure"),
+        task.TaskRetryScheduled(TASK, 1, AT, Reason.WORKER_LOST, "infrastructure", 1.5),
         task.TaskEnded(TASK, "skipped", Reason.DEPENDENCY_NEVER, TaskId("build-4711"), "failed"),
         attempt.AttemptAssigned(
             TASK,

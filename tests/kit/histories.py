@@ -161,7 +161,8 @@ def _retry_scheduled(rng: Random) -> TaskRetryScheduled:
         _attempt(rng),
         _soon(rng),
         rng.choice(REASONS),
-        rng.choice(["user", "infrastructure", "none"]),
+        rng.choice(["user", "infrastructure", "refusal", "preemption", "none"]),
+        rng.choice([None, None, 1.5]),
     )
 
 

@@ -31,6 +31,8 @@ REFUSED_KEPT_MAX = 10_000
 Row = tuple[Any, ...]
 _ENDED_AS: dict[Reason, str] = {
     Reason.WORKER_SHUTDOWN: "released",
+    Reason.PREEMPTED: "released",
+    Reason.MIGRATED: "released",
     Reason.NOT_ACCEPTED: "returned",
 }
 

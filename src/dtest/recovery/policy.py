@@ -2,6 +2,9 @@
 
 import zlib
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,6 +13,14 @@ class RecoveryPolicy:
 
     faults_max: int = 3
     """Retries after infrastructure faults, for each task."""
+    refusals_max: int = 20
+    """Refused or unaccepted attempts of one task before it is given up."""
+    preemptions_max: int = 50
+    """Attempts of one task that were handed back or taken away before it is given up."""
+    timeout_multiplier: float = 1.5
+    """A retry after a time-out has this many times the time of the attempt before it."""
+    timeout_factor_max: float = 10.0
+    """Longest time-out of any retry, as a multiple of what the task states."""
     fault_delay_s: float = 1.0
     refusal_delay_s: float = 0.2
     backoff_factor: float = 2.0
@@ -32,3 +43,8 @@ def backoff_s(policy: RecoveryPolicy, first_s: float, retry: int, salt: str) -> 
     full = min(first_s * policy.backoff_factor ** min(retry, 64), policy.delay_s_max)
     spread = zlib.crc32(f"{salt}/{retry}".encode()) / 0xFFFFFFFF
     return full * (1.0 - policy.jitter + 2.0 * policy.jitter * spread)
+
+
+def instant_of(at: float) -> datetime:
+    """Return an instant as events hold it; ``at`` in seconds since 1970 UTC."""
+    return _EPOCH + timedelta(microseconds=round(at * 1e6))

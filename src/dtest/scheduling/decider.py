@@ -170,8 +170,13 @@ class _Round:
             task.run_id,
             spec.config,
             devices,
-            spec.timeout_seconds,
-            spec.idle_timeout_seconds,
+            _stretched(spec.timeout_seconds, task),
+            _stretched(spec.idle_timeout_seconds, task),
             spec.grace_seconds,
             spec.memory_limit_gb,
         )
+
+
+def _stretched(timeout_seconds: float | None, task: Task) -> float | None:
+    """Return a time-out with what a retry after a time-out is given more."""
+    return None if timeout_seconds is None else timeout_seconds * task.timeout_factor

@@ -25,7 +25,7 @@ from dtest.state.task import TERMINAL, Run, Status, Task
 from dtest.state.worker import GONE, Worker, WorkerStatus, whole
 
 FORMAT = "dtest.cell"
-VERSION = 1
+VERSION = 2
 """Of this document; another version is not read, the journal is folded instead."""
 
 
@@ -93,6 +93,9 @@ class TaskDocument:
     dependents: list[TaskId] | None
     retries_used: int
     faults_used: int
+    refusals_used: int
+    preemptions_used: int
+    timeout_factor: float
     avoid: tuple[WorkerId, ...]
     reason: Reason | None
     upstream: TaskId | None

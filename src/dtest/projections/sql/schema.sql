@@ -1,4 +1,4 @@
--- Version 1 of the read model. Every row follows from the journal; the file may be deleted at any time.
+-- Version 2 of the read model. Every row follows from the journal; the file may be deleted at any time.
 -- Instants are UTC. Durations are seconds, sizes bytes unless the name says GB (10^9 bytes).
 
 -- How far the journal is projected, written in the transaction of the rows themselves.
@@ -147,7 +147,7 @@ SELECT
     count(*) FILTER (
         tasks.status = 'errored' AND tasks.reason IN (
             'crash_signal', 'collection_error', 'no_tests', 'missing_input', 'run_timeout',
-            'idle_output_timeout', 'oom_task', 'malformed_payload'
+            'idle_output_timeout', 'oom_task', 'disk_quota', 'malformed_payload'
         )
     ) AS errored_by_work,
     count(*) FILTER (tasks.status = 'cancelled') AS cancelled,
