@@ -59,6 +59,8 @@ CALLS = [
     Call("why no-such-task", 2, "no task is called"),
     Call("run show no-such-run", 2, "`dtest run ls`"),
     Call("worker drain no-such-worker", 2, "`dtest worker ls`"),
+    Call("worker quarantine no-such-worker", 2, "`dtest worker ls`"),
+    Call("worker reinstate no-such-worker", 2, "`dtest worker ls`"),
     Call("event show 99999999", 2, "no message 99999999"),
     Call("event schema no.such", 2, "`dtest event schema` lists them"),
     Call("event publish task.ended", 2, "clients do not write", {}),

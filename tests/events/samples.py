@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from dtest.events import attempt, leader, policy, run, task, worker
+from dtest.events import attempt, breaker, leader, policy, run, task, worker
 from dtest.events.catalogue import Payload
 from dtest.events.fields import RunId, TaskId, WorkerId
 from dtest.events.reasons import Reason, RefusalCode
@@ -138,6 +138,13 @@ SAMPLES: dict[str, Payload] = {
         worker.WorkerDrainRequested(WORKER, "new kernel"),
         worker.WorkerSuspected(WORKER, "b68ceabfb083", "silence", 5.5),
         worker.WorkerLost(WORKER, "b68ceabfb083", "silent for 5.5 s"),
+        worker.WorkerQuarantined(WORKER, AT, 61.5, 2),
+        worker.WorkerReinstated(WORKER, "probe_passed"),
+        worker.WorkerQuarantineRequested(WORKER, "smells of smoke"),
+        worker.WorkerReinstateRequested(WORKER, "new fan"),
+        breaker.BreakerOpened("revision:8f3c2d1", AT, "fleet_guard", 2, (WORKER,)),
+        breaker.BreakerHalfOpened("signature:command/unit", TASK, AT),
+        breaker.BreakerClosed("worker:lab-07", "nothing_ran"),
         policy.PolicyChanged("pack"),
         leader.LeaderElected("s1", 17, "lab-01", "0.1.0"),
         leader.EventRefused(

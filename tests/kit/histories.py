@@ -18,6 +18,7 @@ from dtest.events.attempt import (
     AttemptStopRequested,
     TestcaseFinished,
 )
+from dtest.events.breaker import BreakerClosed, BreakerHalfOpened, BreakerOpened
 from dtest.events.catalogue import Payload, Role
 from dtest.events.fields import RunId, TaskId, WorkerId
 from dtest.events.leader import EventRefused, LeaderElected
@@ -41,7 +42,11 @@ from dtest.events.worker import (
     WorkerDrainRequested,
     WorkerLeft,
     WorkerLost,
+    WorkerQuarantined,
+    WorkerQuarantineRequested,
     WorkerRegistered,
+    WorkerReinstated,
+    WorkerReinstateRequested,
     WorkerSuspected,
 )
 from dtest.scheduling.ranking import RANKINGS
@@ -118,6 +123,8 @@ def queued(rng: Random) -> TaskQueued:
         requirements=Requirements() if plain else requirements(rng),
         resources=Resources() if plain else resources(rng),
         retry_policy=RetryPolicy(rng.randint(0, 2), rng.choice([0.0, 5.0])),
+        name=rng.choice(["", "unit"]),
+        labels=rng.choice([{}, {}, {"revision": "r1"}]),
         dependencies=tuple(rng.sample(TASKS, rng.choice([0, 0, 1, 2]))),
         dependency_rule=rng.choice(["all_passed", "all_passed", "all_finished"]),
         deadline=rng.choice([None, None, _soon(rng)]),
@@ -174,6 +181,21 @@ def _ended(rng: Random) -> TaskEnded:
     )
 
 
+BREAKERS = [*(f"worker:{name}" for name in WORKERS), "signature:command/unit", "revision:r1"]
+
+
+def _opened(rng: Random) -> BreakerOpened:
+    return BreakerOpened(rng.choice(BREAKERS), _soon(rng), "fleet_guard", rng.choice([1, 3]))
+
+
+def _half_opened(rng: Random) -> BreakerHalfOpened:
+    return BreakerHalfOpened(rng.choice(BREAKERS), rng.choice([None, *TASKS]), _soon(rng))
+
+
+def _closed(rng: Random) -> BreakerClosed:
+    return BreakerClosed(rng.choice(BREAKERS), rng.choice(["probe_passed", "fleet_guard"]))
+
+
 MAKERS: dict[type[Payload], tuple[Role, Make]] = {
     TaskQueued: ("client", queued),
     RunOpened: ("client", lambda rng: RunOpened(rng.choice(RUNS))),
@@ -195,6 +217,22 @@ MAKERS: dict[type[Payload], tuple[Role, Make]] = {
         "scheduler",
         lambda rng: WorkerSuspected(_worker(rng), _incarnation(rng), "silence", 6.0),
     ),
+    WorkerQuarantineRequested: (
+        "client",
+        lambda rng: WorkerQuarantineRequested(_worker(rng), rng.choice(["", "hot"])),
+    ),
+    WorkerReinstateRequested: ("client", lambda rng: WorkerReinstateRequested(_worker(rng))),
+    WorkerQuarantined: (
+        "scheduler",
+        lambda rng: WorkerQuarantined(_worker(rng), _soon(rng), 60.0, rng.choice([1, 2])),
+    ),
+    WorkerReinstated: (
+        "scheduler",
+        lambda rng: WorkerReinstated(_worker(rng), rng.choice(["probe_passed", "fleet_guard"])),
+    ),
+    BreakerOpened: ("scheduler", _opened),
+    BreakerHalfOpened: ("scheduler", _half_opened),
+    BreakerClosed: ("scheduler", _closed),
     WorkerLost: ("scheduler", lambda rng: WorkerLost(_worker(rng), _incarnation(rng))),
     AttemptAssigned: ("scheduler", _assigned),
     AttemptStopRequested: (

@@ -52,5 +52,7 @@ def test_a_replay_gives_the_state_that_the_leader_had() -> None:
 
         assert dump(live)["tasks"] == dump(replayed)["tasks"]
         assert dump(live)["workers"] == dump(replayed)["workers"]
+        assert dump(live)["kinds"] == dump(replayed)["kinds"]
+        assert set(live.held) == set(replayed.held)
         assert live.judged == replayed.judged
         assert set(live.expiring) == set(replayed.expiring)

@@ -134,7 +134,11 @@ def fields(shape: type[Any]) -> set[str]:
 @pytest.mark.parametrize(
     ("held", "stored", "rebuilt"),
     [
-        (Cell, snapshot.CellDocument, {"ready", "free", "changed_tasks"}),
+        (
+            Cell,
+            snapshot.CellDocument,
+            {"ready", "free", "changed_tasks", "probes", "shut", "ailing"},
+        ),
         (Task, snapshot.TaskDocument, set()),
         (Worker, snapshot.WorkerDocument, {"free"}),
         (Run, snapshot.RunDocument, {"task_ids", "unfinished"}),

@@ -58,7 +58,10 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "ls": ("workers", "List workers."),
         "show": ("workers", "Show what a worker has and what runs there."),
         "drain": ("workers", "Let a worker take no new work."),
+        "quarantine": ("workers", "Keep work away from a worker."),
+        "reinstate": ("workers", "Let a worker take work again."),
     },
+    "breaker": {"ls": ("breakers", "List the breakers of workers and of kinds of task.")},
     "event": {
         "tail": ("events", "Print events as they come."),
         "publish": ("events", "Record events as a client."),
@@ -80,6 +83,7 @@ _GROUP_HELP = {
     "run": "Runs: submissions of tasks that belong together.",
     "task": "Tasks.",
     "worker": "Workers.",
+    "breaker": "Breakers: what gets no work for now.",
     "event": "Events of the journal.",
     "db": "The read model.",
     "config": "Settings.",

@@ -51,6 +51,7 @@ class Reason(StrEnum):
     NO_CAPACITY = "no_capacity"
     DEADLINE_EXCEEDED = "deadline_exceeded"
     NOT_ACCEPTED = "not_accepted"
+    BREAKER_OPEN = "breaker_open"
     PREEMPTED = "preempted"
     MIGRATED = "migrated"
     GANG_PARTNER_FAILED = "gang_partner_failed"
@@ -105,6 +106,7 @@ MEANINGS: dict[Reason, Meaning] = {
     Reason.NO_CAPACITY: Meaning("schedule", "system", "never"),
     Reason.DEADLINE_EXCEEDED: Meaning("schedule", "client", "never"),
     Reason.NOT_ACCEPTED: Meaning("schedule", "worker", "refused"),
+    Reason.BREAKER_OPEN: Meaning("schedule", "system", "never"),
     Reason.PREEMPTED: Meaning("schedule", "system", "preempted"),
     Reason.MIGRATED: Meaning("schedule", "system", "preempted"),
     Reason.GANG_PARTNER_FAILED: Meaning("schedule", "system", "preempted"),

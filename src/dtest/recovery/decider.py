@@ -14,6 +14,7 @@ from dtest.events.leader import EventRefused
 from dtest.events.reasons import MEANINGS, Reason
 from dtest.events.task import TaskEnded, TaskRetryScheduled
 from dtest.events.worker import WorkerLost
+from dtest.recovery.guards import decide_guards
 from dtest.recovery.policy import RecoveryPolicy, backoff_s, instant_of
 from dtest.state.cell import Cell
 from dtest.state.task import LIVE, Task
@@ -31,6 +32,7 @@ def decide_recovery(cell: Cell, now: float, policy: RecoveryPolicy) -> list[Sche
 
 
 def _rulings(cell: Cell, now: float, policy: RecoveryPolicy) -> Iterator[SchedulerPayload]:
+    yield from decide_guards(cell, now, policy)
     for worker_id, evidence in cell.suspects.items():
         yield WorkerLost(worker_id, cell.workers[worker_id].incarnation, evidence)
     for pending in cell.refusals.values():

@@ -27,6 +27,33 @@ class RecoveryPolicy:
     delay_s_max: float = 300.0
     jitter: float = 0.2
     """Part of a delay that is spread by the task's id, from 0 to 1."""
+    breaker_threshold: int = 3
+    """Faults in a row, of so many tasks, that open a breaker."""
+    breaker_open_s: float = 300.0
+    kind_workers_min: int = 2
+    """Faults in a row open a signature's breaker only if they come from so many workers."""
+    kind_openings_max: int = 3
+    """After so many openings in a row the waiting tasks of a kind are given up."""
+    fleet_workers_min: int = 3
+    """So many workers that trip on one kind, within the window, are not to blame."""
+    fleet_ratio_min: float = 1 / 3
+    """Of the workers that ran it."""
+    fleet_tasks_min: int = 2
+    fleet_window_s: float = 600.0
+    health_threshold: float = 70.0
+    """A worker whose score is below it is quarantined."""
+    strike_points: float = 10.0
+    """What a fresh strike takes from the score of 100."""
+    strike_half_life_s: float = 600.0
+    strike_pass_factor: float = 0.8
+    """What a strike weighs after a verdict of its worker, by what it weighed before."""
+    quarantine_s: float = 300.0
+    quarantine_factor: float = 2.0
+    quarantine_s_max: float = 3600.0
+    quarantine_memory_s: float = 86_400.0
+    """A quarantine counts as a repeated one for so long after the one before ended."""
+    probation_s: float = 300.0
+    """A worker to which nothing comes while it is tried is let in after that."""
 
 
 DEFAULT_RECOVERY = RecoveryPolicy()

@@ -11,6 +11,7 @@ from dtest.events.leader import EventRefused, LeaderElected
 from dtest.events.policy import PolicyChanged
 from dtest.state.cell import Cell, Folds
 from dtest.state.fold_attempt import ATTEMPT_FOLDS
+from dtest.state.fold_health import HEALTH_FOLDS
 from dtest.state.fold_task import TASK_FOLDS, admit
 from dtest.state.fold_worker import WORKER_FOLDS
 
@@ -69,4 +70,5 @@ FOLDS: Folds = {
     **TASK_FOLDS,
     **ATTEMPT_FOLDS,
     **WORKER_FOLDS,
+    **HEALTH_FOLDS,
 }

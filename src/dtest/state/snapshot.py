@@ -21,6 +21,7 @@ from dtest.events.task import Requirements, Resources, TaskQueued
 from dtest.events.worker import Capability
 from dtest.state.cell import Cell, PendingRefusal, TimerEntry, entry_of
 from dtest.state.demand import Demand, DemandKey, Entry, key_of
+from dtest.state.health import Guard, Health, Kind
 from dtest.state.task import TERMINAL, Run, Status, Task
 from dtest.state.worker import GONE, Worker, WorkerStatus, whole
 
@@ -64,6 +65,7 @@ class WorkerDocument:
     status: WorkerStatus
     evidence: str
     running: list[tuple[TaskId, int]]
+    health: Health | None
 
 
 @dataclass(slots=True)
@@ -132,6 +134,8 @@ class CellDocument:
     runs: list[RunDocument]
     tasks: list[TaskDocument]
     workers: list[WorkerDocument]
+    kinds: list[Kind]
+    held: list[tuple[TaskId, str]]
     timers: list[TimerEntry]
     timer_count: int
     judged: list[TaskId]
@@ -171,6 +175,8 @@ def dump(cell: Cell) -> dict[str, Any]:
             )
             for worker in cell.workers.values()
         ],
+        kinds=list(cell.kinds.values()),
+        held=list(cell.held.items()),
         timers=sorted(cell.timers),
         judged=list(cell.judged),
         cancelling=list(cell.cancelling),
@@ -231,6 +237,10 @@ def _load(snapshot: CellDocument) -> Cell:
     cell = Cell(
         workers={stored.id: _load_worker(stored) for stored in snapshot.workers},
         runs={stored.id: Run(stored.id, stored.name, stored.opened_at) for stored in snapshot.runs},
+        kinds={kind.key: kind for kind in snapshot.kinds},
+        held=OrderedDict(snapshot.held),
+        probes={kind.probe: kind.key for kind in snapshot.kinds if kind.probe is not None},
+        shut={kind.key for kind in snapshot.kinds if kind.guard is not Guard.CLOSED},
         timers=snapshot.timers,
         judged=OrderedDict.fromkeys(snapshot.judged),
         cancelling=OrderedDict.fromkeys(snapshot.cancelling),
@@ -276,7 +286,7 @@ def _build_indexes(cell: Cell, demands: Iterable[Demand]) -> None:
             worker.free.take_named(task.demand, task.hardware, task.devices)
         if worker.status not in GONE:
             cell.introduce(worker)
-        cell.refresh_free(worker)
+        cell.index_health(worker)
 
 
 def _load_demand(stored: DemandDocument) -> Demand:

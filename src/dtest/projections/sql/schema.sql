@@ -108,7 +108,25 @@ CREATE TABLE workers (
     device_type VARCHAR NOT NULL,
     capability VARCHAR NOT NULL,
     registered_at TIMESTAMP NOT NULL,
-    running INTEGER NOT NULL
+    running INTEGER NOT NULL,
+    health DOUBLE NOT NULL, -- 0 to 100, when something last spoke for or against it; rises with time
+    strikes INTEGER NOT NULL,
+    guard VARCHAR NOT NULL,
+    guard_cause VARCHAR NOT NULL,
+    guard_until TIMESTAMP,
+    quarantines INTEGER NOT NULL
+);
+
+-- Every breaker that ever opened, of workers, signatures and revisions.
+CREATE TABLE breakers (
+    breaker_id VARCHAR PRIMARY KEY,
+    guard VARCHAR NOT NULL,
+    cause VARCHAR NOT NULL,
+    count INTEGER NOT NULL,
+    workers VARCHAR NOT NULL,
+    probe VARCHAR,
+    since TIMESTAMP NOT NULL,
+    until TIMESTAMP
 );
 
 CREATE TABLE leaders (
