@@ -69,6 +69,21 @@ def test_a_foreign_agent_is_registered_and_drained(api: Api) -> None:
     api.refused(404, "POST", "/api/workers/nobody/drain")
 
 
+def test_policies_are_shown_and_chosen(api: Api) -> None:
+    before = api.get("/api/policy")
+    assert (before["ranking"], before["strategy"]) == ("spread", "progressive")
+    assert before["recovery"]["faults_max"] == 3
+
+    asked = api.post("/api/policy", {"strategy": "minimal"})
+    shown = api.get("/api/policy", after=asked["seq"])
+    assert (shown["ranking"], shown["strategy"]) == ("spread", "minimal")
+    assert shown["recovery"]["faults_max"] == 1
+
+    api.post("/api/policy", {"strategy": "progressive"})
+    api.refused(422, "POST", "/api/policy", json={})
+    api.refused(422, "POST", "/api/policy", json={"strategy": "reckless"})
+
+
 def test_a_worker_is_quarantined_and_reinstated_by_hand(api: Api) -> None:
     registered = api.post("/api/workers/register", registration("shaky"))
     fresh = api.get("/api/workers/shaky", after=registered["seq"])

@@ -51,6 +51,8 @@ PATHS = [
     ("POST", "/api/workers/x/quarantine"),
     ("POST", "/api/workers/x/reinstate"),
     ("GET", "/api/breakers"),
+    ("GET", "/api/policy"),
+    ("POST", "/api/policy"),
     ("POST", "/api/query"),
     ("PUT", "/api/tasks"),
     ("OPTIONS", SUBMIT),

@@ -145,7 +145,7 @@ SAMPLES: dict[str, Payload] = {
         breaker.BreakerOpened("revision:8f3c2d1", AT, "fleet_guard", 2, (WORKER,)),
         breaker.BreakerHalfOpened("signature:command/unit", TASK, AT),
         breaker.BreakerClosed("worker:lab-07", "nothing_ran"),
-        policy.PolicyChanged("pack"),
+        policy.PolicyChanged("pack", "minimal"),
         leader.LeaderElected("s1", 17, "lab-01", "0.1.0"),
         leader.EventRefused(
             18, 1, RefusalCode.TASK_CONFLICT, "known", "dtest.main.client.ci.task.queued"

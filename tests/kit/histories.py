@@ -49,6 +49,7 @@ from dtest.events.worker import (
     WorkerReinstateRequested,
     WorkerSuspected,
 )
+from dtest.recovery.policy import STRATEGIES
 from dtest.scheduling.ranking import RANKINGS
 from tests.kit import facts
 from tests.kit.world import World
@@ -202,7 +203,10 @@ MAKERS: dict[type[Payload], tuple[Role, Make]] = {
     RunCancelRequested: ("client", lambda rng: RunCancelRequested(rng.choice(RUNS))),
     TaskCancelRequested: ("client", lambda rng: TaskCancelRequested(_task(rng))),
     TaskRetryRequested: ("client", lambda rng: TaskRetryRequested(_task(rng))),
-    PolicyChanged: ("client", lambda rng: PolicyChanged(rng.choice(list(RANKINGS)))),
+    PolicyChanged: (
+        "client",
+        lambda rng: PolicyChanged(rng.choice([None, *RANKINGS]), rng.choice([None, *STRATEGIES])),
+    ),
     WorkerDrainRequested: ("client", lambda rng: WorkerDrainRequested(_worker(rng))),
     WorkerRegistered: ("agent", registered),
     WorkerDraining: ("agent", lambda rng: WorkerDraining(_worker(rng), _incarnation(rng))),

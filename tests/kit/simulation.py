@@ -158,6 +158,7 @@ class Simulation:
             WorkerReinstateRequested(worker_id),
             WorkerReinstateRequested(worker_id),
             PolicyChanged(self.rng.choice(["spread", "pack"])),
+            PolicyChanged(None, self.rng.choice(["progressive", "aggressive", "minimal"])),
         ]
         fact = self.rng.choice(wishes)
         if isinstance(fact, TaskRetryRequested):

@@ -112,6 +112,20 @@ def test_tasks_of_another_revision_run_on() -> None:
     assert world.status("good") is Status.ASSIGNED
 
 
+def test_a_worker_is_not_barred_by_the_very_decision_that_blames_a_revision() -> None:
+    world = fleet("a", "b", "c", slots=4)
+    world.record(*(task(f"t{n}", name=f"n{n}", labels=BAD) for n in range(12)))
+    world.settle()
+    for one in all_live(world):
+        end(world, one)
+    assert all(len(health(world, name).strikes) == 4 for name in "abc")
+    decided = world.settle()
+
+    (ruling,) = [data for data in decided if isinstance(data, BreakerOpened)]
+    assert ruling.breaker_id == "revision:bad"
+    assert barred(world) == set()
+
+
 def test_two_workers_are_not_many() -> None:
     world = poisoned("a", "b", "c", count=2)
     world.settle()

@@ -62,6 +62,10 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "reinstate": ("workers", "Let a worker take work again."),
     },
     "breaker": {"ls": ("breakers", "List the breakers of workers and of kinds of task.")},
+    "policy": {
+        "show": ("policy", "Show the policies in force."),
+        "set": ("policy:choose", "Choose policies."),
+    },
     "event": {
         "tail": ("events", "Print events as they come."),
         "publish": ("events", "Record events as a client."),
@@ -84,6 +88,7 @@ _GROUP_HELP = {
     "task": "Tasks.",
     "worker": "Workers.",
     "breaker": "Breakers: what gets no work for now.",
+    "policy": "Policies of the cell.",
     "event": "Events of the journal.",
     "db": "The read model.",
     "config": "Settings.",
@@ -98,7 +103,8 @@ def _build() -> None:
     for group, verbs in _COMMANDS.items():
         target = App(name=group, help=_GROUP_HELP[group]) if group else app
         for verb, (module, text) in verbs.items():
-            target.command(f"dtest.cli.{module}:{verb}", name=verb, help=text)
+            where = module if ":" in module else f"{module}:{verb}"
+            target.command(f"dtest.cli.{where}", name=verb, help=text)
         if target is not app:
             app.command(target)
 

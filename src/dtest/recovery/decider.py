@@ -15,7 +15,7 @@ from dtest.events.reasons import MEANINGS, Reason
 from dtest.events.task import TaskEnded, TaskRetryScheduled
 from dtest.events.worker import WorkerLost
 from dtest.recovery.guards import decide_guards
-from dtest.recovery.policy import RecoveryPolicy, backoff_s, instant_of
+from dtest.recovery.policy import RecoveryPolicy, backoff_s, in_force, instant_of
 from dtest.state.cell import Cell
 from dtest.state.task import LIVE, Task
 
@@ -28,7 +28,8 @@ Budget = Literal["user", "infrastructure", "refusal", "preemption", "none"]
 
 def decide_recovery(cell: Cell, now: float, policy: RecoveryPolicy) -> list[SchedulerPayload]:
     """Return what has to be ruled now; ``now`` in seconds since 1970 UTC."""
-    return list(islice(_rulings(cell, now, policy), RULINGS_MAX))
+    chosen = in_force(policy, cell.strategy)
+    return list(islice(_rulings(cell, now, chosen), RULINGS_MAX))
 
 
 def _rulings(cell: Cell, now: float, policy: RecoveryPolicy) -> Iterator[SchedulerPayload]:

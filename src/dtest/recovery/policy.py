@@ -1,8 +1,12 @@
 """The settings of recovery as one frozen value, and the backoff that follows from them."""
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+from dtest.events.policy import Strategy
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -57,6 +61,38 @@ class RecoveryPolicy:
 
 
 DEFAULT_RECOVERY = RecoveryPolicy()
+STRATEGIES: dict[Strategy, dict[str, Any]] = {
+    # The defaults: ever more patience with what faults again.
+    "progressive": {},
+    # Results soon: more and earlier attempts, and guards that close the way late and briefly.
+    "aggressive": {
+        "faults_max": 6,
+        "fault_delay_s": 0.5,
+        "delay_s_max": 60.0,
+        "timeout_multiplier": 2.0,
+        "breaker_threshold": 5,
+        "breaker_open_s": 60.0,
+        "health_threshold": 50.0,
+        "quarantine_s": 60.0,
+    },
+    # Faults are to be seen, and little is to be spent on them.
+    "minimal": {
+        "faults_max": 1,
+        "fault_delay_s": 5.0,
+        "timeout_multiplier": 1.0,
+        "breaker_threshold": 2,
+        "breaker_open_s": 600.0,
+        "health_threshold": 75.0,
+        "quarantine_s": 600.0,
+    },
+}
+"""What each strategy changes. None touches how a score is reckoned, so scores stay comparable."""
+
+
+@cache
+def in_force(policy: RecoveryPolicy, strategy: Strategy) -> RecoveryPolicy:
+    """Return a policy as the chosen strategy changes it."""
+    return replace(policy, **STRATEGIES[strategy])
 
 
 def backoff_s(policy: RecoveryPolicy, first_s: float, retry: int, salt: str) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 from dtest.events.codec import DETAIL_CHARACTERS_MAX
 from dtest.events.envelope import Event, Recorded
 from dtest.events.fields import CellId, RunId, TaskId, WorkerId, epoch_s
-from dtest.events.policy import Ranking
+from dtest.events.policy import Ranking, Strategy
 from dtest.events.reasons import Reason, RefusalCode
 from dtest.events.task import TaskQueued
 from dtest.state.demand import Demand, DemandKey, Entry, key_of
@@ -56,6 +56,7 @@ class Cell:
     epoch: int = 0
     leader_id: str = ""
     ranking: Ranking = "spread"
+    strategy: Strategy = "progressive"
     tasks: dict[TaskId, Task] = field(default_factory=dict)
     runs: dict[RunId, Run] = field(default_factory=dict)
     workers: dict[WorkerId, Worker] = field(default_factory=dict)

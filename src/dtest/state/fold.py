@@ -50,7 +50,8 @@ def _elected(cell: Cell, data: LeaderElected, _: Event, record: Recorded, __: in
 
 
 def _policy(cell: Cell, data: PolicyChanged, _: Event, __: Recorded, ___: int) -> None:
-    cell.ranking = data.ranking
+    cell.ranking = data.ranking or cell.ranking
+    cell.strategy = data.strategy or cell.strategy
 
 
 def _refused(cell: Cell, data: EventRefused, _: Event, __: Recorded, ___: int) -> None:

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from dtest.errors import InvalidDocument
 from dtest.events.codec import explain
 from dtest.events.fields import CellId, RunId, TaskId, WorkerId
-from dtest.events.policy import Ranking
+from dtest.events.policy import Ranking, Strategy
 from dtest.events.reasons import Reason, RefusalCode
 from dtest.events.task import Requirements, Resources, TaskQueued
 from dtest.events.worker import Capability
@@ -130,6 +130,7 @@ class CellDocument:
     epoch: int
     leader_id: str
     ranking: Ranking
+    strategy: Strategy
     demands: list[DemandDocument]
     runs: list[RunDocument]
     tasks: list[TaskDocument]
@@ -196,7 +197,7 @@ def dump(cell: Cell) -> dict[str, Any]:
     return document
 
 
-_PLAIN = ("id", "seq", "now", "epoch", "leader_id", "ranking", "timer_count", "refused")
+_PLAIN = ("id", "seq", "now", "epoch", "leader_id", "ranking", "strategy", "timer_count", "refused")
 
 
 def _shared(item: object, shape: type[Any], *but: str) -> dict[str, Any]:
