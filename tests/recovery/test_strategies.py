@@ -128,4 +128,4 @@ async def test_the_audit_decides_under_the_strategy_that_was_in_force() -> None:
         for event in record.events
         if isinstance(event, Event) and isinstance(event.data, BreakerOpened)
     ]
-    assert opened == ["worker:minimal"]
+    assert "worker:minimal" in opened
