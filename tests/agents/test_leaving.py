@@ -86,7 +86,7 @@ async def test_what_does_not_finish_is_handed_back_and_costs_nothing(lab: RealCe
 
     assert (end.outcome, end.attempt, end.worker_id) == ("passed", 2, "w2")
     assert [fact.reason for fact in lab.facts(AttemptReleased, task)] == [Reason.WORKER_SHUTDOWN]
-    assert [fact.budget for fact in lab.facts(TaskRetryScheduled, task)] == ["none"]
+    assert [fact.budget for fact in lab.facts(TaskRetryScheduled, task)] == ["preemption"]
     state = await lab.terminal(task)
     assert (state.retries_used, state.faults_used, state.avoid) == (0, 0, ())
     assert lab.facts(WorkerLeft, "w1") != []
@@ -117,7 +117,7 @@ async def test_a_machine_that_ends_everything_at_once_costs_no_retry(lab: RealCe
     end = await lab.finished(task)
 
     assert (end.outcome, end.attempt) == ("passed", 2)
-    assert [fact.budget for fact in lab.facts(TaskRetryScheduled, task)] == ["none"]
+    assert [fact.budget for fact in lab.facts(TaskRetryScheduled, task)] == ["preemption"]
     assert not is_alive(pid)
 
 

@@ -69,6 +69,39 @@ def test_a_foreign_agent_is_registered_and_drained(api: Api) -> None:
     api.refused(404, "POST", "/api/workers/nobody/drain")
 
 
+def test_policies_are_shown_and_chosen(api: Api) -> None:
+    before = api.get("/api/policy")
+    assert (before["ranking"], before["strategy"]) == ("spread", "progressive")
+    assert before["recovery"]["faults_max"] == 3
+
+    asked = api.post("/api/policy", {"strategy": "minimal"})
+    shown = api.get("/api/policy", after=asked["seq"])
+    assert (shown["ranking"], shown["strategy"]) == ("spread", "minimal")
+    assert shown["recovery"]["faults_max"] == 1
+
+    api.post("/api/policy", {"strategy": "progressive"})
+    api.refused(422, "POST", "/api/policy", json={})
+    api.refused(422, "POST", "/api/policy", json={"strategy": "reckless"})
+
+
+def test_a_worker_is_quarantined_and_reinstated_by_hand(api: Api) -> None:
+    registered = api.post("/api/workers/register", registration("shaky"))
+    fresh = api.get("/api/workers/shaky", after=registered["seq"])
+    assert (fresh["health"], fresh["guard"], fresh["faults"]) == (100.0, "closed", [])
+
+    asked = api.post("/api/workers/shaky/quarantine", {"reason": "loose cable"})
+    shown = api.get("/api/workers/shaky", after=asked["seq"])
+    assert (shown["guard"], shown["guard_cause"]) == ("quarantined", "operator: loose cable")
+    assert shown["guard_until"] is None
+    names = [item["breaker_id"] for item in api.items("/api/breakers", guard="quarantined")]
+    assert "worker:shaky" in names
+
+    lifted = api.post("/api/workers/shaky/reinstate")
+    assert api.get("/api/workers/shaky", after=lifted["seq"])["guard"] == "closed"
+    for verb in ("quarantine", "reinstate"):
+        api.refused(404, "POST", f"/api/workers/nobody/{verb}")
+
+
 @pytest.mark.parametrize(
     ("body", "named"),
     [

@@ -21,6 +21,7 @@ ONE_DOCUMENT = {
     "event verify": {"messages", "tasks_accepted", "tasks_open", "decisions", "violations"},
     "event replay --to 3": {"seq", "epoch", "tasks", "workers", "refused"},
     "event replay --state": {"format", "version", "seq", "tasks", "workers"},
+    "policy show": {"ranking", "strategy", "recovery", "as_of_seq"},
     "server migrate": {"streams"},
     "task cancel {task}": {"seq"},
 }
@@ -28,7 +29,7 @@ ONE_DOCUMENT = {
 MANY_LINES = {
     "run ls": {"run_id", "name", "tasks", "opened_at"},
     "task ls --run {run}": {"task_id", "status", "attempt", "worker_id"},
-    "worker ls": {"worker_id", "status", "simulated", "slots", "hardware"},
+    "worker ls": {"worker_id", "status", "health", "guard", "simulated", "slots", "hardware"},
     "event schema": {"type", "written_by", "meaning"},
     "event tail --after 0 --count 3": {"seq", "index", "subject", "event"},
     "config view": {"setting", "value", "origin", "meaning"},
@@ -36,7 +37,14 @@ MANY_LINES = {
     "db query SELECT+*+FROM+tasks+LIMIT+2": {"task_id", "run_id", "status"},
 }
 """Commands that answer with one document a line."""
-TABLES = ("run ls", "run show {run}", "task ls", "task show {task}", "worker ls", "config view")
+TABLES = (
+    "run ls",
+    "run show {run}",
+    "task ls",
+    "task show {task}",
+    "worker ls",
+    "config view",
+)
 
 
 class Known(CellUser):
@@ -174,6 +182,29 @@ def test_a_drained_worker_takes_nothing_new(known: Known, new_id: Callable[[str]
         waiting = known.here("task", "ls", "--run", "@last").out
         assert known.here("worker", "show", name, "--json").json["status"] == "draining", waiting
         known.here("run", "cancel", "@last").good()
+        assert interrupt(agent).code == 0
+
+
+def test_a_quarantined_worker_gets_nothing_until_it_is_reinstated(
+    known: Known, new_id: Callable[[str], str]
+) -> None:
+    name, task = new_id("shaky"), new_id("kept")
+    with known.started("--name", name, "--label", f"only={name}", program=AGENT) as agent:
+        only = {"labels": {"only": name}}
+        known.submit(command("true", requirements=only)).good()
+
+        known.here("worker", "quarantine", name, "--reason", "a test says so").good()
+        wanted = command("true", task_id=task, requirements=only)
+        ended = known.submit(wanted, options=("--wait", "--timeout", "0.5"))
+        assert ended.code == 6
+        shown = known.here("worker", "show", name).good().out
+        assert "operator: a test says so" in shown
+        held = known.here("breaker", "ls", "--guard", "quarantined", "--json").good().lines
+        assert f"worker:{name}" in {line["breaker_id"] for line in held}
+        assert "workers_quarantined" in known.here("why", task).good().out
+
+        known.here("worker", "reinstate", name).good()
+        assert known.here("run", "watch", "@last").code == 0
         assert interrupt(agent).code == 0
 
 

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from dtest.events import attempt, leader, policy, run, task, worker
+from dtest.events import attempt, breaker, leader, policy, run, task, worker
 from dtest.events.catalogue import Payload
 from dtest.events.fields import RunId, TaskId, WorkerId
 from dtest.events.reasons import Reason, RefusalCode
@@ -70,7 +70,7 @@ SAMPLES: dict[str, Payload] = {
         ),
         task.TaskCancelRequested(TASK, "superseded"),
         task.TaskRetryRequested(TASK, "the licence server is back"),
-        task.TaskRetryScheduled(TASK, 1, AT, Reason.WORKER_LOST, "infrastructure"),
+        task.TaskRetryScheduled(TASK, 1, AT, Reason.WORKER_LOST, "infrastructure", 1.5),
         task.TaskEnded(TASK, "skipped", Reason.DEPENDENCY_NEVER, TaskId("build-4711"), "failed"),
         attempt.AttemptAssigned(
             TASK,
@@ -138,7 +138,14 @@ SAMPLES: dict[str, Payload] = {
         worker.WorkerDrainRequested(WORKER, "new kernel"),
         worker.WorkerSuspected(WORKER, "b68ceabfb083", "silence", 5.5),
         worker.WorkerLost(WORKER, "b68ceabfb083", "silent for 5.5 s"),
-        policy.PolicyChanged("pack"),
+        worker.WorkerQuarantined(WORKER, AT, 61.5, 2),
+        worker.WorkerReinstated(WORKER, "probe_passed"),
+        worker.WorkerQuarantineRequested(WORKER, "smells of smoke"),
+        worker.WorkerReinstateRequested(WORKER, "new fan"),
+        breaker.BreakerOpened("revision:8f3c2d1", AT, "fleet_guard", 2, (WORKER,)),
+        breaker.BreakerHalfOpened("signature:command/unit", TASK, AT),
+        breaker.BreakerClosed("worker:lab-07", "nothing_ran"),
+        policy.PolicyChanged("pack", "minimal"),
         leader.LeaderElected("s1", 17, "lab-01", "0.1.0"),
         leader.EventRefused(
             18, 1, RefusalCode.TASK_CONFLICT, "known", "dtest.main.client.ci.task.queued"

@@ -87,7 +87,7 @@ def test_what_the_infrastructure_did_is_never_left_to_the_policy_of_a_task(reaso
     meaning = MEANINGS[reason]
 
     if meaning.family in {"worker", "device", "service"}:
-        assert meaning.retry in {"elsewhere", "free"}
+        assert meaning.retry in {"elsewhere", "preempted"}
         assert meaning.blame in {"worker", "device", "service"}
 
 

@@ -18,6 +18,7 @@ from dtest.events.attempt import (
     AttemptStopRequested,
     TestcaseFinished,
 )
+from dtest.events.breaker import BreakerClosed, BreakerHalfOpened, BreakerOpened
 from dtest.events.catalogue import Payload, Role
 from dtest.events.fields import RunId, TaskId, WorkerId
 from dtest.events.leader import EventRefused, LeaderElected
@@ -41,9 +42,14 @@ from dtest.events.worker import (
     WorkerDrainRequested,
     WorkerLeft,
     WorkerLost,
+    WorkerQuarantined,
+    WorkerQuarantineRequested,
     WorkerRegistered,
+    WorkerReinstated,
+    WorkerReinstateRequested,
     WorkerSuspected,
 )
+from dtest.recovery.policy import STRATEGIES
 from dtest.scheduling.ranking import RANKINGS
 from tests.kit import facts
 from tests.kit.world import World
@@ -118,6 +124,8 @@ def queued(rng: Random) -> TaskQueued:
         requirements=Requirements() if plain else requirements(rng),
         resources=Resources() if plain else resources(rng),
         retry_policy=RetryPolicy(rng.randint(0, 2), rng.choice([0.0, 5.0])),
+        name=rng.choice(["", "unit"]),
+        labels=rng.choice([{}, {}, {"revision": "r1"}]),
         dependencies=tuple(rng.sample(TASKS, rng.choice([0, 0, 1, 2]))),
         dependency_rule=rng.choice(["all_passed", "all_passed", "all_finished"]),
         deadline=rng.choice([None, None, _soon(rng)]),
@@ -161,7 +169,8 @@ def _retry_scheduled(rng: Random) -> TaskRetryScheduled:
         _attempt(rng),
         _soon(rng),
         rng.choice(REASONS),
-        rng.choice(["user", "infrastructure", "none"]),
+        rng.choice(["user", "infrastructure", "refusal", "preemption", "none"]),
+        rng.choice([None, None, 1.5]),
     )
 
 
@@ -173,13 +182,31 @@ def _ended(rng: Random) -> TaskEnded:
     )
 
 
+BREAKERS = [*(f"worker:{name}" for name in WORKERS), "signature:command/unit", "revision:r1"]
+
+
+def _opened(rng: Random) -> BreakerOpened:
+    return BreakerOpened(rng.choice(BREAKERS), _soon(rng), "fleet_guard", rng.choice([1, 3]))
+
+
+def _half_opened(rng: Random) -> BreakerHalfOpened:
+    return BreakerHalfOpened(rng.choice(BREAKERS), rng.choice([None, *TASKS]), _soon(rng))
+
+
+def _closed(rng: Random) -> BreakerClosed:
+    return BreakerClosed(rng.choice(BREAKERS), rng.choice(["probe_passed", "fleet_guard"]))
+
+
 MAKERS: dict[type[Payload], tuple[Role, Make]] = {
     TaskQueued: ("client", queued),
     RunOpened: ("client", lambda rng: RunOpened(rng.choice(RUNS))),
     RunCancelRequested: ("client", lambda rng: RunCancelRequested(rng.choice(RUNS))),
     TaskCancelRequested: ("client", lambda rng: TaskCancelRequested(_task(rng))),
     TaskRetryRequested: ("client", lambda rng: TaskRetryRequested(_task(rng))),
-    PolicyChanged: ("client", lambda rng: PolicyChanged(rng.choice(list(RANKINGS)))),
+    PolicyChanged: (
+        "client",
+        lambda rng: PolicyChanged(rng.choice([None, *RANKINGS]), rng.choice([None, *STRATEGIES])),
+    ),
     WorkerDrainRequested: ("client", lambda rng: WorkerDrainRequested(_worker(rng))),
     WorkerRegistered: ("agent", registered),
     WorkerDraining: ("agent", lambda rng: WorkerDraining(_worker(rng), _incarnation(rng))),
@@ -196,6 +223,22 @@ MAKERS: dict[type[Payload], tuple[Role, Make]] = {
             _worker(rng), _incarnation(rng), rng.choice(["silence", "no_responders"]), 6.0
         ),
     ),
+    WorkerQuarantineRequested: (
+        "client",
+        lambda rng: WorkerQuarantineRequested(_worker(rng), rng.choice(["", "hot"])),
+    ),
+    WorkerReinstateRequested: ("client", lambda rng: WorkerReinstateRequested(_worker(rng))),
+    WorkerQuarantined: (
+        "scheduler",
+        lambda rng: WorkerQuarantined(_worker(rng), _soon(rng), 60.0, rng.choice([1, 2])),
+    ),
+    WorkerReinstated: (
+        "scheduler",
+        lambda rng: WorkerReinstated(_worker(rng), rng.choice(["probe_passed", "fleet_guard"])),
+    ),
+    BreakerOpened: ("scheduler", _opened),
+    BreakerHalfOpened: ("scheduler", _half_opened),
+    BreakerClosed: ("scheduler", _closed),
     WorkerLost: ("scheduler", lambda rng: WorkerLost(_worker(rng), _incarnation(rng))),
     AttemptAssigned: ("scheduler", _assigned),
     AttemptStopRequested: (

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from dtest.state.cell import Cell
+from dtest.state.health import Guard, kinds_of
 from dtest.state.matching import Refusal, match
 from dtest.state.task import LIVE, TERMINAL, WAITING, Status, Task
 from dtest.state.worker import GONE, Worker, whole
@@ -21,6 +22,7 @@ def check(cell: Cell, *, devices: bool = True) -> None:
     _pending(cell)
     _dependencies(cell)
     _timers(cell)
+    _breakers(cell)
     for worker in cell.workers.values():
         _capacity(cell, worker, devices=devices)
     free = {name for name, worker in cell.workers.items() if _is_free(worker)}
@@ -52,7 +54,7 @@ def _queues(cell: Cell) -> None:
             assert task.id not in cell.expiring
             assert task.spec is not None
         elif task.status is Status.QUEUED:
-            assert task.cancel or task.id in cell.expiring
+            assert task.cancel or task.id in cell.expiring or task.id in cell.held
 
 
 def _counts(cell: Cell) -> None:
@@ -108,9 +110,31 @@ def _timers(cell: Cell) -> None:
         if task.cancel or task.id in cell.expiring:
             continue
         if task.status is Status.DELAYED:
-            assert task.in_queue or ("backoff", task.id) in set_for
+            assert task.in_queue or task.id in cell.held or ("backoff", task.id) in set_for
         if task.status is Status.ASSIGNED:
             assert ("accept", task.id) in set_for or task.id in cell.unaccepted
+
+
+def _breakers(cell: Cell) -> None:
+    assert cell.shut == {key for key, kind in cell.kinds.items() if kind.guard is not Guard.CLOSED}
+    assert cell.probes == {kind.probe: key for key, kind in cell.kinds.items() if kind.probe}
+    for task_id, key in cell.held.items():
+        task = cell.tasks[task_id]
+        assert task.status in (Status.QUEUED, Status.DELAYED)
+        assert not task.in_queue
+        assert not task.cancel
+        assert task.id not in cell.expiring
+        assert key in cell.shut
+        assert task.spec is not None
+        assert key in kinds_of(task.spec)
+    assert set(cell.ailing) == {
+        worker.id
+        for worker in cell.workers.values()
+        if worker.health and (worker.health.strikes or worker.health.guard is not Guard.CLOSED)
+    }
+    for worker in cell.workers.values():
+        probe = worker.health.probe if worker.health else None
+        assert probe is None or worker.running[probe[0]] == probe[1]
 
 
 def _capacity(cell: Cell, worker: Worker, *, devices: bool) -> None:

@@ -28,10 +28,13 @@ from dtest.events.worker import (
     WorkerDraining,
     WorkerDrainRequested,
     WorkerLeft,
+    WorkerQuarantineRequested,
     WorkerRegistered,
+    WorkerReinstateRequested,
     WorkerSuspected,
 )
 from dtest.journal.port import Outgoing
+from dtest.state.health import Guard
 from dtest.state.task import TERMINAL
 from dtest.state.worker import GONE
 from tests.kit import facts
@@ -151,7 +154,11 @@ class Simulation:
             TaskRetryRequested(task_id),
             RunCancelRequested(RunId(f"r{self.rng.randint(0, 9)}")),
             WorkerDrainRequested(worker_id),
+            WorkerQuarantineRequested(worker_id),
+            WorkerReinstateRequested(worker_id),
+            WorkerReinstateRequested(worker_id),
             PolicyChanged(self.rng.choice(["spread", "pack"])),
+            PolicyChanged(None, self.rng.choice(["progressive", "aggressive", "minimal"])),
         ]
         fact = self.rng.choice(wishes)
         if isinstance(fact, TaskRetryRequested):
@@ -297,6 +304,9 @@ class Simulation:
         """No more faults: everybody is there and does what is asked, until all has ended."""
         for agent in self.agents:
             self._start(agent, new=True)
+            health = self.world.cell.workers[agent.name].health
+            if health is not None and health.guard is Guard.QUARANTINED and health.until is None:
+                self.world.given(WorkerReinstateRequested(agent.name))
         for _ in range(CALM_ROUNDS_MAX):
             if not self.draft and not self.open_tasks():
                 return

@@ -169,7 +169,8 @@ def test_a_replay_gives_the_state_that_the_leader_had() -> None:
             cell.wake(now)
 
         ours, theirs = (json.loads(dump(cell)) for cell in (live, replayed))
-        for part in ("tasks", "passed", "workers"):
+        for part in ("tasks", "passed", "workers", "kinds"):
             assert ours[part] == theirs[part]
+        assert set(live.held) == set(replayed.held)
         assert live.judged == replayed.judged
         assert set(live.expiring) == set(replayed.expiring)

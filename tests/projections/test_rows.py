@@ -12,6 +12,7 @@ from dtest.events.attempt import (
     AttemptStarted,
     AttemptStopRequested,
 )
+from dtest.events.breaker import BreakerHalfOpened, BreakerOpened
 from dtest.events.fields import TaskId, WorkerId
 from dtest.events.reasons import Reason
 from dtest.events.run import RunOpened
@@ -27,6 +28,7 @@ from dtest.events.worker import (
     WorkerDraining,
     WorkerDrainRequested,
     WorkerLeft,
+    WorkerQuarantined,
     WorkerRegistered,
     WorkerSuspected,
 )
@@ -651,6 +653,12 @@ async def test_a_worker_has_what_it_registered_with(
         "device_type": "desktop",
         "registered_at": history.at(seq),
         "running": 0,
+        "health": 100.0,
+        "strikes": 0,
+        "guard": "closed",
+        "guard_cause": "",
+        "guard_until": None,
+        "quarantines": 0,
     }
     assert has["labels"] == {"rack": "3"}
 
@@ -708,6 +716,51 @@ async def test_a_worker_is_free_of_an_attempt_that_went_elsewhere_within_one_bat
 
     rows = records(store, "SELECT worker_id, running FROM workers ORDER BY 1")
     assert [row["running"] for row in rows] == [0, 1]
+
+
+async def test_a_strike_and_a_guard_show_on_the_worker_and_as_a_breaker(
+    store: Store, history: History, batch: int
+) -> None:
+    history.queue("t1")
+    history.assign("t1", 1, "w1")
+    history.finish("t1", 1, "w1", "faulted", reason=Reason.DISK_FULL)
+    await told(store, history, batch)
+    row = await one(store, "SELECT health, strikes, guard FROM workers WHERE worker_id = 'w1'")
+    assert row == {"health": 90.0, "strikes": 1, "guard": "closed"}
+    assert records(store, "SELECT * FROM breakers") == []
+
+    quarantined = history.say(WorkerQuarantined(WorkerId("w1"), EPOCH, 60.0, 2))
+    await told(store, history, batch)
+
+    row = await one(store, "SELECT guard, guard_cause, quarantines FROM workers WHERE strikes > 0")
+    assert row == {"guard": "quarantined", "guard_cause": "health", "quarantines": 2}
+    assert await one(store, "SELECT * FROM breakers") == {
+        "breaker_id": "worker:w1",
+        "guard": "quarantined",
+        "cause": "health",
+        "count": 2,
+        "workers": "w1",
+        "probe": None,
+        "since": history.at(quarantined),
+        "until": f"{EPOCH:%Y-%m-%dT%H:%M:%S}.000000Z",
+    }
+
+
+async def test_the_breaker_of_a_revision_takes_strikes_back_and_tells_whom_it_tries(
+    store: Store, history: History, batch: int
+) -> None:
+    history.say(task("t1", labels={"revision": "r"}), task("t2", labels={"revision": "r"}))
+    history.assign("t1", 1, "w1")
+    history.finish("t1", 1, "w1", "faulted", reason=Reason.DISK_FULL)
+    history.say(BreakerOpened("revision:r", EPOCH, "fleet_guard", 1, (WorkerId("w1"),)))
+    history.say(BreakerHalfOpened("revision:r", TaskId("t2")))
+
+    await told(store, history, batch)
+
+    row = await one(store, "SELECT health, strikes FROM workers WHERE worker_id = 'w1'")
+    assert row == {"health": 100.0, "strikes": 0}
+    row = await one(store, "SELECT guard, count, workers, probe FROM breakers")
+    assert row == {"guard": "half_open", "count": 1, "workers": "w1", "probe": "t2"}
 
 
 async def test_each_election_has_a_row(store: Store, history: History, batch: int) -> None:

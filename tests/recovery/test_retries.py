@@ -1,27 +1,37 @@
 """What follows from faults: retry by reason, budgets apart, elsewhere, after a bounded backoff."""
 
 from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from dtest.events.attempt import AttemptAssigned
 from dtest.events.catalogue import Payload
+from dtest.events.envelope import Event
 from dtest.events.fields import TaskId
 from dtest.events.reasons import MEANINGS, Reason
-from dtest.events.task import RetryPolicy, TaskCancelRequested, TaskEnded, TaskRetryScheduled
+from dtest.events.task import (
+    RetryPolicy,
+    TaskCancelRequested,
+    TaskEnded,
+    TaskRetryRequested,
+    TaskRetryScheduled,
+)
 from dtest.leadership.decision import Policy
 from dtest.recovery import decider
 from dtest.recovery.policy import RecoveryPolicy
 from dtest.state.task import Status
 from tests.kit import facts
 from tests.kit.facts import finished, refused, registered, released, task
-from tests.kit.world import World, only, running
+from tests.kit.world import World, assignments, only, running
 
 RULES = {
     rule: [reason for reason in Reason if MEANINGS[reason].retry == rule]
-    for rule in ("policy", "never", "elsewhere", "free", "once")
+    for rule in ("policy", "never", "elsewhere", "refused", "preempted", "once")
 }
 FAULTS_MAX = RecoveryPolicy().faults_max
+FREE = [*RULES["refused"], *RULES["preempted"]]
 
 
 def here() -> World:
@@ -37,6 +47,13 @@ def again(world: World) -> AttemptAssigned:
     assert item.status is Status.ASSIGNED, item.status
     assert item.worker_id is not None
     return AttemptAssigned(item.id, item.attempt, item.worker_id, "i1", "cpu", "command")
+
+
+def assigned(world: World) -> AttemptAssigned:
+    """The latest assignment, as it was recorded."""
+    world.settle()
+    found = [event for record in world.history for event in record.events]
+    return assignments(event.data for event in found if isinstance(event, Event))[-1]
 
 
 def faults(world: World, reason: Reason, *, at_most: int = 12) -> int:
@@ -77,12 +94,76 @@ def test_what_nobody_understands_is_retried_once(reason: Reason) -> None:
     assert faults(here(), reason) == 2
 
 
-@pytest.mark.parametrize("reason", RULES["free"])
-def test_what_is_free_is_retried_always_and_costs_no_budget(reason: Reason) -> None:
+@pytest.mark.parametrize("reason", FREE)
+def test_what_nobody_did_is_retried_and_costs_neither_retry_nor_fault(reason: Reason) -> None:
     world = here()
 
     assert faults(world, reason) == 12
     assert (world.task("t").faults_used, world.task("t").retries_used) == (0, 0)
+
+
+@pytest.mark.parametrize("reason", FREE)
+def test_a_ping_pong_ends_with_its_reason(reason: Reason) -> None:
+    policy = RecoveryPolicy(refusals_max=3, preemptions_max=4)
+    world = World(Policy(recovery=policy)).led().given(registered("w"))
+
+    assert faults(world, reason) == 1 + (3 if reason in RULES["refused"] else 4)
+    assert (world.status("t"), world.task("t").reason) == (Status.ERRORED, reason)
+
+
+def test_a_task_that_nobody_keeps_waits_ever_longer() -> None:
+    world = here()
+    one = running(world)
+    delays: list[float] = []
+    for _ in range(5):
+        world.given(released(one)).settle()
+        delays.append(max(0.0, world.task("t").not_before - world.now))
+        one = again(world)
+
+    assert delays[0] == 0.0
+    assert all(later > 1.3 * earlier for earlier, later in pairwise(delays[1:]))
+
+
+@pytest.mark.parametrize("reason", [Reason.RUN_TIMEOUT, Reason.IDLE_OUTPUT_TIMEOUT])
+def test_a_retry_after_a_time_out_has_half_as_much_time_more(reason: Reason) -> None:
+    world = here()
+    limits: dict[str, Any] = {"timeout_seconds": 100.0, "idle_timeout_seconds": 10.0}
+    world.given(task("t", retry_policy=RetryPolicy(9), **limits))
+    given: list[tuple[float | None, float | None]] = []
+    for _ in range(4):
+        world.settle()
+        world.tick(max(0.0, world.task("t").not_before - world.now))
+        last = assigned(world)
+        given.append((last.timeout_seconds, last.idle_timeout_seconds))
+        world.given(finished(last, "faulted", reason))
+
+    assert given == [(100.0, 10.0), (150.0, 15.0), (225.0, 22.5), (337.5, 33.75)]
+    for _ in range(5):
+        world.settle()
+        world.given(finished(assigned(world), "faulted", reason)).settle()
+    assert world.task("t").timeout_factor == RecoveryPolicy().timeout_factor_max
+
+
+def test_a_retry_after_anything_else_has_the_time_that_the_task_states() -> None:
+    world = here()
+    world.given(task("t", retry_policy=RetryPolicy(1), timeout_seconds=100.0))
+    world.given(finished(assigned(world), "failed")).settle()
+
+    assert assigned(world).timeout_seconds == 100.0
+
+
+def test_a_task_asked_for_again_has_fresh_budgets_and_its_own_time() -> None:
+    world = World(Policy(recovery=RecoveryPolicy(refusals_max=1))).led().given(registered("w"))
+    world.given(task("t", retry_policy=RetryPolicy(1), timeout_seconds=8.0))
+    world.given(finished(assigned(world), "faulted", Reason.RUN_TIMEOUT)).settle()
+    world.given(refused(assigned(world))).settle()
+    world.tick(1.0)
+    world.given(refused(assigned(world))).settle()
+    assert world.status("t") is Status.ERRORED
+    world.given(TaskRetryRequested(TaskId("t")))
+
+    assert (world.task("t").refusals_used, world.task("t").preemptions_used) == (0, 0)
+    assert assigned(world).timeout_seconds == 8.0
 
 
 @pytest.mark.parametrize("reason", RULES["policy"])

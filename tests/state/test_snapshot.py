@@ -139,7 +139,11 @@ def fields(shape: type[Any]) -> set[str]:
 @pytest.mark.parametrize(
     ("held", "stored", "rebuilt"),
     [
-        (Cell, snapshot_form.CellDocument, {"ready", "free", "changed_tasks", "woken_at"}),
+        (
+            Cell,
+            snapshot_form.CellDocument,
+            {"ready", "free", "changed_tasks", "woken_at", "probes", "shut", "ailing"},
+        ),
         (Task, snapshot_form.TaskDocument, set()),
         (Worker, snapshot_form.WorkerDocument, {"free"}),
         (Run, snapshot_form.RunDocument, {"task_ids", "unfinished"}),

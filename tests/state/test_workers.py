@@ -307,3 +307,13 @@ def test_a_gone_worker_that_is_then_silent_is_lost_at_once() -> None:
     gone(world).given(facts.suspected("w")).settle()
 
     assert world.worker("w").status is WorkerStatus.LOST
+
+
+def test_a_device_that_is_gone_when_its_attempt_ends_is_not_given_back() -> None:
+    large = machine(2, facts.cuda(0), facts.cuda(1))
+    world = World().led().given(registered("w", large))
+    running(world, requirements=Requirements(("cuda",)), resources=Resources(devices=2))
+    small = machine(2, facts.cuda(0))
+    world.given(registered("w", small, held=(("t", 1),)), left("w"))
+
+    assert world.worker("w").free.devices == {"cuda": ("cuda:0",)}

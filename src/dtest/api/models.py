@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dtest.events.policy import Ranking, Strategy
+
 
 class ErrorBody(BaseModel):
     """What is wrong, in one sentence, and the next step."""
@@ -58,6 +60,15 @@ class ReasonBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     reason: str = Field("", max_length=2000, examples=["superseded by a newer commit"])
+
+
+class PolicyBody(BaseModel):
+    """The policies to choose; what is left out stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ranking: Ranking | None = None
+    strategy: Strategy | None = Field(None, examples=["minimal"])
 
 
 class QueryBody(BaseModel):

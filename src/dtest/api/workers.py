@@ -1,4 +1,4 @@
-"""Workers: list, show, load, register, drain."""
+"""Workers: list, show, load, register, drain, quarantine, reinstate."""
 
 from typing import Annotated, Any
 
@@ -11,10 +11,18 @@ from dtest.api.listing import After, Cursor, Limit, Listing, page
 from dtest.api.models import Page, ReasonBody, Requested
 from dtest.errors import InvalidDocument, NotFound
 from dtest.events import codec, subject
+from dtest.events.codec import iso
 from dtest.events.envelope import Event
 from dtest.events.fields import EventId, WorkerId
-from dtest.events.worker import WorkerDrainRequested, WorkerRegistered
+from dtest.events.worker import (
+    WorkerDrainRequested,
+    WorkerQuarantineRequested,
+    WorkerRegistered,
+    WorkerReinstateRequested,
+)
 from dtest.journal.port import Appended, Outgoing
+from dtest.recovery.guards import score
+from dtest.recovery.policy import DEFAULT_RECOVERY
 
 router = APIRouter(prefix="/api/workers", tags=["workers"], route_class=StrictRoute)
 
@@ -46,7 +54,10 @@ async def list_workers(
 ) -> Page:
     """Return workers with what they have."""
     filters = {"status = ?": status}
-    return await page(context, WORKERS, filters, limit=limit, cursor=cursor, after=after)
+    found = await page(context, WORKERS, filters, limit=limit, cursor=cursor, after=after)
+    for item in found.items:
+        item["health"] = _health(context, WorkerId(item["worker_id"]))
+    return found
 
 
 @router.get("/status", summary="What each worker does now")
@@ -89,9 +100,21 @@ async def show_worker(context: Context, worker_id: str, after: After = None) -> 
     if not found.items:
         message = f"worker {worker} is not projected yet"
         raise NotFound(message, hint="ask with ?after=<seq>")
-    running = dict(context.projector.rows.cell.workers[worker].running)
+    known = context.projector.rows.cell.workers[worker]
+    running = dict(known.running)
+    strikes = known.health.strikes if known.health is not None else []
     return {
         **found.items[0],
+        "health": _health(context, worker),
+        "faults": [
+            {
+                "task_id": strike.task_id,
+                "reason": str(strike.reason),
+                "at": iso(strike.at),
+                "verdicts_since": strike.passes,
+            }
+            for strike in strikes
+        ],
         "attempts": [{"task_id": task_id, "attempt": n} for task_id, n in running.items()],
         "as_of_seq": found.seq,
     }
@@ -104,6 +127,31 @@ async def drain(context: Context, worker_id: str, body: ReasonBody | None = None
     reason = body.reason if body is not None else ""
     placed = await context.client.say([WorkerDrainRequested(worker, reason)])
     return Requested(seq=placed[0].seq)
+
+
+@router.post("/{worker_id}/quarantine", status_code=202, summary="Keep work away from a worker")
+async def quarantine(context: Context, worker_id: str, body: ReasonBody | None = None) -> Requested:
+    """Record the request; it holds over restarts until the worker is reinstated by hand."""
+    worker = _known(context, worker_id)
+    reason = body.reason if body is not None else ""
+    placed = await context.client.say([WorkerQuarantineRequested(worker, reason)])
+    return Requested(seq=placed[0].seq)
+
+
+@router.post("/{worker_id}/reinstate", status_code=202, summary="Let a worker take work again")
+async def reinstate(context: Context, worker_id: str, body: ReasonBody | None = None) -> Requested:
+    """Record the request; it ends any quarantine or open breaker, and forgets what led to it."""
+    worker = _known(context, worker_id)
+    reason = body.reason if body is not None else ""
+    placed = await context.client.say([WorkerReinstateRequested(worker, reason)])
+    return Requested(seq=placed[0].seq)
+
+
+def _health(context: Context, worker_id: WorkerId) -> float:
+    """Return the score now: the row's was right when something last happened there."""
+    worker = context.projector.rows.cell.workers[worker_id]
+    strikes = worker.health.strikes if worker.health is not None else []
+    return score(strikes, context.now(), DEFAULT_RECOVERY)
 
 
 def _known(context: Context, worker_id: str) -> WorkerId:

@@ -58,6 +58,13 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "ls": ("workers", "List workers."),
         "show": ("workers", "Show what a worker has and what runs there."),
         "drain": ("workers", "Let a worker take no new work."),
+        "quarantine": ("workers", "Keep work away from a worker."),
+        "reinstate": ("workers", "Let a worker take work again."),
+    },
+    "breaker": {"ls": ("breakers", "List the breakers of workers and of kinds of task.")},
+    "policy": {
+        "show": ("policy", "Show the policies in force."),
+        "set": ("policy:choose", "Choose policies."),
     },
     "event": {
         "tail": ("events", "Print events as they come."),
@@ -85,6 +92,8 @@ _GROUP_HELP = {
     "drill": "Failures on purpose, on a throw-away cell.",
     "task": "Tasks.",
     "worker": "Workers.",
+    "breaker": "Breakers: what gets no work for now.",
+    "policy": "Policies of the cell.",
     "event": "Events of the journal.",
     "db": "The read model.",
     "config": "Settings.",
@@ -99,7 +108,8 @@ def _build() -> None:
     for group, verbs in _COMMANDS.items():
         target = App(name=group, help=_GROUP_HELP[group]) if group else app
         for verb, (module, text) in verbs.items():
-            target.command(f"dtest.cli.{module}:{verb}", name=verb, help=text)
+            where = module if ":" in module else f"{module}:{verb}"
+            target.command(f"dtest.cli.{where}", name=verb, help=text)
         if target is not app:
             app.command(target)
 

@@ -17,7 +17,7 @@ SAMPLE_TASKS_MAX = 1000
 SAMPLE_DEMANDS_MAX = 20
 NEAREST_MAX = 3
 _WAITING = ("blocked", "queued", "delayed")
-_OF_THE_TASK = frozenset({"waiting_dependency", "backoff_until"})
+_OF_THE_TASK = frozenset({"waiting_dependency", "backoff_until", "breaker_open"})
 """Reasons to wait that say nothing about workers."""
 
 

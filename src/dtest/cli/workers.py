@@ -1,11 +1,15 @@
-"""``dtest worker``: list, show and drain workers."""
+"""``dtest worker``: list, show, drain, quarantine and reinstate workers."""
 
 from dtest.cli import output
 from dtest.cli.api_client import open_api
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.runs import show_items
 
-COLUMNS = ("worker_id", "status", "simulated", "running", "slots", "hardware", "memory_gb", "host")
+COLUMNS = (
+    *("worker_id", "status", "health", "guard", "simulated", "running", "slots"),
+    *("hardware", "memory_gb", "host"),
+)
+GUARD = ("guard", "guard_cause", "guard_until", "quarantines")
 
 
 def ls(*, status: str | None = None, limit: int = 100, call: CallOptions = DEFAULTS) -> int:
@@ -45,6 +49,10 @@ def show(worker: str, *, call: CallOptions = DEFAULTS) -> int:
     for row in rows:
         row["declared"] = row["what"] in has.get("declared", [])
     output.table(rows, ("what", "declared", "value"))
+    if found["guard"] != "closed":
+        output.table([found], GUARD)
+    if found["faults"]:
+        output.table(found["faults"], ("task_id", "reason", "at", "verdicts_since"))
     if found["attempts"]:
         output.table(found["attempts"], ("task_id", "attempt"))
     return 0
@@ -60,8 +68,39 @@ def drain(worker: str, *, reason: str = "", call: CallOptions = DEFAULTS) -> int
     reason
         Why, for those who ask later.
     """
-    api = open_api(call.settings())
-    answer = api.post(f"/api/workers/{worker}/drain", {"reason": reason})
+    return _request(worker, "drain", reason, call)
+
+
+def quarantine(worker: str, *, reason: str = "", call: CallOptions = DEFAULTS) -> int:
+    """Keep work away from a worker, over its restarts, until it is reinstated.
+
+    What runs there goes on. Example: `dtest worker quarantine lab-07 --reason "loose cable"`
+
+    Parameters
+    ----------
+    worker
+        The worker's name.
+    reason
+        Why, for those who ask later.
+    """
+    return _request(worker, "quarantine", reason, call)
+
+
+def reinstate(worker: str, *, reason: str = "", call: CallOptions = DEFAULTS) -> int:
+    """Let a worker take work again: ends a quarantine or an open breaker of any origin.
+
+    Parameters
+    ----------
+    worker
+        The worker's name.
+    reason
+        Why, for those who ask later.
+    """
+    return _request(worker, "reinstate", reason, call)
+
+
+def _request(worker: str, verb: str, reason: str, call: CallOptions) -> int:
+    answer = open_api(call.settings()).post(f"/api/workers/{worker}/{verb}", {"reason": reason})
     if call.json:
         output.as_json(answer)
     else:

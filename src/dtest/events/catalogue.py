@@ -15,6 +15,7 @@ from dtest.events.attempt import (
     AttemptStopRequested,
     TestcaseFinished,
 )
+from dtest.events.breaker import BreakerClosed, BreakerHalfOpened, BreakerOpened
 from dtest.events.leader import EventRefused, LeaderElected
 from dtest.events.policy import PolicyChanged
 from dtest.events.run import RunCancelRequested, RunOpened
@@ -30,7 +31,11 @@ from dtest.events.worker import (
     WorkerDrainRequested,
     WorkerLeft,
     WorkerLost,
+    WorkerQuarantined,
+    WorkerQuarantineRequested,
     WorkerRegistered,
+    WorkerReinstated,
+    WorkerReinstateRequested,
     WorkerSuspected,
 )
 
@@ -43,6 +48,8 @@ ClientPayload = (
     | TaskCancelRequested
     | TaskRetryRequested
     | WorkerDrainRequested
+    | WorkerQuarantineRequested
+    | WorkerReinstateRequested
     | PolicyChanged
 )
 AgentPayload = (
@@ -59,6 +66,11 @@ SchedulerPayload = (
     LeaderElected
     | WorkerSuspected
     | WorkerLost
+    | WorkerQuarantined
+    | WorkerReinstated
+    | BreakerOpened
+    | BreakerHalfOpened
+    | BreakerClosed
     | AttemptAssigned
     | AttemptStopRequested
     | AttemptReturned

@@ -5,17 +5,20 @@ from typing import ClassVar, Literal
 
 Ranking = Literal["spread", "pack"]
 """Which of several free workers takes a task; see ``dtest.scheduling.ranking``."""
+Strategy = Literal["progressive", "aggressive", "minimal"]
+"""How much is spent on recovery; see ``dtest.recovery.policy``."""
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyChanged:
-    """A client chose how workers are ranked from here on."""
+    """A client chose policies that hold from here on; what it does not name stays."""
 
     TYPE: ClassVar[str] = "policy.changed"
 
-    ranking: Ranking
+    ranking: Ranking | None = None
+    strategy: Strategy | None = None
 
     @property
     def entity_id(self) -> str:
-        """The ranking."""
-        return self.ranking
+        """What was chosen."""
+        return self.ranking or self.strategy or "nothing"

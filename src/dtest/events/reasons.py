@@ -9,9 +9,10 @@ from enum import StrEnum
 from typing import Literal
 
 Blame = Literal["test", "client", "worker", "device", "service", "system"]
-RetryRule = Literal["policy", "never", "elsewhere", "free", "once"]
+RetryRule = Literal["policy", "never", "elsewhere", "refused", "preempted", "once"]
 """``policy``: only by the task's own retry policy · ``elsewhere``: by the infrastructure budget,
-on another worker if there is one · ``free``: always, no budget · ``once``: a single time."""
+on another worker if there is one · ``refused``, ``preempted``: free of those two, each from a wide
+budget of its own that only ends a ping-pong · ``once``: a single time."""
 
 
 class Reason(StrEnum):
@@ -28,19 +29,37 @@ class Reason(StrEnum):
     RUN_TIMEOUT = "run_timeout"
     IDLE_OUTPUT_TIMEOUT = "idle_output_timeout"
     OOM_TASK = "oom_task"
+    DISK_QUOTA = "disk_quota"
     WORKER_LOST = "worker_lost"
     WORKER_SHUTDOWN = "worker_shutdown"
     AGENT_CRASH = "agent_crash"
+    OOM_HOST = "oom_host"
     DISK_FULL = "disk_full"
     LAUNCH_FAILED = "launch_failed"
     ENV_SETUP_FAILED = "env_setup_failed"
     DEVICE_LOST = "device_lost"
+    GPU_HANG = "gpu_hang"
+    DRIVER_RESET = "driver_reset"
+    MEMORY_NOT_FREE = "memory_not_free"
+    ADAPTER_IS_SOFTWARE = "adapter_is_software"
+    DEVICE_MISMATCH = "device_mismatch"
+    ARTIFACT_DOWNLOAD = "artifact_download"
     UPLOAD_FAILED = "upload_failed"
+    DNS = "dns"
+    REGISTRY_UNAVAILABLE = "registry_unavailable"
+    BROKER_UNAVAILABLE = "broker_unavailable"
     NO_CAPACITY = "no_capacity"
     DEADLINE_EXCEEDED = "deadline_exceeded"
     NOT_ACCEPTED = "not_accepted"
+    BREAKER_OPEN = "breaker_open"
+    PREEMPTED = "preempted"
+    MIGRATED = "migrated"
+    GANG_PARTNER_FAILED = "gang_partner_failed"
     CANCELLED_USER = "cancelled_user"
     CANCELLED_PARENT = "cancelled_parent"
+    SUPERSEDED = "superseded"
+    PERMISSION_DENIED = "permission_denied"
+    INVARIANT_VIOLATION = "invariant_violation"
     UNKNOWN = "unknown"
 
 
@@ -65,19 +84,37 @@ MEANINGS: dict[Reason, Meaning] = {
     Reason.RUN_TIMEOUT: Meaning("limit", "test", "policy"),
     Reason.IDLE_OUTPUT_TIMEOUT: Meaning("limit", "test", "policy"),
     Reason.OOM_TASK: Meaning("limit", "test", "policy"),
+    Reason.DISK_QUOTA: Meaning("limit", "test", "policy"),
     Reason.WORKER_LOST: Meaning("worker", "worker", "elsewhere"),
-    Reason.WORKER_SHUTDOWN: Meaning("worker", "worker", "free"),
+    Reason.WORKER_SHUTDOWN: Meaning("worker", "worker", "preempted"),
     Reason.AGENT_CRASH: Meaning("worker", "worker", "elsewhere"),
+    Reason.OOM_HOST: Meaning("worker", "worker", "elsewhere"),
     Reason.DISK_FULL: Meaning("worker", "worker", "elsewhere"),
     Reason.LAUNCH_FAILED: Meaning("worker", "worker", "elsewhere"),
     Reason.ENV_SETUP_FAILED: Meaning("worker", "worker", "elsewhere"),
     Reason.DEVICE_LOST: Meaning("device", "device", "elsewhere"),
+    Reason.GPU_HANG: Meaning("device", "device", "elsewhere"),
+    Reason.DRIVER_RESET: Meaning("device", "device", "elsewhere"),
+    Reason.MEMORY_NOT_FREE: Meaning("device", "device", "elsewhere"),
+    Reason.ADAPTER_IS_SOFTWARE: Meaning("device", "device", "elsewhere"),
+    Reason.DEVICE_MISMATCH: Meaning("device", "device", "elsewhere"),
+    Reason.ARTIFACT_DOWNLOAD: Meaning("service", "service", "elsewhere"),
     Reason.UPLOAD_FAILED: Meaning("service", "service", "elsewhere"),
+    Reason.DNS: Meaning("service", "service", "elsewhere"),
+    Reason.REGISTRY_UNAVAILABLE: Meaning("service", "service", "elsewhere"),
+    Reason.BROKER_UNAVAILABLE: Meaning("service", "service", "elsewhere"),
     Reason.NO_CAPACITY: Meaning("schedule", "system", "never"),
     Reason.DEADLINE_EXCEEDED: Meaning("schedule", "client", "never"),
-    Reason.NOT_ACCEPTED: Meaning("schedule", "worker", "free"),
+    Reason.NOT_ACCEPTED: Meaning("schedule", "worker", "refused"),
+    Reason.BREAKER_OPEN: Meaning("schedule", "system", "never"),
+    Reason.PREEMPTED: Meaning("schedule", "system", "preempted"),
+    Reason.MIGRATED: Meaning("schedule", "system", "preempted"),
+    Reason.GANG_PARTNER_FAILED: Meaning("schedule", "system", "preempted"),
     Reason.CANCELLED_USER: Meaning("control", "client", "never"),
     Reason.CANCELLED_PARENT: Meaning("control", "client", "never"),
+    Reason.SUPERSEDED: Meaning("control", "client", "never"),
+    Reason.PERMISSION_DENIED: Meaning("control", "client", "never"),
+    Reason.INVARIANT_VIOLATION: Meaning("internal", "system", "once"),
     Reason.UNKNOWN: Meaning("internal", "system", "once"),
 }
 

@@ -149,7 +149,9 @@ class TaskRetryScheduled:
     """The attempt that ended."""
     not_before: Instant
     reason: Reason
-    budget: Literal["user", "infrastructure", "none"]
+    budget: Literal["user", "infrastructure", "refusal", "preemption", "none"]
+    timeout_factor: Annotated[Number, Field(gt=0)] | None = None
+    """By how much the next attempt's time-outs exceed those that the task states."""
 
     @property
     def entity_id(self) -> str:

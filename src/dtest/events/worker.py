@@ -9,6 +9,7 @@ from dtest.events.fields import (
     Count,
     Flag,
     Gigabytes,
+    Instant,
     Labels,
     Name,
     Number,
@@ -184,6 +185,71 @@ class WorkerLost:
     worker_id: WorkerToken
     incarnation: Token
     evidence: Text = ""
+
+    @property
+    def entity_id(self) -> str:
+        """The worker."""
+        return self.worker_id
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerQuarantined:
+    """Decided: the worker's health score is too low; it gets nothing until it is tried again."""
+
+    TYPE: ClassVar[str] = "worker.quarantined"
+
+    worker_id: WorkerToken
+    until: Instant
+    score: Annotated[Number, Field(ge=0, le=100)]
+    """0 to 100."""
+    count: Ordinal = 1
+    """Quarantines so far; each lasts longer than the one before."""
+
+    @property
+    def entity_id(self) -> str:
+        """The worker."""
+        return self.worker_id
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReinstated:
+    """Decided: a quarantine is over, and the worker takes work as any other."""
+
+    TYPE: ClassVar[str] = "worker.reinstated"
+
+    worker_id: WorkerToken
+    cause: Literal["probe_passed", "fleet_guard", "nothing_ran"]
+    """``fleet_guard``: the faults were those of a revision or signature, and are taken back."""
+
+    @property
+    def entity_id(self) -> str:
+        """The worker."""
+        return self.worker_id
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerQuarantineRequested:
+    """An operator keeps work away from a worker, over its restarts, until it is reinstated."""
+
+    TYPE: ClassVar[str] = "worker.quarantine_requested"
+
+    worker_id: WorkerToken
+    reason: Text = ""
+
+    @property
+    def entity_id(self) -> str:
+        """The worker."""
+        return self.worker_id
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReinstateRequested:
+    """An operator lets a worker in again; what spoke against it is forgotten."""
+
+    TYPE: ClassVar[str] = "worker.reinstate_requested"
+
+    worker_id: WorkerToken
+    reason: Text = ""
 
     @property
     def entity_id(self) -> str:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 from dtest.events import codec, subject
 from dtest.events.attempt import AttemptAssigned, AttemptStopRequested
+from dtest.events.breaker import BreakerOpened
 from dtest.events.catalogue import Payload
 from dtest.events.envelope import Correlation, Event
 from dtest.events.fields import CellId, EventId
+from dtest.events.worker import WorkerQuarantined
 from dtest.journal.port import Outgoing
 from dtest.recovery.decider import decide_recovery
 from dtest.recovery.policy import DEFAULT_RECOVERY, RecoveryPolicy
@@ -28,6 +30,7 @@ class Policy:
     recovery: RecoveryPolicy = DEFAULT_RECOVERY
 
 
+_BARRING = (BreakerOpened, WorkerQuarantined)
 Parts = dict[tuple[str, str], list[Payload]]
 """``(subject, event type)`` maps to what is said there."""
 
@@ -38,8 +41,12 @@ def decide(cell: Cell, now: float, policy: Policy) -> Parts:
     The caller lets ``cell.wake(now)`` precede.
     """
     parts: Parts = {}
+    barring = False
     for ruling in decide_recovery(cell, now, policy.recovery):
         parts.setdefault((_subject(cell, ruling), ruling.TYPE), []).append(ruling)
+        barring = barring or isinstance(ruling, _BARRING)
+    if barring:  # recorded before anything else may pass
+        return parts
     for assignment in decide_assignments(cell, policy.scheduling):
         parts.setdefault((_subject(cell, assignment), assignment.TYPE), []).append(assignment)
     return parts

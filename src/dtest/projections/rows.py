@@ -15,14 +15,18 @@ from dtest.events.attempt import (
     AttemptStarted,
     TestcaseFinished,
 )
+from dtest.events.breaker import BreakerClosed, BreakerHalfOpened, BreakerOpened
 from dtest.events.envelope import Event, Malformed, Recorded
 from dtest.events.fields import CellId, RunId, TaskId, WorkerId, epoch_s
 from dtest.events.leader import LeaderElected
 from dtest.events.reasons import Reason
 from dtest.events.run import RunOpened
 from dtest.events.task import TaskQueued
+from dtest.recovery.guards import score
+from dtest.recovery.policy import DEFAULT_RECOVERY
 from dtest.state.cell import Cell, PendingRefusal
 from dtest.state.fold import apply
+from dtest.state.health import WORKER_PREFIX, Health, Kind, worker_breaker
 from dtest.state.task import LIVE, Run, Task
 from dtest.state.worker import Worker
 
@@ -31,6 +35,8 @@ REFUSED_KEPT_MAX = 10_000
 Row = tuple[Any, ...]
 _ENDED_AS: dict[Reason, str] = {
     Reason.WORKER_SHUTDOWN: "released",
+    Reason.PREEMPTED: "released",
+    Reason.MIGRATED: "released",
     Reason.NOT_ACCEPTED: "returned",
 }
 
@@ -47,6 +53,7 @@ class Rows:
         self._started: dict[tuple[TaskId, int], AttemptStarted] = {}
         self._runs: dict[RunId, tuple[RunOpened | None, str, int]] = {}
         self._workers: set[WorkerId] = set()
+        self._breakers: dict[str, Row] = {}
         self._tasks: set[TaskId] = set()
         self._live: set[TaskId] = set()
         """Tasks with a live attempt."""
@@ -87,12 +94,14 @@ class Rows:
         rows["attempts_changed"] = self._attempt_changes()
         workers = self.cell.workers
         rows["workers"] = [_worker_row(workers[name]) for name in sorted(self._workers)]
+        rows["breakers"] = list(self._breakers.values())
         self._tasks.clear()
         self._attempts.clear()
         self._finished.clear()
         self._started.clear()
         self._runs.clear()
         self._workers.clear()
+        self._breakers.clear()
         return {name: content for name, content in rows.items() if content}
 
     # -- collecting ---------------------------------------------------------------------------
@@ -157,10 +166,19 @@ class Rows:
                 when = micros(record.stored_at)
                 row = (record.seq, data.leader_id, data.previous_epoch, data.host, when)
                 self._row("leaders", row)
+            case BreakerOpened() | BreakerHalfOpened() | BreakerClosed() as data:
+                self._breaker(data.breaker_id)
+                worker_id = data.breaker_id.removeprefix(WORKER_PREFIX)
+                if WorkerId(worker_id) in self.cell.workers:
+                    self._workers.add(WorkerId(worker_id))
+                else:  # strikes of its making were taken back
+                    found = self.cell.workers.values()
+                    self._workers |= {item.id for item in found if item.health is not None}
             case _:
-                worker_id = getattr(event.data, "worker_id", None)
+                worker_id = getattr(event.data, "worker_id", "")
                 if event.type.startswith("worker.") and worker_id in self.cell.workers:
-                    self._workers.add(WorkerId(str(worker_id)))
+                    self._workers.add(WorkerId(worker_id))
+                    self._breaker(worker_breaker(WorkerId(worker_id)))
 
     def _queued(self, data: TaskQueued, event: Event, record: Recorded, index: int) -> None:
         task = self.cell.tasks.get(data.task_id)
@@ -192,6 +210,22 @@ class Rows:
             "testcases",
             (*key, *verdict, data.message, data.output, data.file, data.line, record.seq),
         )
+
+    def _breaker(self, key: str) -> None:
+        """Note a breaker as it stands after an event about it, if it ever opened."""
+        of: Health | Kind | None
+        if key.startswith(WORKER_PREFIX):
+            worker_id = WorkerId(key.removeprefix(WORKER_PREFIX))
+            worker = self.cell.workers.get(worker_id)
+            of = worker.health if worker is not None else None
+            counted: Row = (of.quarantines if of is not None else 0, worker_id, None)
+        else:
+            of = self.cell.kinds.get(key)
+            counted = (of.count, ",".join(of.workers), of.probe) if of is not None else ()
+        if of is not None and of.cause:
+            until = micros(of.until) if of.until is not None else None
+            row = (key, str(of.guard), of.cause, *counted, micros(of.since), until)
+            self._breakers[key] = row
 
     # -- what changed -------------------------------------------------------------------------
 
@@ -265,7 +299,11 @@ def _worker_row(worker: Worker) -> Row:
     row = (worker.id, worker.incarnation, worker.host, str(worker.status), worker.evidence)
     size = (worker.simulated, has.slots, has.cpus, has.memory_gb, ",".join(sorted(worker.kinds)))
     rest = (has.device_type, _json(has), micros(worker.registered_at), len(worker.running))
-    return (*row, *size, *rest)
+    health = worker.health or Health()
+    until = micros(health.until) if health.until is not None else None
+    points = score(health.strikes, health.noted_at, DEFAULT_RECOVERY)
+    guard = (len(health.strikes), str(health.guard), health.cause, until, health.quarantines)
+    return (*row, *size, *rest, points, *guard)
 
 
 def _raw(payload: bytes, count: int) -> list[str]:

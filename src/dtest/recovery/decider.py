@@ -5,8 +5,8 @@ the infrastructure did is repeated elsewhere, from a budget of its own.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from itertools import islice
+from typing import Literal
 
 from dtest.events.attempt import AttemptReturned, AttemptStopRequested
 from dtest.events.catalogue import SchedulerPayload
@@ -14,22 +14,26 @@ from dtest.events.leader import EventRefused
 from dtest.events.reasons import MEANINGS, Reason
 from dtest.events.task import TaskEnded, TaskRetryScheduled
 from dtest.events.worker import WorkerLost
-from dtest.recovery.policy import RecoveryPolicy, backoff_s
+from dtest.recovery.guards import decide_guards
+from dtest.recovery.policy import RecoveryPolicy, backoff_s, in_force, instant_of
 from dtest.state.cell import Cell
 from dtest.state.task import LIVE, Task
 
 RULINGS_MAX = 2_000
 """Most rulings of one decision; the rest follows in the next."""
 _VERDICTS = frozenset({Reason.ASSERTION_FAILED, Reason.EXIT_NONZERO})
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TIMEOUTS = frozenset({Reason.RUN_TIMEOUT, Reason.IDLE_OUTPUT_TIMEOUT})
+Budget = Literal["user", "infrastructure", "refusal", "preemption", "none"]
 
 
 def decide_recovery(cell: Cell, now: float, policy: RecoveryPolicy) -> list[SchedulerPayload]:
     """Return what has to be ruled now; ``now`` in seconds since 1970 UTC."""
-    return list(islice(_rulings(cell, now, policy), RULINGS_MAX))
+    chosen = in_force(policy, cell.strategy)
+    return list(islice(_rulings(cell, now, chosen), RULINGS_MAX))
 
 
 def _rulings(cell: Cell, now: float, policy: RecoveryPolicy) -> Iterator[SchedulerPayload]:
+    yield from decide_guards(cell, now, policy)
     for worker_id, evidence in cell.suspects.items():
         yield WorkerLost(worker_id, cell.workers[worker_id].incarnation, evidence)
     for pending in cell.refusals.values():
@@ -85,10 +89,11 @@ def _judgement(task: Task, now: float, policy: RecoveryPolicy) -> SchedulerPaylo
     if task.cancel:
         return TaskEnded(task.id, "cancelled", Reason.CANCELLED_USER)
     match MEANINGS[reason].retry:
-        case "free":
-            first_s = 0.0 if reason is Reason.WORKER_SHUTDOWN else policy.refusal_delay_s
-            delay_s = backoff_s(policy, first_s, task.attempt - 1, task.id)
-            return _again(task, now + delay_s, reason, "none")
+        case "refused" if task.refusals_used < policy.refusals_max:
+            delay_s = backoff_s(policy, policy.refusal_delay_s, task.refusals_used, task.id)
+            return _again(task, now + delay_s, reason, "refusal")
+        case "preempted" if task.preemptions_used < policy.preemptions_max:
+            return _again(task, now + _after_preemption_s(task, policy), reason, "preemption")
         case "elsewhere" if task.faults_used < policy.faults_max:
             delay_s = backoff_s(policy, policy.fault_delay_s, task.faults_used, task.id)
             return _again(task, now + delay_s, reason, "infrastructure")
@@ -97,11 +102,25 @@ def _judgement(task: Task, now: float, policy: RecoveryPolicy) -> SchedulerPaylo
         case "policy" if task.spec and task.retries_used < task.spec.retry_policy.max_retries:
             first_s = task.spec.retry_policy.retry_delay_seconds
             delay_s = backoff_s(policy, first_s, task.retries_used, task.id)
-            return _again(task, now + delay_s, reason, "user")
+            factor = _stretched(task, policy) if reason in _TIMEOUTS else None
+            return _again(task, now + delay_s, reason, "user", factor)
         case _:
             return TaskEnded(task.id, "failed" if reason in _VERDICTS else "errored", reason)
 
 
-def _again(task: Task, at: float, reason: Reason, budget: str) -> TaskRetryScheduled:
-    not_before = _EPOCH + timedelta(microseconds=round(at * 1e6))
-    return TaskRetryScheduled(task.id, task.attempt, not_before, reason, budget)  # type: ignore[arg-type]
+def _after_preemption_s(task: Task, policy: RecoveryPolicy) -> float:
+    """The first time a task goes back at once; one that nobody keeps waits ever longer."""
+    if not task.preemptions_used:
+        return 0.0
+    return backoff_s(policy, policy.refusal_delay_s, task.preemptions_used - 1, task.id)
+
+
+def _stretched(task: Task, policy: RecoveryPolicy) -> float:
+    return min(task.timeout_factor * policy.timeout_multiplier, policy.timeout_factor_max)
+
+
+def _again(
+    task: Task, at: float, reason: Reason, budget: Budget, timeout_factor: float | None = None
+) -> TaskRetryScheduled:
+    not_before = instant_of(at)
+    return TaskRetryScheduled(task.id, task.attempt, not_before, reason, budget, timeout_factor)

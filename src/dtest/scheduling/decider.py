@@ -124,7 +124,7 @@ class _Round:
                 heapq.heappop(ranked)
             elif (current := self._rank(worker, demand, kind)) != rank:
                 heapq.heapreplace(ranked, current)
-            elif worker.id in task.avoid and self._has_other(demand, task):
+            elif self._spares(worker, task) and self._has_other(demand, task, worker):
                 passed_over.append(heapq.heappop(ranked))
             else:
                 chosen = (worker, kind)
@@ -147,15 +147,25 @@ class _Round:
             self.planned[worker.id] = worker.free.copy()
         return self.planned[worker.id]
 
-    def _has_other(self, demand: Demand, task: Task) -> bool:
+    def _spares(self, worker: Worker, task: Task) -> bool:
+        """Say whether the task had better not go there.
+
+        A worker that is tried gets none that has few attempts left to lose.
+        """
+        return worker.id in task.avoid or (worker.is_tried and task.faults_used > 0)
+
+    def _has_other(self, demand: Demand, task: Task, but: Worker) -> bool:
         """Say whether a worker that the task need not avoid could take it, now or later."""
         return any(
-            name not in task.avoid and self.cell.workers[name].takes_work for name in demand.servers
+            name != but.id and name not in task.avoid and self.cell.workers[name].takes_work
+            for name in demand.servers
         )
 
     def _assign(self, task: Task, chosen: Choice) -> AttemptAssigned:
         worker, kind = chosen
         devices = self._plan(worker).take(task.demand, kind, task.demand.servers[worker.id][kind])
+        if worker.is_tried:
+            self.planned[worker.id].slots = 0  # a single attempt
         spec = task.spec
         if spec is None:  # a queued task always has its document
             message = f"task {task.id} is queued without its document"
@@ -170,8 +180,13 @@ class _Round:
             task.run_id,
             spec.config,
             devices,
-            spec.timeout_seconds,
-            spec.idle_timeout_seconds,
+            _stretched(spec.timeout_seconds, task),
+            _stretched(spec.idle_timeout_seconds, task),
             spec.grace_seconds,
             spec.memory_limit_gb,
         )
+
+
+def _stretched(timeout_seconds: float | None, task: Task) -> float | None:
+    """Return a time-out with what a retry after a time-out is given more."""
+    return None if timeout_seconds is None else timeout_seconds * task.timeout_factor

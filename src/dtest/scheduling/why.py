@@ -6,6 +6,7 @@ from dtest.events.codec import iso
 from dtest.scheduling.decider import kept_room
 from dtest.scheduling.policy import DEFAULT_SCHEDULING
 from dtest.state.cell import Cell
+from dtest.state.health import TRYING, Guard, Health, Kind
 from dtest.state.matching import Refusal, match
 from dtest.state.task import LIVE, TERMINAL, WAITING, Status, Task
 from dtest.state.worker import GONE, Worker, WorkerStatus
@@ -52,6 +53,8 @@ def _own_reasons(cell: Cell, task: Task, now: float) -> list[WaitingReason]:
         status = cell.tasks[upstream].status
         text = f"waits for {upstream}, which is {status}"
         reasons.append(WaitingReason("waiting_dependency", text, task_id=upstream))
+    if task.id in cell.held:
+        reasons.append(WaitingReason("breaker_open", _breaker(cell.kinds[cell.held[task.id]])))
     if task.not_before > now and task.status is Status.DELAYED:
         text = f"waits until {iso(task.not_before)} after {task.reason}"
         reasons.append(WaitingReason("backoff_until", text))
@@ -66,6 +69,8 @@ def _worker_reasons(cell: Cell, task: Task) -> list[WaitingReason]:
     if not active:
         return [*_not_taking(serving), *_no_match(cell, task)]
     reasons = [*_not_taking(serving)]
+    if task.id in cell.held:
+        return reasons
     busy = [worker for worker in active if not _has_room(task, worker)]
     if len(busy) == len(active):
         running = sum(len(worker.running) for worker in active)
@@ -116,11 +121,38 @@ def _ahead(cell: Cell, task: Task) -> int:
 
 
 def _not_taking(serving: list[Worker]) -> list[WaitingReason]:
-    return [
+    reasons = [
         WaitingReason(f"worker_{worker.status}", f"{worker.id} is {worker.status}", worker.id)
         for worker in serving
         if worker.status in (WorkerStatus.DRAINING, WorkerStatus.SUSPECTED)
     ]
+    barred = [
+        f"{worker.id} {_guard(worker.health)}"
+        for worker in serving
+        if worker.health is not None
+        and worker.status is WorkerStatus.ACTIVE
+        and not worker.takes_work
+    ]
+    if barred:
+        named = ", ".join(barred[:NEAREST_MAX])
+        text = f"{len(barred)} matching workers get no work for now: {named}"
+        reasons.append(WaitingReason("workers_quarantined", text))
+    return reasons
+
+
+def _guard(health: Health) -> str:
+    if health.guard in TRYING:
+        return "is tried with a single attempt"
+    until = f"until {iso(health.until)}" if health.until is not None else "until it is reinstated"
+    return f"({health.guard}, {health.cause}) {until}"
+
+
+def _breaker(kind: Kind) -> str:
+    where = f" on {', '.join(kind.workers)}" if kind.workers else ""
+    if kind.guard is Guard.HALF_OPEN:
+        return f"{kind.key} faulted{where}; {kind.probe or 'one task'} is tried first"
+    until = f", one is tried at {iso(kind.until)}" if kind.until is not None else ""
+    return f"{kind.key} faulted{where}, so its tasks are held ({kind.cause}){until}"
 
 
 def _no_match(cell: Cell, task: Task) -> list[WaitingReason]:

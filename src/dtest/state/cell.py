@@ -15,10 +15,11 @@ from typing import Any
 from dtest.events.codec import DETAIL_CHARACTERS_MAX
 from dtest.events.envelope import Event, Recorded
 from dtest.events.fields import CellId, RunId, TaskId, WorkerId, epoch_s
-from dtest.events.policy import Ranking
+from dtest.events.policy import Ranking, Strategy
 from dtest.events.reasons import Reason, RefusalCode
 from dtest.events.task import TaskQueued
 from dtest.state.demand import Demand, DemandKey, Entry, key_of
+from dtest.state.health import Guard, Kind, kinds_of
 from dtest.state.matching import Refusal, match
 from dtest.state.task import WAITING, Run, Status, Task
 from dtest.state.worker import GONE, Worker
@@ -69,6 +70,7 @@ class Cell:
     epoch: int = 0
     leader_id: str = ""
     ranking: Ranking = "spread"
+    strategy: Strategy = "progressive"
     tasks: dict[TaskId, Task] = field(default_factory=dict)
     runs: dict[RunId, Run] = field(default_factory=dict)
     workers: dict[WorkerId, Worker] = field(default_factory=dict)
@@ -77,6 +79,16 @@ class Cell:
     """Demands with a queued task."""
     free: dict[WorkerId, Worker] = field(default_factory=dict)
     """Workers that take work and have a free slot."""
+    kinds: dict[str, Kind] = field(default_factory=dict)
+    """Kinds of task of which some faulted."""
+    held: OrderedDict[TaskId, str] = field(default_factory=OrderedDict)
+    """Tasks that an open breaker keeps out of their queue, and whose breaker it is."""
+    probes: dict[TaskId, str] = field(default_factory=dict)
+    """Tasks that are being tried, and whose breaker it is."""
+    shut: set[str] = field(default_factory=set)
+    """Kinds whose breaker is not closed."""
+    ailing: dict[WorkerId, None] = field(default_factory=dict)
+    """Workers against which something speaks."""
     timers: list[TimerEntry] = field(default_factory=list)
     timer_count: int = 0
     # What waits for the next decision, in the order in which it came up:
@@ -147,6 +159,9 @@ class Cell:
     def _index(self, task: Task) -> None:
         if task.in_queue or task.id in self.expiring:
             return
+        if self.shut and (key := self._shut_by(task)) is not None:
+            self.held[task.id] = key
+            return
         task.in_queue = True
         task.demand.queue.add(entry_of(task))
         self.ready[task.demand.key] = task.demand
@@ -154,6 +169,7 @@ class Cell:
     def dequeue(self, task: Task) -> None:
         """Take a task out of its queue, if it stands in it."""
         if not task.in_queue:
+            self.held.pop(task.id, None)
             return
         task.in_queue = False
         queue = task.demand.queue
@@ -177,6 +193,44 @@ class Cell:
         else:
             self.free.pop(worker.id, None)
 
+    # -- breakers -----------------------------------------------------------------------------
+
+    def _shut_by(self, task: Task) -> str | None:
+        if task.spec is None or task.id in self.probes:
+            return None
+        return next((key for key in kinds_of(task.spec) if key in self.shut), None)
+
+    def shut_kind(self, key: str) -> None:
+        """Take the tasks of a kind out of their queues; those that come later do not get in."""
+        self.shut.add(key)
+        queued = [self.tasks[entry[3]] for demand in self.ready.values() for entry in demand.queue]
+        for task in queued:
+            if self._shut_by(task) == key:
+                self.dequeue(task)
+                self.held[task.id] = key
+
+    def let_go(self, task_ids: list[TaskId]) -> None:
+        """Let held tasks into their queues, unless another breaker holds them too."""
+        for task_id in task_ids:
+            if self.held.pop(task_id, None) is not None:
+                self._index(self.tasks[task_id])
+
+    def heed(self, worker: Worker) -> None:
+        """Keep the indexes true after something changed that speaks against a worker."""
+        health = worker.health
+        if health is not None:
+            health.noted_at = self.now
+        self.index_health(worker)
+
+    def index_health(self, worker: Worker) -> None:
+        """Keep the index of workers against which something speaks."""
+        health = worker.health
+        if health is not None and (health.strikes or health.guard is not Guard.CLOSED):
+            self.ailing[worker.id] = None
+        else:
+            self.ailing.pop(worker.id, None)
+        self.refresh_free(worker)
+
     # -- a task's way -------------------------------------------------------------------------
 
     def hold(self, task: Task, status: Status) -> None:
@@ -192,7 +246,12 @@ class Cell:
         if worker is None or worker.running.get(task.id) != task.attempt:
             return
         del worker.running[task.id]
-        worker.free.give_back(task.demand, task.hardware, task.devices)
+        if worker.health is not None and worker.health.probe == (task.id, task.attempt):
+            worker.health.probe = None
+        there = {device.device_id for device in worker.capability.devices}
+        # It may have registered again without some of them.
+        devices = tuple(name for name in task.devices if name in there)
+        worker.free.give_back(task.demand, task.hardware, devices)
         self.refresh_free(worker)
 
     def end(self, task: Task, status: Status, reason: Reason | None) -> None:
@@ -204,6 +263,8 @@ class Cell:
         self.runs[task.run_id].unfinished -= 1
         for pending in (self.judged, self.cancelling, self.doomed, self.expiring, self.unaccepted):
             pending.pop(task.id, None)
+        if (probe_of := self.probes.pop(task.id, None)) is not None:
+            self.kinds[probe_of].probe = None
         dependents, task.dependents = task.dependents, None
         for dependent_id in dependents or ():
             self._dependency_ended(self.tasks[dependent_id], task)
@@ -235,6 +296,11 @@ class Cell:
         """Have ``wake`` look at the task at an instant."""
         self.timer_count += 1
         heapq.heappush(self.timers, (at, self.timer_count, kind, task.id, task.attempt))
+
+    def alarm(self, at: float) -> None:
+        """Have a decision made at an instant."""
+        self.timer_count += 1
+        heapq.heappush(self.timers, (at, self.timer_count, "guard", TaskId(""), 0))
 
     def next_timer_at(self) -> float | None:
         """When ``wake`` has something to do next."""

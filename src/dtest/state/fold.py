@@ -11,6 +11,7 @@ from dtest.events.leader import EventRefused, LeaderElected
 from dtest.events.policy import PolicyChanged
 from dtest.state.cell import PAUSE_S_MIN, Cell, Folds
 from dtest.state.fold_attempt import ATTEMPT_FOLDS
+from dtest.state.fold_health import HEALTH_FOLDS
 from dtest.state.fold_task import TASK_FOLDS, admit
 from dtest.state.fold_worker import WORKER_FOLDS
 
@@ -51,7 +52,8 @@ def _elected(cell: Cell, data: LeaderElected, _: Event, record: Recorded, __: in
 
 
 def _policy(cell: Cell, data: PolicyChanged, _: Event, __: Recorded, ___: int) -> None:
-    cell.ranking = data.ranking
+    cell.ranking = data.ranking or cell.ranking
+    cell.strategy = data.strategy or cell.strategy
 
 
 def _refused(cell: Cell, data: EventRefused, _: Event, __: Recorded, ___: int) -> None:
@@ -71,4 +73,5 @@ FOLDS: Folds = {
     **TASK_FOLDS,
     **ATTEMPT_FOLDS,
     **WORKER_FOLDS,
+    **HEALTH_FOLDS,
 }

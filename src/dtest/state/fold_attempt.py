@@ -15,6 +15,7 @@ from dtest.events.envelope import Event, Recorded
 from dtest.events.fields import TaskId, WorkerId
 from dtest.events.reasons import MEANINGS, Reason, RefusalCode
 from dtest.state.cell import ACCEPT_S_MAX, Cell, Folds
+from dtest.state.strikes import strike, vouch
 from dtest.state.task import LIVE, Status, Task
 from dtest.state.worker import GONE
 
@@ -42,6 +43,8 @@ def _assigned(cell: Cell, data: AttemptAssigned, _: Event, __: Recorded, ___: in
     task.devices = data.devices
     worker.running[task.id] = data.attempt
     worker.free.take_named(task.demand, data.hardware, data.devices)
+    if worker.health is not None and worker.is_tried and worker.health.probe is None:
+        worker.health.probe = (task.id, data.attempt)
     cell.refresh_free(worker)
     cell.hold(task, Status.ASSIGNED)
     cell.set_timer(cell.now + ACCEPT_S_MAX, "accept", task)
@@ -97,6 +100,8 @@ def _finished(cell: Cell, data: AttemptFinished, _: Event, record: Recorded, ind
         return
     cell.release_capacity(task)
     task.started = True
+    if data.outcome in ("passed", "failed") and (cell.ailing or cell.kinds):
+        vouch(cell, task)
     match data.outcome:
         case "passed":
             if task.spec is not None:
@@ -133,6 +138,7 @@ def judge(cell: Cell, task: Task, reason: Reason) -> None:
     if worker_id is not None and reason is not Reason.WORKER_SHUTDOWN:
         task.avoid = (*(name for name in task.avoid if name != worker_id), worker_id)[-AVOID_MAX:]
     task.reason = reason
+    strike(cell, task, reason)
     cell.hold(task, Status.JUDGED)
     cell.judged[task.id] = None
     cell.cancelling.pop(task.id, None)

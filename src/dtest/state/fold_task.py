@@ -216,7 +216,8 @@ def _retry(cell: Cell, data: TaskRetryRequested, _: Event, record: Recorded, ind
     task.demand = cell.demand_of(task.spec)
     task.demand.unfinished += 1
     task.failed_before = task.failed_before or task.status is Status.FAILED
-    task.retries_used = task.faults_used = 0
+    task.retries_used = task.faults_used = task.refusals_used = task.preemptions_used = 0
+    task.timeout_factor = 1.0
     task.cancel, task.avoid, task.reason, task.upstream = False, (), None, None
     task.waiting_on = None
     task.retried_at, task.started = cell.now, False
@@ -236,6 +237,12 @@ def _retry_scheduled(
         task.retries_used += 1
     elif data.budget == "infrastructure":
         task.faults_used += 1
+    elif data.budget == "refusal":
+        task.refusals_used += 1
+    elif data.budget == "preemption":
+        task.preemptions_used += 1
+    if data.timeout_factor is not None:
+        task.timeout_factor = data.timeout_factor
     until = epoch_s(data.not_before)
     if until <= cell.now:
         cell.enqueue(task)

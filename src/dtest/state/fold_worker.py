@@ -34,6 +34,7 @@ def _registered(cell: Cell, data: WorkerRegistered, _: Event, record: Recorded, 
         data.pid,
     )
     if known is not None:
+        worker.health = known.health
         if known.drain and (known.incarnation, known.pid) == (data.incarnation, data.pid):
             worker.drain, worker.status = True, WorkerStatus.DRAINING
         worker.running = known.running

@@ -23,6 +23,7 @@ from dtest.events.fields import RunId, TaskId, WorkerId
 from dtest.events.task import TaskQueued
 from dtest.state.cell import Cell, PendingRefusal, entry_of
 from dtest.state.demand import Demand, DemandKey, Entry, key_of
+from dtest.state.health import Guard
 from dtest.state.snapshot_form import (
     CellDocument,
     DemandDocument,
@@ -64,6 +65,8 @@ def dump(cell: Cell) -> bytes:
             )
             for worker in cell.workers.values()
         ],
+        kinds=list(cell.kinds.values()),
+        held=list(cell.held.items()),
         timers=sorted(cell.timers),
         judged=list(cell.judged),
         cancelling=list(cell.cancelling),
@@ -91,6 +94,7 @@ _PLAIN = (
     "epoch",
     "leader_id",
     "ranking",
+    "strategy",
     "timer_count",
     "refused",
 )
@@ -171,6 +175,10 @@ def _load(snapshot: CellDocument) -> Cell:
     cell = Cell(
         workers={stored.id: _load_worker(stored) for stored in snapshot.workers},
         runs={stored.id: Run(stored.id, stored.name, stored.opened_at) for stored in snapshot.runs},
+        kinds={kind.key: kind for kind in snapshot.kinds},
+        held=OrderedDict(snapshot.held),
+        probes={kind.probe: kind.key for kind in snapshot.kinds if kind.probe is not None},
+        shut={kind.key for kind in snapshot.kinds if kind.guard is not Guard.CLOSED},
         timers=snapshot.timers,
         judged=OrderedDict.fromkeys(snapshot.judged),
         cancelling=OrderedDict.fromkeys(snapshot.cancelling),
@@ -219,7 +227,7 @@ def _build_indexes(cell: Cell, demands: Iterable[Demand]) -> None:
             worker.free.take_named(task.demand, task.hardware, task.devices)
         if worker.status not in GONE:
             cell.introduce(worker)
-        cell.refresh_free(worker)
+        cell.index_health(worker)
 
 
 def _load_demand(stored: DemandDocument) -> Demand:

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dtest.events.fields import CellId, RunId, TaskId, WorkerId
-from dtest.events.policy import Ranking
+from dtest.events.policy import Ranking, Strategy
 from dtest.events.reasons import Reason, RefusalCode
 from dtest.events.task import Requirements, Resources, TaskQueued
 from dtest.events.worker import Capability
 from dtest.state.cell import TimerEntry
+from dtest.state.health import Health, Kind
 from dtest.state.task import Status
 from dtest.state.worker import WorkerStatus
 
@@ -48,6 +49,7 @@ class WorkerDocument:
     status: WorkerStatus
     evidence: str
     running: list[tuple[TaskId, int]]
+    health: Health | None
 
 
 @dataclass(slots=True)
@@ -77,6 +79,9 @@ class TaskDocument:
     dependents: list[TaskId] | None
     retries_used: int
     faults_used: int
+    refusals_used: int
+    preemptions_used: int
+    timeout_factor: float
     avoid: tuple[WorkerId, ...]
     reason: Reason | None
     upstream: TaskId | None
@@ -130,6 +135,7 @@ class CellDocument:
     epoch: int
     leader_id: str
     ranking: Ranking
+    strategy: Strategy
     demands: list[DemandDocument]
     runs: list[RunDocument]
     tasks: list[TaskDocument]
@@ -137,6 +143,8 @@ class CellDocument:
     names: list[WorkerId]
     """Of the workers on which tasks passed; some may be forgotten otherwise."""
     workers: list[WorkerDocument]
+    kinds: list[Kind]
+    held: list[tuple[TaskId, str]]
     timers: list[TimerEntry]
     timer_count: int
     judged: list[TaskId]

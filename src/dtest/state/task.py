@@ -79,6 +79,12 @@ class Task:
     """Of the task's own retry policy."""
     faults_used: int = 0
     """Of the infrastructure budget."""
+    refusals_used: int = 0
+    """Attempts that were refused, or not accepted in time."""
+    preemptions_used: int = 0
+    """Attempts that were handed back, or taken away, for no fault of anybody."""
+    timeout_factor: float = 1.0
+    """By how much the next attempt's time-outs exceed those that the document states."""
     avoid: tuple[WorkerId, ...] = ()
     """Workers on which an attempt faulted."""
     reason: Reason | None = None

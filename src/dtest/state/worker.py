@@ -7,6 +7,7 @@ from dtest.events.fields import TaskId, WorkerId
 from dtest.events.task import Resources
 from dtest.events.worker import Capability
 from dtest.state.demand import Demand
+from dtest.state.health import TRYING, Health
 
 
 class WorkerStatus(StrEnum):
@@ -124,11 +125,20 @@ class Worker:
     evidence: str = ""
     running: dict[TaskId, int] = field(default_factory=dict)
     """Tasks that hold capacity here, with the attempt's number."""
+    health: Health | None = None
+    """What speaks against it; none as long as nothing ever did."""
 
     @property
     def takes_work(self) -> bool:
         """Say whether new attempts may go there."""
-        return self.status is WorkerStatus.ACTIVE
+        if self.status is not WorkerStatus.ACTIVE:
+            return False
+        return self.health is None or self.health.lets_work_in
+
+    @property
+    def is_tried(self) -> bool:
+        """Say whether it gets a single attempt, to see what becomes of it."""
+        return self.health is not None and self.health.guard in TRYING
 
     @property
     def kinds(self) -> frozenset[str]:

@@ -1,4 +1,4 @@
--- Version 1 of the read model. Every row follows from the journal; the file may be deleted at any time.
+-- Version 2 of the read model. Every row follows from the journal; the file may be deleted at any time.
 -- Instants are UTC. Durations are seconds, sizes bytes unless the name says GB (10^9 bytes).
 
 -- How far the journal is projected, written in the transaction of the rows themselves.
@@ -108,7 +108,25 @@ CREATE TABLE workers (
     device_type VARCHAR NOT NULL,
     capability VARCHAR NOT NULL,
     registered_at TIMESTAMP NOT NULL,
-    running INTEGER NOT NULL
+    running INTEGER NOT NULL,
+    health DOUBLE NOT NULL, -- 0 to 100, when something last spoke for or against it; rises with time
+    strikes INTEGER NOT NULL,
+    guard VARCHAR NOT NULL,
+    guard_cause VARCHAR NOT NULL,
+    guard_until TIMESTAMP,
+    quarantines INTEGER NOT NULL
+);
+
+-- Every breaker that ever opened, of workers, signatures and revisions.
+CREATE TABLE breakers (
+    breaker_id VARCHAR PRIMARY KEY,
+    guard VARCHAR NOT NULL,
+    cause VARCHAR NOT NULL,
+    count INTEGER NOT NULL,
+    workers VARCHAR NOT NULL,
+    probe VARCHAR,
+    since TIMESTAMP NOT NULL,
+    until TIMESTAMP
 );
 
 CREATE TABLE leaders (
@@ -147,7 +165,7 @@ SELECT
     count(*) FILTER (
         tasks.status = 'errored' AND tasks.reason IN (
             'crash_signal', 'collection_error', 'no_tests', 'missing_input', 'run_timeout',
-            'idle_output_timeout', 'oom_task', 'malformed_payload'
+            'idle_output_timeout', 'oom_task', 'disk_quota', 'malformed_payload'
         )
     ) AS errored_by_work,
     count(*) FILTER (tasks.status = 'cancelled') AS cancelled,

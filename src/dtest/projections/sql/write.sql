@@ -45,6 +45,9 @@ INSERT OR IGNORE INTO testcases SELECT * FROM batch;
 -- name: workers
 INSERT OR REPLACE INTO workers SELECT * FROM batch;
 
+-- name: breakers
+INSERT OR REPLACE INTO breakers SELECT * FROM batch;
+
 -- name: leaders
 INSERT OR IGNORE INTO leaders SELECT * FROM batch;
 

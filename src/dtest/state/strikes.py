@@ -1,0 +1,108 @@
+"""Counts what attempts say for and against their worker and their kind of task.
+
+Called by the folds of attempts. Costs next to nothing while nothing faults.
+"""
+
+from dtest.events.reasons import MEANINGS, Reason
+from dtest.state.cell import Cell
+from dtest.state.health import (
+    FORGIVEN_PASSES,
+    KIND_FAULTS_MAX,
+    KINDS_MAX,
+    LOSSES,
+    STRIKES_MAX,
+    STRIKING,
+    TRYING,
+    Guard,
+    Health,
+    Kind,
+    Strike,
+    kinds_of,
+)
+from dtest.state.task import Task
+from dtest.state.worker import Worker
+
+
+def strike(cell: Cell, task: Task, reason: Reason) -> None:
+    """Note an attempt that ended without a verdict."""
+    if reason not in STRIKING:
+        _probe_ended(cell, task, reason)
+        return
+    worker = cell.workers.get(task.worker_id) if task.worker_id is not None else None
+    if worker is None or task.spec is None:
+        return
+    kinds = kinds_of(task.spec)
+    probe_of = cell.probes.pop(task.id, None)
+    if probe_of is not None:
+        cell.kinds[probe_of].probed = "faulted"
+        cell.kinds[probe_of].probe = None
+    if not any(key in cell.shut for key in kinds):  # else what it is blamed on is known
+        _strike_worker(cell, worker, Strike(cell.seq, cell.now, task.id, reason, kinds))
+        if reason not in LOSSES:
+            for key in kinds:
+                _strike_kind(cell, key, worker, task)
+
+
+def _strike_worker(cell: Cell, worker: Worker, new: Strike) -> None:
+    if worker.health is None:
+        worker.health = Health()
+    health = worker.health
+    last = health.strikes[-1] if health.strikes else None
+    same_loss = last is not None and last.seq == new.seq and new.reason in LOSSES
+    if not same_loss:
+        others = [item for item in health.strikes if item.task_id != new.task_id]
+        health.strikes = [*others, new][-STRIKES_MAX:]
+    if health.guard in TRYING:
+        health.probed = "faulted"
+    cell.heed(worker)
+
+
+def _strike_kind(cell: Cell, key: str, worker: Worker, task: Task) -> None:
+    kind = cell.kinds.get(key)
+    if kind is None:
+        if len(cell.kinds) >= KINDS_MAX and not _forget_kind(cell):
+            return
+        kind = cell.kinds[key] = Kind(key)
+    kind.faults = [*kind.faults, (cell.seq, cell.now, worker.id, task.id)][-KIND_FAULTS_MAX:]
+
+
+def _forget_kind(cell: Cell) -> bool:
+    """Make room; say whether there is some."""
+    oldest = next((kind for kind in cell.kinds.values() if kind.guard is Guard.CLOSED), None)
+    if oldest is not None:
+        del cell.kinds[oldest.key]
+    return oldest is not None
+
+
+def _probe_ended(cell: Cell, task: Task, reason: Reason) -> None:
+    """What the test did itself shows that its kind runs; one handed back is tried again."""
+    key = cell.probes.get(task.id)
+    meaning = MEANINGS[reason]
+    if key is None or meaning.retry in ("refused", "preempted"):
+        return
+    del cell.probes[task.id]
+    cell.kinds[key].probe = None
+    cell.kinds[key].probed = "passed" if meaning.blame == "test" else ""
+
+
+def vouch(cell: Cell, task: Task) -> None:
+    """Note a verdict: the worker and the kind of task did what they are for."""
+    worker = cell.workers.get(task.worker_id) if task.worker_id is not None else None
+    if worker is None or task.spec is None:
+        return
+    health = worker.health
+    if health is not None:
+        for item in health.strikes:
+            item.passes += 1
+        health.strikes = [item for item in health.strikes if item.passes < FORGIVEN_PASSES]
+        if health.guard in TRYING:
+            health.probed = "passed"
+        cell.heed(worker)
+    for key in kinds_of(task.spec) if cell.kinds else ():
+        kind = cell.kinds.get(key)
+        if kind is not None:
+            kind.passed[worker.id] = cell.now
+            kind.passed_seq = cell.seq
+            if kind.probe == task.id:
+                del cell.probes[task.id]
+                kind.probe, kind.probed = None, "passed"
