@@ -16,7 +16,7 @@ from dtest.events.envelope import Event, Recorded
 from dtest.events.fields import CellId, TaskId, WorkerId
 from dtest.events.task import TaskQueued
 from dtest.events.worker import WorkerRegistered
-from dtest.journal.stores import ArtifactStore, OutputStore, output_stream
+from dtest.journal.stores import OutputStore, artifact_store, output_stream
 from dtest.leadership.decision import Policy
 from dtest.leadership.detector import Detector
 from dtest.leadership.leader import Identity, Leader
@@ -118,7 +118,7 @@ class RealCell:
         self.outputs = OutputStore(
             output_stream(opened.connection, self.id, opened.new_id), self.id
         )
-        self.artifacts = ArtifactStore(opened.connection, self.id, LIMITS)
+        self.artifacts = artifact_store(opened.connection, self.id, LIMITS)
         self.agents: list[AgentProcess] = []
         self._count = 0
 

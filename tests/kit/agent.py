@@ -21,7 +21,7 @@ from dtest.agents.keeper.descendants import MARK
 from dtest.agents.processes import Clocks, ProcessExecutor
 from dtest.agents.reporter import Reporter
 from dtest.agents.spool import Slot, Spool
-from dtest.errors import DtestError, Unavailable
+from dtest.errors import DtestError, NotFound, Unavailable
 from dtest.events.attempt import AttemptAssigned, AttemptFinished
 from dtest.events.catalogue import Payload
 from dtest.events.envelope import Event, Recorded
@@ -261,12 +261,39 @@ def keeper_alone(directory: Path, *, lonely_s_max: float) -> Iterator[subprocess
 # --- an executor on a workbench -------------------------------------------------------------
 
 
+class MemoryObjects:
+    """Files under names in memory."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.put_refusals: list[DtestError | OSError] = []
+        """What the next puts raise."""
+        self.fetch_refusals: list[DtestError | OSError] = []
+        """What the next fetches raise."""
+
+    async def put(self, name: str, path: Path) -> None:
+        """Keep a file."""
+        if self.put_refusals:
+            raise self.put_refusals.pop(0)
+        self.files[name] = await asyncio.to_thread(path.read_bytes)
+
+    async def fetch(self, name: str, path: Path) -> None:
+        """Write a kept file."""
+        if self.fetch_refusals:
+            raise self.fetch_refusals.pop(0)
+        if name not in self.files:
+            message = f"no file is called {name}"
+            raise NotFound(message)
+        await asyncio.to_thread(path.write_bytes, self.files[name])
+
+
 class MemoryStores:
     """Output and artefacts in memory, with the rules of the streams."""
 
     def __init__(self) -> None:
         self.chunks: dict[str, dict[int, bytes]] = {}
         self.artifacts: dict[str, bytes] = {}
+        self.checkpoints = MemoryObjects()
         self.flowing = asyncio.Event()
         """While this is not set, nothing is acknowledged."""
         self.flowing.set()

@@ -35,6 +35,8 @@ class Reason(StrEnum):
     LAUNCH_FAILED = "launch_failed"
     ENV_SETUP_FAILED = "env_setup_failed"
     DEVICE_LOST = "device_lost"
+    ARTIFACT_DOWNLOAD = "artifact_download"
+    CHECKPOINT_DAMAGED = "checkpoint_damaged"
     UPLOAD_FAILED = "upload_failed"
     NO_CAPACITY = "no_capacity"
     DEADLINE_EXCEEDED = "deadline_exceeded"
@@ -72,6 +74,8 @@ MEANINGS: dict[Reason, Meaning] = {
     Reason.LAUNCH_FAILED: Meaning("worker", "worker", "elsewhere"),
     Reason.ENV_SETUP_FAILED: Meaning("worker", "worker", "elsewhere"),
     Reason.DEVICE_LOST: Meaning("device", "device", "elsewhere"),
+    Reason.ARTIFACT_DOWNLOAD: Meaning("service", "service", "elsewhere"),
+    Reason.CHECKPOINT_DAMAGED: Meaning("service", "service", "free"),
     Reason.UPLOAD_FAILED: Meaning("service", "service", "elsewhere"),
     Reason.NO_CAPACITY: Meaning("schedule", "system", "never"),
     Reason.DEADLINE_EXCEEDED: Meaning("schedule", "client", "never"),

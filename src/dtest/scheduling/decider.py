@@ -174,4 +174,5 @@ class _Round:
             spec.idle_timeout_seconds,
             spec.grace_seconds,
             spec.memory_limit_gb,
+            task.checkpoint,
         )

@@ -13,6 +13,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from dtest.errors import InvalidDocument
+from dtest.events.attempt import Checkpoint
 from dtest.events.codec import explain
 from dtest.events.fields import CellId, RunId, TaskId, WorkerId
 from dtest.events.policy import Ranking
@@ -25,7 +26,7 @@ from dtest.state.task import TERMINAL, Run, Status, Task
 from dtest.state.worker import GONE, Worker, WorkerStatus, whole
 
 FORMAT = "dtest.cell"
-VERSION = 1
+VERSION = 2
 """Of this document; another version is not read, the journal is folded instead."""
 
 
@@ -100,6 +101,7 @@ class TaskDocument:
     retried_at: float | None
     started: bool
     failed_before: bool
+    checkpoint: Checkpoint | None
 
 
 @dataclass(slots=True)
