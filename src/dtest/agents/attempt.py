@@ -113,6 +113,11 @@ class RunningAttempt:
         )
         self._output = OutputPump(slot, self.name, self._store_output)
 
+    @property
+    def is_saving(self) -> bool:
+        """Say whether all that is left to do is to store the last checkpoint."""
+        return self._checkpoints.is_saving_last
+
     # -- what others say ----------------------------------------------------------------------
 
     def reconcile(self, running: dict[str, Any] | None) -> bool:

@@ -111,6 +111,7 @@ class AttemptCheckpoints:
         self._torn = 0
         self._failed = 0
         self._told_failure = False
+        self.is_saving_last = False
 
     # -- what it goes on from -----------------------------------------------------------------
 
@@ -188,12 +189,15 @@ class AttemptCheckpoints:
         if self._is_as_ever():
             return
         rested_at = ended_at - self._policy.look_every_s if by_signal else None
+        self.is_saving_last = True
         try:
             async with asyncio.timeout(self._policy.last_s_max):
                 await self._take(settle_s=0.0, rested_at=rested_at)
         except TimeoutError:
             text = f"the last checkpoint was not stored within {self._policy.last_s_max:g} s"
             self._tell_failure(text)
+        finally:
+            self.is_saving_last = False
 
     async def _take(self, *, settle_s: float, rested_at: float | None = None) -> None:
         try:

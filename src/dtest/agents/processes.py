@@ -61,7 +61,6 @@ class ProcessExecutor:
         self._worker_id = worker_id
         self._reporter = reporter
         self._env = env
-        self._hand_back_s_max = HAND_BACK_S_MAX + checkpoints.last_s_max
         self._keeper = KeeperClient(spool.root, told=self._told)
         self._reached = asyncio.Event()
         self._context = AttemptContext(
@@ -188,7 +187,10 @@ class ProcessExecutor:
             for attempt in running:
                 attempt.stop(Reason.WORKER_SHUTDOWN)
             grace_s_max = max((attempt.assigned.grace_seconds for attempt in running), default=0.0)
-            if not await self._emptied(grace_s_max + self._hand_back_s_max):
+            in_time = await self._emptied(grace_s_max + HAND_BACK_S_MAX)
+            if not in_time and any(attempt.is_saving for attempt in running):
+                in_time = await self._emptied(self._context.checkpoints.policy.last_s_max)
+            if not in_time:
                 log.warning("left_with_attempts", names=[each.name for each in running])
         self._draining = True
         self._keeper.order({"op": "quit"})
