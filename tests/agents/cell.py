@@ -16,7 +16,8 @@ from dtest.events.envelope import Event, Recorded
 from dtest.events.fields import CellId, TaskId, WorkerId
 from dtest.events.task import TaskQueued
 from dtest.events.worker import WorkerRegistered
-from dtest.journal.stores import OutputStore, artifact_store, output_stream
+from dtest.journal.stores import OutputStore, artifact_store, checkpoint_store, output_stream
+from dtest.leadership.checkpoints import CheckpointSweeper
 from dtest.leadership.decision import Policy
 from dtest.leadership.detector import Detector
 from dtest.leadership.leader import Identity, Leader
@@ -119,6 +120,7 @@ class RealCell:
             output_stream(opened.connection, self.id, opened.new_id), self.id
         )
         self.artifacts = artifact_store(opened.connection, self.id, LIMITS)
+        self.checkpoints = checkpoint_store(opened.connection, self.id, LIMITS)
         self.agents: list[AgentProcess] = []
         self._count = 0
 
@@ -132,6 +134,8 @@ class RealCell:
         """Decide, until cancelled; with or without watching who is silent."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.leader.run())
+            sweeper = CheckpointSweeper(self.leader, self.checkpoints, every_s=0.2)
+            group.create_task(sweeper.run())
             if detects:
                 detector = Detector(
                     self.leader, self.opened.connection, cell=self.id, monotonic=time.monotonic

@@ -10,11 +10,13 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
 
+from dtest.agents.checkpoints import DEFAULT_CHECKPOINTS
 from dtest.agents.keeper import keeper_command
 from dtest.agents.keeper.client import KeeperClient, Message
 from dtest.agents.keeper.descendants import MARK
@@ -270,15 +272,22 @@ class MemoryObjects:
         """What the next puts raise."""
         self.fetch_refusals: list[DtestError | OSError] = []
         """What the next fetches raise."""
+        self.fetches = 0
+        self.flowing = asyncio.Event()
+        """While this is not set, nothing is put or fetched."""
+        self.flowing.set()
 
     async def put(self, name: str, path: Path) -> None:
         """Keep a file."""
+        await self.flowing.wait()
         if self.put_refusals:
             raise self.put_refusals.pop(0)
         self.files[name] = await asyncio.to_thread(path.read_bytes)
 
     async def fetch(self, name: str, path: Path) -> None:
         """Write a kept file."""
+        self.fetches += 1
+        await self.flowing.wait()
         if self.fetch_refusals:
             raise self.fetch_refusals.pop(0)
         if name not in self.files:
@@ -334,6 +343,7 @@ class Workbench:
         self.directory = directory
         self.journal = FickleJournal()
         self.stores = MemoryStores()
+        self.checkpoints = replace(DEFAULT_CHECKPOINTS, look_every_s=0.05, fetch_again_s=0.02)
         self.reporter: Reporter
         self.executor: ProcessExecutor
 
@@ -348,6 +358,7 @@ class Workbench:
                 worker_id=WORKER,
                 clocks=Clocks(time.time, time.monotonic),
                 env={"PATH": os.environ["PATH"]},
+                checkpoints=self.checkpoints,
             )
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(self.executor.run())

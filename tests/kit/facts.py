@@ -3,6 +3,7 @@
 Makes facts; records nothing and decides nothing.
 """
 
+import hashlib
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -173,3 +174,8 @@ def source(data: Payload) -> str:
 def speaker(data: Payload) -> WorkerId:
     """The worker that a fact of an agent is about."""
     return WorkerId(getattr(data, "worker_id", ""))
+
+
+def sha256(content: bytes) -> str:
+    """The digest of a content, as facts carry it."""
+    return hashlib.sha256(content).hexdigest()

@@ -257,7 +257,11 @@ class ObjectStore:
 
 
 def _named(token: str) -> str:
-    return base64.urlsafe_b64decode(token).decode(errors="replace")
+    """Return the name behind a subject's last token; the token itself if others wrote it."""
+    try:
+        return base64.urlsafe_b64decode(token).decode()
+    except ValueError:
+        return token
 
 
 def artifact_store(connection: Connection, cell: CellId, limits: Limits) -> ObjectStore:

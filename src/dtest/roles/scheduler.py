@@ -1,4 +1,4 @@
-"""The process that leads a cell: fold, decide, record; with the detector beside it."""
+"""The process that leads a cell: fold, decide, record; with detector and sweeper beside it."""
 
 import asyncio
 import socket
@@ -6,6 +6,9 @@ import socket
 import structlog
 
 import dtest
+from dtest.journal.stores import checkpoint_store
+from dtest.journal.streams import Limits
+from dtest.leadership.checkpoints import CheckpointSweeper
 from dtest.leadership.decision import Policy
 from dtest.leadership.detector import Detector
 from dtest.leadership.leader import Deposed, Identity, Leader
@@ -33,9 +36,11 @@ async def lead(opened: Session, policy: Policy) -> None:
         policy=policy,
     )
     detector = Detector(leader, opened.connection, cell=opened.cell, monotonic=clock.monotonic)
+    files = checkpoint_store(opened.connection, opened.cell, Limits())
     async with asyncio.TaskGroup() as group:
         group.create_task(leader.run())
         group.create_task(detector.run())
+        group.create_task(CheckpointSweeper(leader, files).run())
 
 
 async def serve(settings: Settings) -> None:

@@ -1,4 +1,4 @@
--- Version 1 of the read model. Every row follows from the journal; the file may be deleted at any time.
+-- Version 2 of the read model. Every row follows from the journal; the file may be deleted at any time.
 -- Instants are UTC. Durations are seconds, sizes bytes unless the name says GB (10^9 bytes).
 
 -- How far the journal is projected, written in the transaction of the rows themselves.
@@ -73,6 +73,14 @@ CREATE TABLE attempts (
     output_bytes BIGINT,
     output_bytes_dropped BIGINT,
     artifacts VARCHAR,
+    -- What it went on from, as ATTEMPT/NUMBER.
+    resumed_from VARCHAR,
+    -- Its latest stored checkpoint.
+    checkpoint BIGINT,
+    checkpoint_bytes BIGINT,
+    checkpoint_at TIMESTAMP,
+    -- Why none could be stored since.
+    checkpoint_problem VARCHAR,
     PRIMARY KEY (task_id, attempt)
 );
 
