@@ -10,6 +10,8 @@ from typing import Any, Literal
 from dtest.events import codec, subject
 from dtest.events.attempt import (
     AttemptAssigned,
+    AttemptCheckpointed,
+    AttemptCheckpointFailed,
     AttemptFinished,
     AttemptRefused,
     AttemptReleased,
@@ -108,6 +110,19 @@ def finished(
         instant(at),
         reason,
     )
+
+
+def checkpointed(assigned: AttemptAssigned, number: int = 1) -> AttemptCheckpointed:
+    """What the attempt left so far is stored."""
+    where = (assigned.task_id, assigned.attempt, assigned.worker_id)
+    name = f"{assigned.task_id}/{assigned.attempt}/{number}"
+    return AttemptCheckpointed(*where, number, name, 10_240, "ab", instant(START + number))
+
+
+def not_checkpointed(assigned: AttemptAssigned) -> AttemptCheckpointFailed:
+    """What the attempt left could not be stored."""
+    where = (assigned.task_id, assigned.attempt, assigned.worker_id)
+    return AttemptCheckpointFailed(*where, "there is no room")
 
 
 def refused(assigned: AttemptAssigned) -> AttemptRefused:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from dtest.events.attempt import AttemptAssigned, AttemptCheckpointed, AttemptCheckpointFailed
+from dtest.events.attempt import AttemptAssigned
 from dtest.events.fields import TaskId
 from dtest.events.reasons import Reason
 from dtest.events.task import RetryPolicy, TaskCancelRequested, TaskRetryRequested
@@ -20,12 +20,7 @@ def here() -> World:
     return World().led().given(facts.registered("w"))
 
 
-def taken(assigned: AttemptAssigned, number: int = 1) -> AttemptCheckpointed:
-    name = f"{assigned.task_id}/{assigned.attempt}/{number}"
-    at = facts.instant(facts.START + number)
-    return AttemptCheckpointed(
-        assigned.task_id, assigned.attempt, assigned.worker_id, number, name, 10_240, "ab", at
-    )
+taken = facts.checkpointed
 
 
 def held(world: World, name: str = "t") -> str | None:
@@ -174,7 +169,7 @@ def test_a_checkpoint_that_could_not_be_stored_changes_nothing() -> None:
     one = running(world)
     world.given(taken(one))
     before = dump(world.cell)["tasks"]
-    world.given(AttemptCheckpointFailed(one.task_id, one.attempt, one.worker_id, "no room"))
+    world.given(facts.not_checkpointed(one))
 
     assert dump(world.cell)["tasks"] == before
     assert world.to_refuse() == []
