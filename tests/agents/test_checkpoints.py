@@ -21,7 +21,8 @@ from dtest.events.attempt import (
 from dtest.events.fields import TaskId
 from dtest.events.reasons import Reason
 from tests.kit import facts
-from tests.kit.agent import Workbench, is_alive
+from tests.kit.agent import PYTHON, Workbench, is_alive
+from tests.kit.markdown import blocks_in
 from tests.kit.nats import eventually
 
 STEP = 'cd "$DTEST_CHECKPOINT_DIR"; echo {} > state.tmp; mv state.tmp state; echo wrote {};'
@@ -315,6 +316,26 @@ async def test_the_next_attempt_finds_what_was_stored(bench: Workbench) -> None:
     assert end.outcome == "passed"
     assert bench.stores.output("t.2") == b"seven\n"
     assert not list(bench.directory.rglob("checkpoint.tar"))
+
+
+async def test_the_documented_program_goes_on_where_it_stood(bench: Workbench) -> None:
+    (example,) = blocks_in("tasks.md", "python")
+    rest = "time.sleep(0.01 if os.environ['DTEST_ATTEMPT'] == '1' else 0)"
+    slow = example.replace("done += 1", f"done += 1; print(done, flush=True); {rest}")
+    slow = slow.replace("import os", "import os, time")
+    async with bench.agent():
+        bench.start([PYTHON, "-c", slow])
+        told = await taken(bench)
+        bench.executor.stop(TaskId("t"), 1, Reason.WORKER_LOST)
+        where = (told.object_name, told.size_bytes, told.sha256, told.taken_at)
+        given = Checkpoint(told.attempt, told.number, *where)
+        end = await bench.run([PYTHON, "-c", slow], task="u", attempt=2, checkpoint=given)
+
+    text = content(bench, told.object_name)["state"]
+    assert text is not None
+    assert end.outcome == "passed"
+    numbers = [int(line) for line in bench.stores.output("u.2").split()]
+    assert numbers == list(range(int(text) + 1, 1001))
 
 
 async def test_what_was_found_is_not_stored_again(bench: Workbench) -> None:
