@@ -50,6 +50,7 @@ async def stored(bench: Workbench, text: str = "1") -> Checkpoint:
     bench.start(f"{step(text)} {REST}", task="first")
     told = await bench.wait(AttemptCheckpointed, "first")
     bench.executor.stop(TaskId("first"), 1, Reason.WORKER_LOST)
+    await eventually(lambda: bench.executor.held() == ())
     where = (told.object_name, told.size_bytes, told.sha256, told.taken_at)
     return Checkpoint(told.attempt, told.number, *where)
 
