@@ -16,7 +16,9 @@ from dtest.events.envelope import Event, Recorded
 from dtest.events.fields import CellId, TaskId, WorkerId
 from dtest.events.task import TaskQueued
 from dtest.events.worker import WorkerRegistered
-from dtest.journal.stores import ArtifactStore, OutputStore, output_stream
+from dtest.journal.stores import OutputStore, artifact_store, checkpoint_store, output_stream
+from dtest.journal.streams import Limits
+from dtest.leadership.checkpoints import CheckpointSweeper
 from dtest.leadership.decision import Policy
 from dtest.leadership.detector import Detector
 from dtest.leadership.follower import Follower
@@ -29,6 +31,8 @@ from dtest.state.task import TERMINAL, Task
 from tests.kit import facts
 from tests.kit.agent import PYTHON, WITHIN_S, Fact, end_all, joined_chunks, keepers
 from tests.kit.nats import LIMITS, NatsCell, Server, eventually, joined
+
+POLICY = Policy(recovery=RecoveryPolicy(fault_delay_s=0.1, refusal_delay_s=0.05))
 
 
 class AgentProcess:
@@ -116,12 +120,13 @@ class RealCell:
             identity=Identity(self.id, "leader", "here", "0"),
             clock=SystemClock(),
             new_id=opened.new_id,
-            policy=Policy(recovery=RecoveryPolicy(fault_delay_s=0.1, refusal_delay_s=0.05)),
+            policy=POLICY,
         )
         self.outputs = OutputStore(
             output_stream(opened.connection, self.id, opened.new_id), self.id
         )
-        self.artifacts = ArtifactStore(opened.connection, self.id, LIMITS)
+        self.artifacts = artifact_store(opened.connection, self.id, LIMITS)
+        self.checkpoints = checkpoint_store(opened.connection, self.id, LIMITS)
         self.agents: list[AgentProcess] = []
         self._count = 0
 
@@ -136,6 +141,8 @@ class RealCell:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.leader.follower.run())
             group.create_task(self.leader.run())
+            sweeper = CheckpointSweeper(self.leader, self.checkpoints, every_s=0.2)
+            group.create_task(sweeper.run())
             if detects:
                 detector = Detector(
                     self.leader, self.opened.connection, cell=self.id, monotonic=time.monotonic
@@ -267,11 +274,11 @@ class RealCell:
 
 @asynccontextmanager
 async def real_cell(
-    server: Server, directory: Path, *, detects: bool = False
+    server: Server, directory: Path, *, detects: bool = False, limits: Limits = LIMITS
 ) -> AsyncIterator[RealCell]:
     """Hold a cell; nothing of its agents is left."""
     cell_id = CellId(f"cell-{short_id()}")
-    async with joined(server.address, cell_id, retry_s_max=3_600.0) as opened:
+    async with joined(server.address, cell_id, limits=limits, retry_s_max=3_600.0) as opened:
         cell = RealCell(server, opened, directory)
         async with asyncio.TaskGroup() as group:
             tasks = [

@@ -190,6 +190,9 @@ async def test_what_is_stated_goes_over_what_is_found(lab: RealCell, tmp_path: P
     [
         (("--label", "novalue"), "novalue"),
         (("--slots", "0"), "slots"),
+        (("--checkpoint-seconds", "0"), "--checkpoint-seconds 0"),
+        (("--checkpoint-seconds", "nan"), "--checkpoint-seconds nan"),
+        (("--checkpoint-seconds", "inf"), "--checkpoint-seconds inf"),
         (("--simulate", "abacus:2"), "abacus"),
         (("--simulate", "cpu:0"), "cpu:0"),
         (("--name", "a.b"), "a.b"),

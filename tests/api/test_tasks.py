@@ -580,6 +580,24 @@ def test_an_artefact_is_returned_as_its_bytes(api: Api, noisy: Json) -> None:
     api.refused(404, "GET", f"/api/tasks/nobody/artifacts/1/{name}")
 
 
+def test_attempts_show_what_they_went_on_from_and_what_they_left(api: Api) -> None:
+    keep = 'cd "$DTEST_CHECKPOINT_DIR"; echo $DTEST_ATTEMPT > x.tmp; mv x.tmp x'
+    line = f"cat $DTEST_CHECKPOINT_DIR/x; {keep}; [ $DTEST_ATTEMPT = 3 ] || exit 5"
+    retry = {"max_retries": 2}
+    task = {**command("sh", "-c", line, task_id="goes-on"), "retry_policy": retry}
+    answer = api.post(SUBMIT, task)
+    shown = api.finished("goes-on", after=answer["seq"] - 1)
+
+    assert shown["status"] == "passed", shown
+    attempts = shown["attempts"]
+    assert [each["resumed_from"] for each in attempts] == [None, "1/1", "2/1"]
+    assert [each["checkpoint"] for each in attempts[:2]] == [1, 1]
+    assert all(each["checkpoint_bytes"] > 0 for each in attempts[:2])
+    assert attempts[0]["checkpoint_at"].endswith("Z")
+    assert [each["checkpoint_problem"] for each in attempts] == [None] * 3
+    assert api.http.get("/api/tasks/goes-on/logs", params={"attempt": 3}).text == "2\n"
+
+
 def test_test_cases_are_listed_with_their_verdicts(api: Api, tmp_path_factory: Any) -> None:
     suite = tmp_path_factory.mktemp("suite")
     suite.joinpath("test_two.py").write_text(

@@ -10,7 +10,7 @@ import pytest
 from dtest.client import parse_tasks
 from dtest.events import config
 from dtest.events.task import Requirements, Resources, RetryPolicy, TaskQueued
-from tests.kit.markdown import DOCS, blocks
+from tests.kit.markdown import DOCS, blocks_in
 
 TABLES: dict[str, type[Any]] = {
     "TaskQueued": TaskQueued,
@@ -75,7 +75,7 @@ def test_a_row_states_the_unit_that_ends_the_name_and_a_meaning(table: str) -> N
 
 
 def test_there_is_one_example_of_each_type_and_it_is_accepted() -> None:
-    examples = [json.loads(block.text) for block in blocks("tasks.md")]
+    examples = [json.loads(text) for text in blocks_in("tasks.md", "json")]
 
     tasks = parse_tasks(examples, new_id=lambda: "not asked for")
 

@@ -32,7 +32,7 @@ NAMES = {"client": "ci", "agent": WORKER, "scheduler": "s1"}
 ENVELOPE = ("specversion", "id", "source", "type", "time", "data")
 READ_BESIDES = {
     f"data.{name} {value}"
-    for name in ("started_at", "finished_at", "not_before", "deadline", "until")
+    for name in ("started_at", "finished_at", "not_before", "deadline", "until", "taken_at")
     for value in (0, -1, 0.5)
 }
 """Instants as numbers are read, and not promised."""

@@ -10,18 +10,20 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
 
+from dtest.agents.checkpoints import DEFAULT_CHECKPOINTS
 from dtest.agents.keeper import keeper_command
 from dtest.agents.keeper.client import KeeperClient, Message
 from dtest.agents.keeper.descendants import MARK
 from dtest.agents.processes import Clocks, ProcessExecutor
 from dtest.agents.reporter import Reporter
 from dtest.agents.spool import Slot, Spool
-from dtest.errors import DtestError, Unavailable
+from dtest.errors import DtestError, NotFound, Unavailable
 from dtest.events.attempt import AttemptAssigned, AttemptFinished
 from dtest.events.catalogue import Payload
 from dtest.events.envelope import Event, Recorded
@@ -261,12 +263,46 @@ def keeper_alone(directory: Path, *, lonely_s_max: float) -> Iterator[subprocess
 # --- an executor on a workbench -------------------------------------------------------------
 
 
+class MemoryObjects:
+    """Files under names in memory."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.put_refusals: list[DtestError | OSError] = []
+        """What the next puts raise."""
+        self.fetch_refusals: list[DtestError | OSError] = []
+        """What the next fetches raise."""
+        self.fetches = 0
+        self.flowing = asyncio.Event()
+        """While this is not set, nothing is put or fetched."""
+        self.flowing.set()
+
+    async def put(self, name: str, path: Path) -> None:
+        """Keep a file."""
+        await self.flowing.wait()
+        if self.put_refusals:
+            raise self.put_refusals.pop(0)
+        self.files[name] = await asyncio.to_thread(path.read_bytes)
+
+    async def fetch(self, name: str, path: Path) -> None:
+        """Write a kept file."""
+        self.fetches += 1
+        await self.flowing.wait()
+        if self.fetch_refusals:
+            raise self.fetch_refusals.pop(0)
+        if name not in self.files:
+            message = f"no file is called {name}"
+            raise NotFound(message)
+        await asyncio.to_thread(path.write_bytes, self.files[name])
+
+
 class MemoryStores:
     """Output and artefacts in memory, with the rules of the streams."""
 
     def __init__(self) -> None:
         self.chunks: dict[str, dict[int, bytes]] = {}
         self.artifacts: dict[str, bytes] = {}
+        self.checkpoints = MemoryObjects()
         self.flowing = asyncio.Event()
         """While this is not set, nothing is acknowledged."""
         self.flowing.set()
@@ -307,6 +343,7 @@ class Workbench:
         self.directory = directory
         self.journal = FickleJournal()
         self.stores = MemoryStores()
+        self.checkpoints = replace(DEFAULT_CHECKPOINTS, look_every_s=0.05, fetch_again_s=0.02)
         self.reporter: Reporter
         self.executor: ProcessExecutor
 
@@ -321,6 +358,7 @@ class Workbench:
                 worker_id=WORKER,
                 clocks=Clocks(time.time, time.monotonic),
                 env={"PATH": os.environ["PATH"]},
+                checkpoints=self.checkpoints,
             )
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(self.executor.run())

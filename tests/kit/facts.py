@@ -3,12 +3,15 @@
 Makes facts; records nothing and decides nothing.
 """
 
+import hashlib
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from dtest.events import codec, subject
 from dtest.events.attempt import (
     AttemptAssigned,
+    AttemptCheckpointed,
+    AttemptCheckpointFailed,
     AttemptFinished,
     AttemptRefused,
     AttemptReleased,
@@ -109,6 +112,19 @@ def finished(
     )
 
 
+def checkpointed(assigned: AttemptAssigned, number: int = 1) -> AttemptCheckpointed:
+    """What the attempt left so far is stored."""
+    where = (assigned.task_id, assigned.attempt, assigned.worker_id)
+    name = f"{assigned.task_id}/{assigned.attempt}/{number}"
+    return AttemptCheckpointed(*where, number, name, 10_240, "ab", instant(START + number))
+
+
+def not_checkpointed(assigned: AttemptAssigned) -> AttemptCheckpointFailed:
+    """What the attempt left could not be stored."""
+    where = (assigned.task_id, assigned.attempt, assigned.worker_id)
+    return AttemptCheckpointFailed(*where, "there is no room")
+
+
 def refused(assigned: AttemptAssigned) -> AttemptRefused:
     """The worker cannot take it."""
     return AttemptRefused(assigned.task_id, assigned.attempt, assigned.worker_id, "disk is full")
@@ -173,3 +189,8 @@ def source(data: Payload) -> str:
 def speaker(data: Payload) -> WorkerId:
     """The worker that a fact of an agent is about."""
     return WorkerId(getattr(data, "worker_id", ""))
+
+
+def sha256(content: bytes) -> str:
+    """The digest of a content, as facts carry it."""
+    return hashlib.sha256(content).hexdigest()

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from dtest.events.attempt import (
     AttemptAssigned,
+    AttemptCheckpointed,
+    AttemptCheckpointFailed,
     AttemptFinished,
     AttemptRefused,
     AttemptReleased,
@@ -156,6 +158,10 @@ def _finished(rng: Random) -> AttemptFinished:
     return AttemptFinished(*_report(rng), rng.choice(outcomes), _soon(rng), _soon(rng), reason)
 
 
+def _checkpointed(rng: Random) -> AttemptCheckpointed:
+    return AttemptCheckpointed(*_report(rng), rng.randint(1, 4), "name", 10_240, "00", _soon(rng))
+
+
 def _assigned(rng: Random) -> AttemptAssigned:
     devices = rng.choice([(), ("cuda:0",)])
     return AttemptAssigned(
@@ -212,6 +218,11 @@ MAKERS: dict[type[Payload], tuple[Role, Make]] = {
     WorkerDraining: ("agent", lambda rng: WorkerDraining(_worker(rng), _incarnation(rng))),
     WorkerLeft: ("agent", lambda rng: WorkerLeft(_worker(rng), _incarnation(rng))),
     AttemptStarted: ("agent", lambda rng: AttemptStarted(*_report(rng), _soon(rng))),
+    AttemptCheckpointed: ("agent", _checkpointed),
+    AttemptCheckpointFailed: (
+        "agent",
+        lambda rng: AttemptCheckpointFailed(*_report(rng), "no room"),
+    ),
     AttemptRefused: ("agent", lambda rng: AttemptRefused(*_report(rng), "full")),
     AttemptReleased: ("agent", lambda rng: AttemptReleased(*_report(rng), rng.choice(REASONS))),
     AttemptFinished: ("agent", _finished),

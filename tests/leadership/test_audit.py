@@ -38,7 +38,7 @@ def eventful() -> World:
     """A history in which everything happens that may happen."""
     world = World().led()
     world.given(registered("w", machine(2, cuda())), registered("v"))
-    world.record(task("a"), task("b", after=("a",)), task("c", after=("b",)), task("d"))
+    world.record(task("a"), task("b", after=("a",)), task("c", after=("b",)), task("d"), task("e"))
     world.given(task("gpu", requirements=Requirements(("cuda",))))
     for one in world.assign():
         match one.task_id:
@@ -46,6 +46,8 @@ def eventful() -> World:
                 world.given(started(one), finished(one, "failed"))
             case "d":
                 world.given(refused(one))
+            case "e":
+                world.given(started(one), facts.checkpointed(one), facts.released(one))
             case _:
                 world.given(started(one), finished(one))
     world.settle()
@@ -61,11 +63,34 @@ async def test_a_sound_journal_has_no_violation_and_is_counted() -> None:
     report = await audited(eventful())
 
     assert report.violations == []
-    assert report.tasks_accepted == 5
+    assert report.tasks_accepted == 6
     assert report.tasks_terminal == report.tasks_accepted - report.tasks_open
     assert report.epochs == 1
     assert report.attempts >= 4
     assert report.messages == report.last_seq
+
+
+async def test_an_assignment_without_the_checkpoint_that_it_is_due_is_a_violation() -> None:
+    world = World().led().given(registered("w"))
+    one = running(world)
+    world.given(facts.checkpointed(one), facts.released(one))
+    two = only(world.assign())
+    sound = await audited(world)
+    robbed = replace(two, checkpoint=None)
+    ours, theirs = (codec.encode([world.event(data, "x")]) for data in (two, robbed))
+    assert sound.violations == []
+    assert two.checkpoint is not None
+    assert ours != theirs
+
+    stored = world.journal[-1]
+    events = stored.record().events
+    event = events[-1]
+    assert isinstance(event, Event)
+    assert event.data == two
+    world.journal[-1] = replace(stored, payload=codec.encode([replace(event, data=robbed)]))
+    report = await audited(world)
+
+    assert report.violations != []
 
 
 async def test_an_empty_journal_is_sound() -> None:

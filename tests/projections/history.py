@@ -13,6 +13,7 @@ from dtest.events.attempt import (
     AttemptAssigned,
     AttemptFinished,
     AttemptStarted,
+    Checkpoint,
     TestcaseFinished,
 )
 from dtest.events.catalogue import ROLE_OF, Payload
@@ -98,7 +99,15 @@ class History:
     def queue(self, *task_ids: str, run_id: str = "run-1", retries: int = 0, **other: Any) -> int:
         return self.say(*(task(name, run_id=run_id, retries=retries, **other) for name in task_ids))
 
-    def assign(self, task_id: str, attempt: int, worker_id: str, *, incarnation: str = "i1") -> int:
+    def assign(
+        self,
+        task_id: str,
+        attempt: int,
+        worker_id: str,
+        *,
+        incarnation: str = "i1",
+        checkpoint: Checkpoint | None = None,
+    ) -> int:
         return self.say(
             AttemptAssigned(
                 TaskId(task_id),
@@ -107,6 +116,7 @@ class History:
                 incarnation,
                 "cpu",
                 "command",
+                checkpoint=checkpoint,
             )
         )
 

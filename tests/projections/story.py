@@ -154,6 +154,8 @@ class Story:
                     for n in range(1, self._luck.randrange(2, 5))
                 ],
                 *[[facts.finished(assigned, outcome, reason, at)]] * 4,
+                [facts.checkpointed(assigned, self._luck.randint(1, 3))],
+                [facts.not_checkpointed(assigned)],
                 [facts.released(assigned)],
                 [facts.refused(assigned)],
             ]

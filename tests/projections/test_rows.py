@@ -6,11 +6,14 @@ import pytest
 
 from dtest.events.attempt import (
     Artifact,
+    AttemptCheckpointed,
+    AttemptCheckpointFailed,
     AttemptRefused,
     AttemptReleased,
     AttemptReturned,
     AttemptStarted,
     AttemptStopRequested,
+    Checkpoint,
 )
 from dtest.events.breaker import BreakerHalfOpened, BreakerOpened
 from dtest.events.fields import TaskId, WorkerId
@@ -373,8 +376,64 @@ async def test_an_attempt_that_passed_has_everything_it_reported(
         "memory_bytes_peak": 1 << 30,
         "output_bytes": 12,
         "output_bytes_dropped": 0,
+        "resumed_from": None,
+        "checkpoint": None,
+        "checkpoint_bytes": None,
+        "checkpoint_at": None,
+        "checkpoint_problem": None,
     }
     assert artifacts[0]["object_name"] == "t1/1/a.txt"
+
+
+def checkpointed(attempt: int, number: int, worker_id: str = "w1") -> AttemptCheckpointed:
+    name = f"t1/{attempt}/{number}"
+    size_bytes = 1_000 * number
+    return AttemptCheckpointed(
+        TaskId("t1"), attempt, WorkerId(worker_id), number, name, size_bytes, "00", EPOCH
+    )
+
+
+def not_checkpointed(attempt: int, worker_id: str = "w1") -> AttemptCheckpointFailed:
+    return AttemptCheckpointFailed(TaskId("t1"), attempt, WorkerId(worker_id), "there is no room")
+
+
+CHECKPOINTS = "SELECT attempt, resumed_from, checkpoint, checkpoint_bytes, checkpoint_problem"
+
+
+async def test_an_attempt_shows_its_latest_checkpoint_and_what_it_went_on_from(
+    store: Store, history: History, batch: int
+) -> None:
+    history.queue("t1")
+    history.assign("t1", 1, "w1")
+    for number in (1, 3, 2):
+        history.say(checkpointed(1, number))
+    history.say(AttemptReleased(TaskId("t1"), 1, WorkerId("w1")))
+    history.say(checkpointed(1, 4))
+    history.say(TaskRetryScheduled(TaskId("t1"), 1, EPOCH, Reason.WORKER_SHUTDOWN, "none"))
+    history.assign("t1", 2, "w2", checkpoint=Checkpoint(1, 3, "t1/1/3", 3_000, "00", EPOCH))
+    history.say(checkpointed(1, 5))
+
+    await told(store, history, batch)
+
+    assert [list(row.values()) for row in records(store, f"{CHECKPOINTS} FROM attempts")] == [
+        [1, None, 3, 3_000, None],
+        [2, "1/3", None, None, None],
+    ]
+
+
+async def test_a_checkpoint_that_could_not_be_stored_is_shown_until_one_is(
+    store: Store, history: History, batch: int
+) -> None:
+    history.queue("t1")
+    history.assign("t1", 1, "w1")
+    problems = []
+    for fact in (not_checkpointed(1), checkpointed(1, 2), not_checkpointed(1)):
+        history.say(fact)
+        await told(store, history, batch)
+        row = await one(store, f"{CHECKPOINTS} FROM attempts")
+        problems.append((row["checkpoint"], row["checkpoint_problem"]))
+
+    assert problems == [(None, "there is no room"), (2, None), (2, "there is no room")]
 
 
 async def test_a_failure_stays_a_failure_when_the_task_is_retried(

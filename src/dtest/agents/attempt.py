@@ -1,4 +1,4 @@
-"""One attempt from its start to its report: process, limits, output, cases, artefacts.
+"""One attempt from its start to its report: process, limits, output, cases, what it leaves.
 
 The keeper owns the process; this owns what is known of it. A restarted agent carries on from the
 attempt's slot.
@@ -15,12 +15,14 @@ from pydantic import ValidationError
 
 from dtest.agents.artifacts import store_artifacts
 from dtest.agents.cases import CaseReport
+from dtest.agents.checkpoints import AttemptCheckpoints, CheckpointContext, CheckpointStore
 from dtest.agents.launch import launch, write_inputs
 from dtest.agents.outcome import Exit, Meaning, meaning
 from dtest.agents.output import OutputPump
 from dtest.agents.reporter import Reporter
 from dtest.agents.spool import Slot
 from dtest.agents.usage import ProcessTable
+from dtest.errors import InvalidDocument, Unavailable
 from dtest.events import codec
 from dtest.events.attempt import (
     Artifact,
@@ -28,6 +30,7 @@ from dtest.events.attempt import (
     AttemptFinished,
     AttemptReleased,
     AttemptStarted,
+    Checkpoint,
 )
 from dtest.events.fields import TaskId, WorkerId
 from dtest.events.reasons import Reason
@@ -47,7 +50,12 @@ _BAD_LAUNCH = {
 
 
 class Stores(Protocol):
-    """Where output and artefacts go."""
+    """Where output, artefacts and checkpoints go."""
+
+    @property
+    def checkpoints(self) -> CheckpointStore:
+        """Where checkpoints lie."""
+        ...
 
     async def put_output(self, task_id: TaskId, attempt: int, offset: int, chunk: bytes) -> None:
         """Store a chunk of output; returns when it is acknowledged, however long that takes."""
@@ -65,6 +73,7 @@ class AttemptContext:
     worker_id: WorkerId
     reporter: Reporter
     stores: Stores
+    checkpoints: CheckpointContext
     now: Callable[[], float]
     order: Callable[[dict[str, Any]], None]
     reached: asyncio.Event
@@ -96,11 +105,18 @@ class RunningAttempt:
         self._end: dict[str, Any] | None = None
         self._ended = asyncio.Event()
         self._peak_bytes = 0
+        self._give_up_preparing: Callable[[], object] = _nothing
+        self._checkpoints = AttemptCheckpoints(context.checkpoints, assigned, slot)
         who = (assigned.task_id, assigned.attempt, context.worker_id)
         self._report = CaseReport(
             slot.path / "cases.jsonl", attempt=who, tell=context.reporter.tell
         )
         self._output = OutputPump(slot, self.name, self._store_output)
+
+    @property
+    def is_saving(self) -> bool:
+        """Say whether all that is left to do is to store the last checkpoint."""
+        return self._checkpoints.is_saving_last
 
     # -- what others say ----------------------------------------------------------------------
 
@@ -151,6 +167,7 @@ class RunningAttempt:
         self._abandoned = self._abandoned or reason is Reason.WORKER_LOST
         if not self._ended.is_set() and self._stop_reason is None:
             self._stop_reason = reason
+            self._give_up_preparing()
             self._order_kill(reason)
 
     def _order_kill(self, reason: Reason) -> None:
@@ -165,16 +182,43 @@ class RunningAttempt:
         """Carry the attempt to its end and tell it."""
         await self._context.reached.wait()
         if self._end is None and self._pid is None:
-            if self._stop_reason is None:
+            await self._prepare()
+            if self._stop_reason is None and self._end is None:
                 self._launch()
-            else:
+            elif self._end is None:
                 self._take_end({})
         if not self._ended.is_set():
             async with asyncio.TaskGroup() as group:
                 sending = group.create_task(self._output.follow())
+                keeping = group.create_task(self._checkpoints.follow())
                 await self._watch()
                 sending.cancel()
+                keeping.cancel()
         await self._close(self._end or {})
+
+    async def _prepare(self) -> None:
+        """Fetch what the attempt goes on from; it is accepted, however long that takes."""
+        given = self.assigned.checkpoint
+        if given is None or self._stop_reason is not None:
+            return
+        self._started_at = self._context.now()
+        self._tell_started()
+        async with asyncio.TaskGroup() as group:
+            preparing = group.create_task(self._restore(given))
+            self._give_up_preparing = preparing.cancel
+        self._give_up_preparing = _nothing
+
+    async def _restore(self, given: Checkpoint) -> None:
+        what = f"checkpoint {given.number} of attempt {given.attempt}"
+        try:
+            await self._checkpoints.restore(given)
+        except Unavailable as error:
+            self._take_end(_unprepared(Reason.ARTIFACT_DOWNLOAD, f"{what}: {error}"))
+        except InvalidDocument as error:
+            detail = f"{what} is damaged: {error}; the next attempt starts anew"
+            self._take_end(_unprepared(Reason.CHECKPOINT_DAMAGED, detail))
+        except OSError as error:
+            self._take_end({"op": "failed", **_described(error)})
 
     def _launch(self) -> None:
         self._started_at = self._context.now()
@@ -251,6 +295,7 @@ class RunningAttempt:
             self._forget()
             return
         if self._stopped_for(end) is Reason.WORKER_SHUTDOWN:
+            await self._last_checkpoint(end)
             released = AttemptReleased(
                 self.assigned.task_id, self.assigned.attempt, self._context.worker_id
             )
@@ -261,8 +306,17 @@ class RunningAttempt:
         artifacts, problem = await store_artifacts(
             self.slot.path / "artifacts", prefix, self._context.stores.put_artifact
         )
-        finished = self._finished(end, artifacts, problem)
+        ended_as = self._meaning(end)
+        if ended_as[0] in {"failed", "faulted"}:
+            await self._last_checkpoint(end)
+        finished = self._finished(end, ended_as, artifacts, problem)
         self._context.reporter.tell(finished, stored=self._forget)
+
+    async def _last_checkpoint(self, end: dict[str, Any]) -> None:
+        if self._pid is not None:  # else nothing of its own ran
+            ended_at = float(end.get("ended_at") or self._context.now())
+            by_signal = end.get("exit_code") is None
+            await self._checkpoints.last(by_signal=by_signal, ended_at=ended_at)
 
     def _stopped_for(self, end: dict[str, Any]) -> Reason | None:
         """Return why the process was stopped; the keeper knows it across restarts of the agent."""
@@ -272,9 +326,13 @@ class RunningAttempt:
         return Reason(noted) if noted else None
 
     def _finished(
-        self, end: dict[str, Any], artifacts: tuple[Artifact, ...], problem: str
+        self,
+        end: dict[str, Any],
+        ended_as: Meaning,
+        artifacts: tuple[Artifact, ...],
+        problem: str,
     ) -> AttemptFinished:
-        outcome, reason, detail = self._meaning(end)
+        outcome, reason, detail = ended_as
         if problem and outcome == "passed":
             outcome, reason, detail = "faulted", Reason.UPLOAD_FAILED, problem
         now = self._context.now()
@@ -300,7 +358,7 @@ class RunningAttempt:
 
     def _meaning(self, end: dict[str, Any]) -> Meaning:
         if end.get("op") == "failed":
-            reason = _BAD_LAUNCH.get(str(end.get("errno")), Reason.AGENT_CRASH)
+            reason = end.get("reason") or _BAD_LAUNCH.get(str(end.get("errno")), Reason.AGENT_CRASH)
             return "faulted", reason, str(end.get("detail", ""))
         if end.get("lost"):
             return "faulted", Reason.AGENT_CRASH, "the agent's keeper of processes ended"
@@ -315,6 +373,14 @@ class RunningAttempt:
         await self._context.stores.put_output(
             self.assigned.task_id, self.assigned.attempt, offset, chunk
         )
+
+
+def _nothing() -> None:
+    return
+
+
+def _unprepared(reason: Reason, detail: str) -> dict[str, Any]:
+    return {"op": "failed", "reason": reason, "detail": detail}
 
 
 def _described(error: ValueError | OSError) -> dict[str, str]:

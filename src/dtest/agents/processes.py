@@ -12,6 +12,11 @@ from dataclasses import dataclass
 import structlog
 
 from dtest.agents.attempt import AttemptContext, RunningAttempt, Stores
+from dtest.agents.checkpoints import (
+    DEFAULT_CHECKPOINTS,
+    CheckpointContext,
+    CheckpointPolicy,
+)
 from dtest.agents.keeper.client import KeeperClient, Message
 from dtest.agents.keeper.descendants import kill_marked, mark_of
 from dtest.agents.reporter import Reporter
@@ -25,7 +30,7 @@ from dtest.events.worker import HeldAttempt
 log = structlog.get_logger()
 
 HAND_BACK_S_MAX = 5.0
-"""Beyond the attempts' own grace, for the end of a drain; what takes longer waits on disk."""
+"""Beyond grace and last checkpoints, for the end of a drain; what takes longer waits on disk."""
 
 _Key = tuple[TaskId, int]
 
@@ -50,6 +55,7 @@ class ProcessExecutor:
         worker_id: WorkerId,
         clocks: Clocks,
         env: dict[str, str],
+        checkpoints: CheckpointPolicy = DEFAULT_CHECKPOINTS,
     ) -> None:
         self._spool = spool
         self._worker_id = worker_id
@@ -61,6 +67,7 @@ class ProcessExecutor:
             worker_id,
             reporter,
             stores,
+            CheckpointContext(worker_id, reporter, stores.checkpoints, clocks.now, checkpoints),
             clocks.now,
             self._keeper.order,
             self._reached,
@@ -180,7 +187,10 @@ class ProcessExecutor:
             for attempt in running:
                 attempt.stop(Reason.WORKER_SHUTDOWN)
             grace_s_max = max((attempt.assigned.grace_seconds for attempt in running), default=0.0)
-            if not await self._emptied(grace_s_max + HAND_BACK_S_MAX):
+            in_time = await self._emptied(grace_s_max + HAND_BACK_S_MAX)
+            if not in_time and any(attempt.is_saving for attempt in running):
+                in_time = await self._emptied(self._context.checkpoints.policy.last_s_max)
+            if not in_time:
                 log.warning("left_with_attempts", names=[each.name for each in running])
         self._draining = True
         self._keeper.order({"op": "quit"})

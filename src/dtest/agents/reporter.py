@@ -30,6 +30,8 @@ _ORDER = {
         (
             "worker.registered",
             "attempt.started",
+            "attempt.checkpointed",
+            "attempt.checkpoint_failed",
             "testcase.finished",
             "attempt.refused",
             "attempt.released",

@@ -7,6 +7,7 @@ empty one says none. What the keeper writes carries the attempt's name, so lefto
 
 import os
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,9 @@ _ASSIGNMENT: TypeAdapter[AttemptAssigned] = TypeAdapter(AttemptAssigned)
 OWN_DIRECTORIES = ("work", "artifacts", "checkpoint")
 OUTPUT_BYTES_KEPT = 1 << 20
 """A slot whose last output was larger is removed, apart: to free much space takes time."""
-_OWN_FILES = frozenset({"assignment.json", "pid.json", "exit.json", "output.log", "output.json"})
+_OWN_FILES = frozenset(
+    {"assignment.json", "pid.json", "exit.json", "output.log", "output.json", "checkpoint.json"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class Slot:
             case _:
                 return None
 
-    def keep(self, name: str, key: str, content: dict[str, int]) -> None:
+    def keep(self, name: str, key: str, content: Mapping[str, int | str]) -> None:
         """Note something about an attempt, as far as the disk has room: a note saves work only."""
         with suppress(OSError):
             write_json(self.path / name, {"key": key, **content})

@@ -10,7 +10,7 @@ from dtest.client import Client
 from dtest.errors import InvalidDocument, NotFound, TimedOut
 from dtest.events.fields import CellId, TaskId
 from dtest.journal.port import Journal
-from dtest.journal.stores import ArtifactStore, OutputStore
+from dtest.journal.stores import ObjectStore, OutputStore
 from dtest.projections.projector import Projector
 from dtest.projections.store import Store
 from dtest.state.task import Task
@@ -28,7 +28,7 @@ class ApiContext:
     journal: Journal
     client: Client
     output: OutputStore
-    artifacts: ArtifactStore
+    artifacts: ObjectStore
     now: Callable[[], float]
     new_id: Callable[[], str]
     is_connected: Callable[[], bool]

@@ -11,7 +11,10 @@ from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.runs import show_items
 
 COLUMNS = ("task_id", "name", "type", "status", "reason", "attempt", "worker_id", "since")
-ATTEMPT_COLUMNS = ("attempt", "worker_id", "hardware", "status", "reason", "detail", "exit_code")
+ATTEMPT_COLUMNS = (
+    *("attempt", "worker_id", "hardware", "status", "reason", "detail", "exit_code"),
+    *("resumed_from", "checkpoint", "checkpoint_problem"),
+)
 
 
 def ls(

@@ -26,6 +26,21 @@ from dtest.events.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What an attempt left in its checkpoint directory, kept in the object store."""
+
+    attempt: Ordinal
+    number: Ordinal
+    """Position among the checkpoints of that attempt; the latest one counts."""
+    object_name: Name
+    size_bytes: Count
+    """Of the archive."""
+    sha256: Name
+    """Of the archive."""
+    taken_at: Instant
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptAssigned:
     """Decided: this worker runs the attempt. Holds all that the worker needs to do so."""
 
@@ -44,6 +59,8 @@ class AttemptAssigned:
     idle_timeout_seconds: SecondsAboveZero | None = None
     grace_seconds: Seconds = 5.0
     memory_limit_gb: Gigabytes | None = None
+    checkpoint: Checkpoint | None = None
+    """What the attempt goes on from; lies in its directory before the process runs."""
 
     @property
     def entity_id(self) -> str:
@@ -72,7 +89,8 @@ class AttemptStopRequested:
 class AttemptStarted:
     """The worker accepted the attempt and its process runs.
 
-    An attempt that ends before its start was sent is reported by ``attempt.finished`` alone.
+    Told without ``pid`` first where the process has to wait for its checkpoint. An attempt that
+    ends before its start was sent is reported by ``attempt.finished`` alone.
     """
 
     TYPE: ClassVar[str] = "attempt.started"
@@ -82,6 +100,48 @@ class AttemptStarted:
     worker_id: WorkerToken
     started_at: Instant
     pid: Count | None = None
+
+    @property
+    def entity_id(self) -> str:
+        """The task."""
+        return self.task_id
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptCheckpointed:
+    """What lies in the attempt's checkpoint directory is stored; the next attempt gets it."""
+
+    TYPE: ClassVar[str] = "attempt.checkpointed"
+
+    task_id: TaskToken
+    attempt: Ordinal
+    worker_id: WorkerToken
+    number: Ordinal
+    """Position among the attempt's checkpoints, with gaps where one could not be stored."""
+    object_name: Name
+    size_bytes: Count
+    sha256: Name
+    taken_at: Instant
+
+    @property
+    def entity_id(self) -> str:
+        """The task."""
+        return self.task_id
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptCheckpointFailed:
+    """The attempt's checkpoint could not be stored; it goes on, the last stored one still counts.
+
+    Told once until one is stored again.
+    """
+
+    TYPE: ClassVar[str] = "attempt.checkpoint_failed"
+
+    task_id: TaskToken
+    attempt: Ordinal
+    worker_id: WorkerToken
+    detail: Text
 
     @property
     def entity_id(self) -> str:

@@ -7,6 +7,8 @@ from typing import Literal, get_args
 
 from dtest.events.attempt import (
     AttemptAssigned,
+    AttemptCheckpointed,
+    AttemptCheckpointFailed,
     AttemptFinished,
     AttemptRefused,
     AttemptReleased,
@@ -57,6 +59,8 @@ AgentPayload = (
     | WorkerDraining
     | WorkerLeft
     | AttemptStarted
+    | AttemptCheckpointed
+    | AttemptCheckpointFailed
     | AttemptRefused
     | AttemptReleased
     | AttemptFinished

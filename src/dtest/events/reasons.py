@@ -44,6 +44,7 @@ class Reason(StrEnum):
     ADAPTER_IS_SOFTWARE = "adapter_is_software"
     DEVICE_MISMATCH = "device_mismatch"
     ARTIFACT_DOWNLOAD = "artifact_download"
+    CHECKPOINT_DAMAGED = "checkpoint_damaged"
     UPLOAD_FAILED = "upload_failed"
     DNS = "dns"
     REGISTRY_UNAVAILABLE = "registry_unavailable"
@@ -99,6 +100,7 @@ MEANINGS: dict[Reason, Meaning] = {
     Reason.ADAPTER_IS_SOFTWARE: Meaning("device", "device", "elsewhere"),
     Reason.DEVICE_MISMATCH: Meaning("device", "device", "elsewhere"),
     Reason.ARTIFACT_DOWNLOAD: Meaning("service", "service", "elsewhere"),
+    Reason.CHECKPOINT_DAMAGED: Meaning("service", "service", "preempted"),
     Reason.UPLOAD_FAILED: Meaning("service", "service", "elsewhere"),
     Reason.DNS: Meaning("service", "service", "elsewhere"),
     Reason.REGISTRY_UNAVAILABLE: Meaning("service", "service", "elsewhere"),

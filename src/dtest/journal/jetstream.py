@@ -27,7 +27,7 @@ from dtest.journal.port import (
     read_to,
 )
 from dtest.journal.reader import reading
-from dtest.journal.streams import Limits, artifact_config, stream_configs
+from dtest.journal.streams import Limits, artifact_config, checkpoint_config, stream_configs
 
 ACK_S_MAX = 1.0
 COMMIT_S_MAX = 3.0
@@ -234,7 +234,8 @@ def _guard_headers(guard: Guard | None) -> dict[str, str]:
 
 async def create_streams(connection: Connection, cell: CellId, limits: Limits) -> None:
     """Create the streams of a cell where they do not exist; existing ones are left as they are."""
-    for config in (*stream_configs(cell, limits), artifact_config(cell, limits)):
+    buckets = (artifact_config(cell, limits), checkpoint_config(cell, limits))
+    for config in (*stream_configs(cell, limits), *buckets):
         reply = await ask_api(connection, f"STREAM.CREATE.{config['name']}", config)
         error = reply.get("error")
         if error is not None and error.get("err_code") != _NAME_IN_USE:

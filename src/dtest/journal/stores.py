@@ -1,6 +1,6 @@
-"""Output and artefacts: the data plane beside the journal.
+"""Output, artefacts and checkpoints: the data plane beside the journal.
 
-Artefacts lie in the form of JetStream's object store, so that its tools read them. The client's
+Files lie in the form of JetStream's object store, so that its tools read them. The client's
 own object store is not used: it gives up at the first lost answer and waits for ever for a chunk.
 """
 
@@ -8,10 +8,11 @@ import asyncio
 import base64
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dtest.errors import JournalFull, NotFound, PermissionRefused, Unavailable
 from dtest.events import subject
@@ -20,7 +21,7 @@ from dtest.journal.api import ask_api
 from dtest.journal.connection import Connection
 from dtest.journal.jetstream import JetStreamJournal
 from dtest.journal.port import Outgoing, Stored, read_to
-from dtest.journal.streams import Limits, artifact_bucket, artifact_config, output_name
+from dtest.journal.streams import Limits, artifact_config, checkpoint_config, output_name
 
 CHUNK_BYTES = 128 << 10
 PUT_AGAIN_S = 0.2
@@ -85,20 +86,22 @@ def output_stream(
 
 @dataclass(frozen=True, slots=True)
 class _Object:
-    """Where the chunks of an artefact lie, and what they add up to."""
+    """Where the chunks of a file lie, and what they add up to."""
 
     id: str
     digest: str
 
 
-class ArtifactStore:
-    """Files that attempts left."""
+class ObjectStore:
+    """Files under names, in one bucket."""
 
-    def __init__(self, connection: Connection, cell: CellId, limits: Limits) -> None:
+    def __init__(self, connection: Connection, config: dict[str, Any], *, noun: str) -> None:
+        """``config`` of the stream below; ``noun`` is what messages call a file."""
         self._connection = connection
-        self._bucket = artifact_bucket(cell)
-        self._config = artifact_config(cell, limits)
-        self._name = str(self._config["name"])
+        self._config = config
+        self._noun = noun
+        self._name = str(config["name"])
+        self._bucket = self._name.removeprefix("OBJ_")
         self._stream = JetStreamJournal(connection, self._name, new_id=self._new_id)
         self._is_open = False
 
@@ -109,7 +112,7 @@ class ArtifactStore:
         try:
             stored = await self._put(name, path)
         except JournalFull as error:
-            message = f"cannot store {name}: there is no room for more artefacts"
+            message = f"cannot store {name}: there is no room for more {self._noun}s"
             raise Unavailable(message, hint="free disk space, or raise their limit") from error
         if before is not None and before.id != stored.id:
             await self._forget(before.id)
@@ -146,24 +149,77 @@ class ArtifactStore:
 
     async def get(self, name: str) -> bytes:
         """Return a file's content. Raises NotFound or Unavailable."""
+        found = await self._found(name)
+        content = bytearray()
+        async with aclosing(self._read(found)) as chunks:
+            async for chunk in chunks:
+                content += chunk
+        sha256 = await asyncio.to_thread(hashlib.sha256, content)
+        if f"SHA-256={base64.urlsafe_b64encode(sha256.digest()).decode()}" != found.digest:
+            message = f"the content of {name} is not what was stored"
+            raise Unavailable(message, hint="it may just have been replaced: repeat")
+        return bytes(content)
+
+    async def fetch(self, name: str, path: Path) -> None:
+        """Write a file's content to ``path``, for the caller to check against its digest.
+
+        Raises NotFound, Unavailable or OSError.
+        """
+        found = await self._found(name)
+        async with aclosing(self._read(found)) as chunks:
+            with path.open("wb") as file:
+                async for chunk in chunks:
+                    await asyncio.to_thread(file.write, chunk)
+
+    async def delete(self, name: str) -> None:
+        """Leave nothing of a file; one that is not there is no error. Raises Unavailable.
+
+        Its name goes last: a deletion that was cut short can be repeated.
+        """
+        await self._open()
+        found = await self._find(name)
+        if found is not None:
+            await self._purge(self._chunks(found.id))
+            await self._purge(self._about(name))
+
+    async def names(self) -> list[str]:
+        """Return the names of all files. Raises Unavailable."""
+        await self._open()
+        about = f"$O.{self._bucket}.M."
+        found: dict[str, int] = {}
+        while True:
+            request: dict[str, object] = {"subjects_filter": f"{about}>", "offset": len(found)}
+            reply = await ask_api(self._connection, f"STREAM.INFO.{self._name}", request)
+            if "error" in reply:
+                message = f"{self._name}: {reply['error'].get('description')}"
+                raise Unavailable(message)
+            page = reply["state"].get("subjects") or {}
+            if not page.keys() - found.keys():
+                return sorted(_named(where.removeprefix(about)) for where in found)
+            found |= page
+
+    async def _found(self, name: str) -> _Object:
         await self._open()
         found = await self._find(name)
         if found is None:
-            message = f"no artefact is called {name}"
+            message = f"no {self._noun} is called {name}"
             raise NotFound(message)
-        content = bytearray()
+        return found
+
+    async def _read(self, found: _Object) -> AsyncGenerator[bytes, None]:
         where = self._chunks(found.id)
         last = await self._stream.last(where)
         if last is not None:
             async with aclosing(read_to(self._stream, 0, last.seq, subject=where)) as batches:
                 async for batch in batches:
                     for stored in batch:
-                        content += stored.payload
-        sha256 = await asyncio.to_thread(hashlib.sha256, content)
-        if f"SHA-256={base64.urlsafe_b64encode(sha256.digest()).decode()}" != found.digest:
-            message = f"the content of {name} is not what was stored"
-            raise Unavailable(message, hint="it may just have been replaced: repeat")
-        return bytes(content)
+                        yield stored.payload
+
+    async def _purge(self, where: str) -> None:
+        reply = await ask_api(self._connection, f"STREAM.PURGE.{self._name}", {"filter": where})
+        if "error" in reply:
+            message = f"{self._name} does not delete: {reply['error'].get('description')}"
+            raise Unavailable(message)
 
     async def _find(self, name: str) -> _Object | None:
         last = await self._stream.last(self._about(name))
@@ -174,9 +230,8 @@ class ArtifactStore:
 
     async def _forget(self, object_id: str) -> None:
         """Remove chunks that nothing names, if that is possible now: they only take room."""
-        request: dict[str, object] = {"filter": self._chunks(object_id)}
         with suppress(PermissionRefused, Unavailable):
-            await ask_api(self._connection, f"STREAM.PURGE.{self._name}", request)
+            await self._purge(self._chunks(object_id))
 
     async def _open(self) -> None:
         """Create the bucket where it does not exist."""
@@ -199,3 +254,21 @@ class ArtifactStore:
 
     def _about(self, name: str) -> str:
         return f"$O.{self._bucket}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
+
+
+def _named(token: str) -> str:
+    """Return the name behind a subject's last token; the token itself if others wrote it."""
+    try:
+        return base64.urlsafe_b64decode(token).decode()
+    except ValueError:
+        return token
+
+
+def artifact_store(connection: Connection, cell: CellId, limits: Limits) -> ObjectStore:
+    """Return the store of files that attempts left."""
+    return ObjectStore(connection, artifact_config(cell, limits), noun="artefact")
+
+
+def checkpoint_store(connection: Connection, cell: CellId, limits: Limits) -> ObjectStore:
+    """Return the store of what attempts go on from."""
+    return ObjectStore(connection, checkpoint_config(cell, limits), noun="checkpoint")

@@ -12,6 +12,8 @@ from dtest.events.fields import CellId
 
 SECOND_NS = 1_000_000_000
 DAY_NS = 86_400 * SECOND_NS
+CHECKPOINT_DAYS_MAX = 7
+"""A task that stood still for longer begins anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +25,18 @@ class Limits:
     output_bytes: int = 4 << 30
     telemetry_bytes: int = 512 << 20
     artifact_bytes: int = 16 << 30
+    checkpoint_bytes: int = 8 << 30
 
     @property
     def total_bytes(self) -> int:
         """What the server reserves for all of them."""
-        sizes = (self.journal_bytes, self.output_bytes, self.telemetry_bytes, self.artifact_bytes)
-        return sum(sizes)
+        return (
+            self.journal_bytes
+            + self.output_bytes
+            + self.telemetry_bytes
+            + self.artifact_bytes
+            + self.checkpoint_bytes
+        )
 
     def within(self, room_bytes: int) -> "Limits":
         """Return limits in the same proportions that take at most so much room."""
@@ -39,6 +47,7 @@ class Limits:
             int(self.output_bytes * part),
             int(self.telemetry_bytes * part),
             int(self.artifact_bytes * part),
+            int(self.checkpoint_bytes * part),
         )
 
 
@@ -60,6 +69,11 @@ def telemetry_name(cell: CellId) -> str:
 def artifact_bucket(cell: CellId) -> str:
     """Name of the object store of artefacts."""
     return f"dtest-{cell}-artifacts"
+
+
+def checkpoint_bucket(cell: CellId) -> str:
+    """Name of the object store of checkpoints."""
+    return f"dtest-{cell}-checkpoints"
 
 
 def stream_configs(cell: CellId, limits: Limits) -> list[dict[str, Any]]:
@@ -111,15 +125,28 @@ def stream_configs(cell: CellId, limits: Limits) -> list[dict[str, Any]]:
 
 def artifact_config(cell: CellId, limits: Limits) -> dict[str, Any]:
     """Return the configuration of the stream below the object store of artefacts."""
-    bucket = artifact_bucket(cell)
+    return _bucket_config(artifact_bucket(cell), limits.replicas, limits.artifact_bytes)
+
+
+def checkpoint_config(cell: CellId, limits: Limits) -> dict[str, Any]:
+    """Return the configuration of the stream below the object store of checkpoints.
+
+    They have a bucket of their own, so that they cannot take the room of results, and an age
+    limit, for those that nobody came to delete.
+    """
+    config = _bucket_config(checkpoint_bucket(cell), limits.replicas, limits.checkpoint_bytes)
+    return {**config, "max_age": CHECKPOINT_DAYS_MAX * DAY_NS}
+
+
+def _bucket_config(bucket: str, replicas: int, bytes_max: int) -> dict[str, Any]:
     return {
         "name": f"OBJ_{bucket}",
         "subjects": [f"$O.{bucket}.C.>", f"$O.{bucket}.M.>"],
         "retention": "limits",
         "storage": "file",
-        "num_replicas": limits.replicas,
+        "num_replicas": replicas,
         "discard": "new",
-        "max_bytes": limits.artifact_bytes,
+        "max_bytes": bytes_max,
         "max_consumers": 20_000,
         "duplicate_window": 120 * SECOND_NS,
         "allow_rollup_hdrs": True,

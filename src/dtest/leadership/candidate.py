@@ -5,8 +5,9 @@ standbys need no certainty: "nobody listens" is enough, or three pings in a row 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import orjson
 import structlog
@@ -27,6 +28,10 @@ UNANSWERED_MAX = 3
 ABSENT_AFTER_RECONNECTION_MAX = 10
 """Just reconnected, a standby may be quicker than the leader: so often "nobody" is not believed."""
 Sleep = Callable[[float], Awaitable[None]]
+
+
+Duties = Callable[[Leader], Sequence[Coroutine[Any, Any, None]]]
+"""What a leader has to see to beside its decisions, for as long as it leads."""
 
 
 class Watch:
@@ -82,6 +87,7 @@ class Candidate:
         new_leader: Callable[[], Leader],
         monotonic: Callable[[], float],
         pid: int,
+        duties: Duties = lambda _: (),
     ) -> None:
         self.leader: Leader | None = None
         """The own term, while there is one."""
@@ -92,6 +98,7 @@ class Candidate:
         self._new_leader = new_leader
         self._monotonic = monotonic
         self._pid = pid
+        self._duties = duties
 
     async def run(self) -> None:
         """Stand by and lead in turns, until cancelled."""
@@ -126,6 +133,8 @@ class Candidate:
             async with asyncio.TaskGroup() as group:
                 group.create_task(leader.run())
                 group.create_task(detector.run())
+                for duty in self._duties(leader):
+                    group.create_task(duty)
         finally:
             self.leader = None
             await silence()

@@ -11,6 +11,8 @@ import orjson
 
 from dtest.events.attempt import (
     AttemptAssigned,
+    AttemptCheckpointed,
+    AttemptCheckpointFailed,
     AttemptFinished,
     AttemptStarted,
     TestcaseFinished,
@@ -33,6 +35,7 @@ from dtest.state.worker import Worker
 RAW_CHARS_MAX = 65_536
 REFUSED_KEPT_MAX = 10_000
 Row = tuple[Any, ...]
+_Report = AttemptFinished | AttemptStarted | AttemptCheckpointed | AttemptCheckpointFailed
 _ENDED_AS: dict[Reason, str] = {
     Reason.WORKER_SHUTDOWN: "released",
     Reason.PREEMPTED: "released",
@@ -51,6 +54,8 @@ class Rows:
         self._new: dict[str, list[Row]] = {}
         self._finished: dict[tuple[TaskId, int], AttemptFinished] = {}
         self._started: dict[tuple[TaskId, int], AttemptStarted] = {}
+        self._checkpoints: dict[tuple[TaskId, int], Row] = {}
+        """Number, bytes, instant of the latest one, and why there is none later."""
         self._runs: dict[RunId, tuple[RunOpened | None, str, int]] = {}
         self._workers: set[WorkerId] = set()
         self._breakers: dict[str, Row] = {}
@@ -92,6 +97,7 @@ class Rows:
         tasks = self.cell.tasks
         rows["tasks_changed"] = [_task_change(tasks[name]) for name in sorted(self._tasks)]
         rows["attempts_changed"] = self._attempt_changes()
+        rows["checkpoints"] = [(*key, *row) for key, row in self._checkpoints.items()]
         workers = self.cell.workers
         rows["workers"] = [_worker_row(workers[name]) for name in sorted(self._workers)]
         rows["breakers"] = list(self._breakers.values())
@@ -99,6 +105,7 @@ class Rows:
         self._attempts.clear()
         self._finished.clear()
         self._started.clear()
+        self._checkpoints.clear()
         self._runs.clear()
         self._workers.clear()
         self._breakers.clear()
@@ -140,7 +147,7 @@ class Rows:
             noted, source, seq = self._runs.get(data.run_id, (None, event.source, record.seq))
             if noted is None and (run is None or not run.name):
                 self._runs[data.run_id] = (data, source, seq)
-        elif isinstance(data, AttemptFinished | AttemptStarted):
+        elif isinstance(data, _Report):
             task = self.cell.tasks.get(data.task_id)
             if (
                 task is not None
@@ -148,11 +155,23 @@ class Rows:
                 and task.worker_id == data.worker_id
                 and task.status in LIVE
             ):
-                key = (data.task_id, data.attempt)
-                if isinstance(data, AttemptFinished):
-                    self._finished.setdefault(key, data)
-                else:
-                    self._started.setdefault(key, data)
+                self._reported(data, task)
+
+    def _reported(self, data: _Report, task: Task) -> None:
+        key = (data.task_id, data.attempt)
+        match data:
+            case AttemptFinished():
+                self._finished.setdefault(key, data)
+            case AttemptStarted():
+                self._started.setdefault(key, data)
+            case AttemptCheckpointed():
+                known = task.checkpoint
+                if known is None or (known.attempt, known.number) < (data.attempt, data.number):
+                    at = micros(epoch_s(data.taken_at))
+                    self._checkpoints[key] = (data.number, data.size_bytes, at, None)
+            case AttemptCheckpointFailed():
+                stored = self._checkpoints.get(key, (None,) * 4)[:3]
+                self._checkpoints[key] = (*stored, data.detail)
 
     def _after(self, event: Event, record: Recorded, index: int) -> None:
         match event.data:
@@ -197,8 +216,10 @@ class Rows:
         if task is None or task.attempt != data.attempt or task.worker_id != data.worker_id:
             return
         row = (data.task_id, data.attempt, data.worker_id, data.hardware, ",".join(data.devices))
+        given = data.checkpoint
+        resumed_from = f"{given.attempt}/{given.number}" if given is not None else None
         rest = ("assigned", None, None, micros(record.stored_at), *(None,) * 9)
-        self._row("attempts_new", (*row, *rest))
+        self._row("attempts_new", (*row, *rest, resumed_from, *(None,) * 4))
 
     def _testcase(self, data: TestcaseFinished, record: Recorded, index: int) -> None:
         task = self.cell.tasks.get(data.task_id)

@@ -48,6 +48,13 @@ _CHANGE_COLUMNS = {
             *("output_bytes_dropped", "artifacts"),
         ),
     ),
+    "checkpoints": (
+        "attempts",
+        (
+            *("task_id", "attempt", "checkpoint", "checkpoint_bytes", "checkpoint_at"),
+            "checkpoint_problem",
+        ),
+    ),
 }
 _TABLE_OF = {"tasks_new": "tasks", "attempts_new": "attempts"}
 _FAILED_WRITES = (

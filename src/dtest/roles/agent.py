@@ -14,6 +14,7 @@ import structlog
 
 import dtest
 from dtest.agents.agent import Agent, AgentIdentity, NoPosition
+from dtest.agents.checkpoints import DEFAULT_CHECKPOINTS, CheckpointPolicy
 from dtest.agents.probe import declared, detect
 from dtest.agents.processes import Clocks, ProcessExecutor, inherited_environment
 from dtest.agents.reporter import Reporter
@@ -23,7 +24,13 @@ from dtest.errors import Conflict, UsageError
 from dtest.events import subject
 from dtest.events.fields import TaskId, WorkerId
 from dtest.events.worker import Capability
-from dtest.journal.stores import ArtifactStore, OutputStore, output_stream
+from dtest.journal.stores import (
+    ObjectStore,
+    OutputStore,
+    artifact_store,
+    checkpoint_store,
+    output_stream,
+)
 from dtest.journal.streams import Limits
 from dtest.roles.session import Session, session
 from dtest.runtime.clock import SystemClock
@@ -46,6 +53,7 @@ class AgentOptions:
     slots: int | None = None
     declared: Mapping[str, object] = field(default_factory=dict)
     drain_s: float = DRAIN_S_MAX
+    checkpoints: CheckpointPolicy = DEFAULT_CHECKPOINTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +69,12 @@ class SimulationOptions:
 
 
 class _Stores:
-    """Output and artefacts of one agent."""
+    """Output, artefacts and checkpoints of one agent."""
 
-    def __init__(self, output: OutputStore, artifacts: ArtifactStore) -> None:
+    def __init__(
+        self, output: OutputStore, artifacts: ObjectStore, checkpoints: ObjectStore
+    ) -> None:
+        self.checkpoints = checkpoints
         self._output = output
         self._artifacts = artifacts
 
@@ -129,7 +140,7 @@ async def serve_agent(settings: Settings, options: AgentOptions) -> None:
         async with session(
             settings, name=f"dtest agent {worker_id}", wait_s=CONNECT_S_MAX
         ) as opened:
-            agent = _real_agent(opened, worker_id, directory, capability)
+            agent = _real_agent(opened, worker_id, directory, capability, options)
             on_stop_signals(lambda: agent.drain(options.drain_s))
             await agent.run(MachineUsage(str(directory)).figures)
         if agent.left_in_order:
@@ -137,7 +148,11 @@ async def serve_agent(settings: Settings, options: AgentOptions) -> None:
 
 
 def _real_agent(
-    opened: Session, worker_id: WorkerId, directory: Path, capability: Capability
+    opened: Session,
+    worker_id: WorkerId,
+    directory: Path,
+    capability: Capability,
+    options: AgentOptions,
 ) -> Agent:
     clock = SystemClock()
     identity = AgentIdentity(
@@ -157,14 +172,17 @@ def _real_agent(
         new_id=opened.new_id,
     )
     output = OutputStore(output_stream(opened.connection, opened.cell, opened.new_id), opened.cell)
+    bucket = (opened.connection, opened.cell, Limits())
+    stores = _Stores(output, artifact_store(*bucket), checkpoint_store(*bucket))
     spool = Spool(directory)
     executor = ProcessExecutor(
         spool,
         reporter,
-        _Stores(output, ArtifactStore(opened.connection, opened.cell, Limits())),
+        stores,
         worker_id=worker_id,
         clocks=Clocks(clock.now, clock.monotonic),
         env=inherited_environment(environment()),
+        checkpoints=options.checkpoints,
     )
     return Agent(
         identity,

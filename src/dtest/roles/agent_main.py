@@ -1,11 +1,14 @@
 """Entry of the agent's process: reads its options, runs one agent or several simulated ones."""
 
 import asyncio
+import math
+from dataclasses import replace
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
 import dtest
+from dtest.agents.checkpoints import DEFAULT_CHECKPOINTS
 from dtest.errors import UsageError
 from dtest.roles.agent import (
     DRAIN_S_MAX,
@@ -27,10 +30,11 @@ app = App(
 
 SIMULATED_KINDS = ("cpu", "cuda", "rocm", "mps", "qnn", "openvino", "tpu")
 WORKERS_MAX = 1_000
+CHECKPOINT_S_MIN = 0.05
 
 
 @app.default
-def run(
+def run(  # noqa: PLR0913 - one option each
     *,
     name: str = "",
     nats: str | None = None,
@@ -38,6 +42,7 @@ def run(
     slots: int | None = None,
     label: Annotated[list[str] | None, Parameter(negative="")] = None,
     drain_seconds: float = DRAIN_S_MAX,
+    checkpoint_seconds: float = DEFAULT_CHECKPOINTS.look_every_s,
     simulate: str = "",
     simulate_seconds: float = 0.1,
 ) -> None:
@@ -57,6 +62,8 @@ def run(
         ``NAME=VALUE``, may be repeated.
     drain_seconds
         How long running attempts may still take after SIGTERM before they are handed back.
+    checkpoint_seconds
+        How often to look for new checkpoints, and how long a file must rest to count as complete.
     simulate
         Run simulated workers instead, as ``cuda:2,rocm:1,cpu:4``; always shown as simulated.
     simulate_seconds
@@ -73,7 +80,11 @@ def run(
     declared: dict[str, object] = dict(settings.tables.get("agent", {}))
     if label:
         declared["labels"] = {**dict(declared.get("labels", {})), **parse_labels(label)}  # type: ignore[call-overload]
-    options_of_agent = AgentOptions(name, slots, declared, drain_seconds)
+    if not CHECKPOINT_S_MIN <= checkpoint_seconds < math.inf:
+        message = f"--checkpoint-seconds {checkpoint_seconds:g} is not at least {CHECKPOINT_S_MIN}"
+        raise UsageError(message, hint="2 is a good value; less costs processor time")
+    checkpoints = replace(DEFAULT_CHECKPOINTS, look_every_s=checkpoint_seconds)
+    options_of_agent = AgentOptions(name, slots, declared, drain_seconds, checkpoints)
     asyncio.run(serve_agent(settings, options_of_agent))
 
 

@@ -9,7 +9,10 @@ from collections.abc import Callable
 import structlog
 
 import dtest
+from dtest.journal.stores import checkpoint_store
+from dtest.journal.streams import Limits
 from dtest.leadership.candidate import Candidate, Watch
+from dtest.leadership.checkpoints import CheckpointSweeper
 from dtest.leadership.decision import Policy
 from dtest.leadership.follower import Follower
 from dtest.leadership.leader import Identity, Leader
@@ -49,6 +52,7 @@ async def _run(opened: Session, settings: Settings) -> None:
     follower = Follower(opened.journal, await files.latest(opened.journal))
     stream = (await opened.journal.bounds()).created
     clock = SystemClock()
+    checkpoints = checkpoint_store(opened.connection, opened.cell, Limits())
     candidate = Candidate(
         opened.journal,
         opened.connection,
@@ -57,6 +61,7 @@ async def _run(opened: Session, settings: Settings) -> None:
         new_leader=_terms(opened, follower, clock),
         monotonic=clock.monotonic,
         pid=os.getpid(),
+        duties=lambda leader: (CheckpointSweeper(leader, checkpoints).run(),),
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(follower.run())

@@ -184,6 +184,7 @@ class _Round:
             _stretched(spec.idle_timeout_seconds, task),
             spec.grace_seconds,
             spec.memory_limit_gb,
+            task.checkpoint,
         )
 
 

@@ -21,7 +21,7 @@ from dtest.events.task import TaskQueued
 from dtest.state.demand import Demand, DemandKey, Entry, key_of
 from dtest.state.health import Guard, Kind, kinds_of
 from dtest.state.matching import Refusal, match
-from dtest.state.task import WAITING, Run, Status, Task
+from dtest.state.task import DONE_WITH, WAITING, Run, Status, Task
 from dtest.state.worker import GONE, Worker
 
 AGEING_S_PER_LEVEL = 60.0
@@ -258,6 +258,8 @@ class Cell:
         """Bring a task to a terminal state and tell those that depend on it."""
         self.hold(task, status)
         task.reason = reason
+        if status in DONE_WITH:
+            task.checkpoint = None
         task.demand.unfinished -= 1
         self.ended[status] += 1
         self.runs[task.run_id].unfinished -= 1

@@ -2,12 +2,15 @@
 
 from dtest.events.attempt import (
     AttemptAssigned,
+    AttemptCheckpointed,
+    AttemptCheckpointFailed,
     AttemptFinished,
     AttemptRefused,
     AttemptReleased,
     AttemptReturned,
     AttemptStarted,
     AttemptStopRequested,
+    Checkpoint,
     TestcaseFinished,
 )
 from dtest.events.codec import fingerprint
@@ -116,6 +119,8 @@ def _finished(cell: Cell, data: AttemptFinished, _: Event, record: Recorded, ind
             else:
                 cell.end(task, Status.FAILED, reason)
         case "faulted":
+            if data.reason is Reason.CHECKPOINT_DAMAGED:
+                task.checkpoint = None  # the next attempt starts anew
             judge(cell, task, data.reason or Reason.UNKNOWN)
         case "cancelled":
             if task.cancel:
@@ -148,6 +153,32 @@ def judge(cell: Cell, task: Task, reason: Reason) -> None:
 def _give_up(cell: Cell, task: Task, reason: Reason) -> None:
     cell.release_capacity(task)
     judge(cell, task, reason)
+
+
+def _checkpointed(
+    cell: Cell, data: AttemptCheckpointed, _: Event, record: Recorded, index: int
+) -> None:
+    task = _current(cell, record, index, (data.task_id, data.attempt, data.worker_id))
+    if task is None:
+        return
+    known = task.checkpoint
+    if known is not None and (known.attempt, known.number) >= (data.attempt, data.number):
+        cell.ignore("checkpoint_out_of_date")
+        return
+    task.checkpoint = Checkpoint(
+        data.attempt,
+        data.number,
+        data.object_name,
+        data.size_bytes,
+        data.sha256,
+        data.taken_at,
+    )
+
+
+def _not_checkpointed(
+    cell: Cell, data: AttemptCheckpointFailed, _: Event, record: Recorded, index: int
+) -> None:
+    _current(cell, record, index, (data.task_id, data.attempt, data.worker_id))
 
 
 def _refused(cell: Cell, data: AttemptRefused, _: Event, record: Recorded, index: int) -> None:
@@ -202,6 +233,8 @@ def _testcase(cell: Cell, data: TestcaseFinished, _: Event, record: Recorded, in
 ATTEMPT_FOLDS: Folds = {
     AttemptAssigned: _assigned,
     AttemptStarted: _started,
+    AttemptCheckpointed: _checkpointed,
+    AttemptCheckpointFailed: _not_checkpointed,
     AttemptFinished: _finished,
     AttemptRefused: _refused,
     AttemptReleased: _released,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from dtest.events.attempt import Checkpoint
 from dtest.events.fields import CellId, RunId, TaskId, WorkerId
 from dtest.events.policy import Ranking, Strategy
 from dtest.events.reasons import Reason, RefusalCode
@@ -89,6 +90,7 @@ class TaskDocument:
     retried_at: float | None
     started: bool
     failed_before: bool
+    checkpoint: Checkpoint | None
 
 
 @dataclass(slots=True)

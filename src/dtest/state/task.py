@@ -6,6 +6,7 @@ The states and their legal order stand in ``docs/states.md``; this module only h
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from dtest.events.attempt import Checkpoint
 from dtest.events.fields import RunId, TaskId, WorkerId
 from dtest.events.reasons import Reason
 from dtest.events.task import TaskQueued
@@ -45,6 +46,8 @@ TERMINAL = frozenset(
         Status.EXPIRED,
     }
 )
+DONE_WITH = frozenset({Status.PASSED, Status.CANCELLED})
+"""Ends after which nobody wants to go on from where the task stood."""
 
 
 @dataclass(slots=True)
@@ -95,6 +98,8 @@ class Task:
     started: bool = False
     """An attempt ran since the task arrived, or was asked for again."""
     failed_before: bool = False
+    checkpoint: Checkpoint | None = None
+    """What the next attempt goes on from; none once the task passed or was cancelled."""
 
     @property
     def arrived_at(self) -> float:

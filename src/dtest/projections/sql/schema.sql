@@ -73,6 +73,14 @@ CREATE TABLE attempts (
     output_bytes BIGINT,
     output_bytes_dropped BIGINT,
     artifacts VARCHAR,
+    -- What it went on from, as ATTEMPT/NUMBER.
+    resumed_from VARCHAR,
+    -- Its latest stored checkpoint.
+    checkpoint BIGINT,
+    checkpoint_bytes BIGINT,
+    checkpoint_at TIMESTAMP,
+    -- Why none could be stored since.
+    checkpoint_problem VARCHAR,
     PRIMARY KEY (task_id, attempt)
 );
 

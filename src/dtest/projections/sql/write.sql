@@ -39,6 +39,14 @@ UPDATE attempts SET
     artifacts = coalesce(batch.artifacts, attempts.artifacts)
 FROM batch WHERE attempts.task_id = batch.task_id AND attempts.attempt = batch.attempt;
 
+-- name: checkpoints
+UPDATE attempts SET
+    checkpoint = coalesce(batch.checkpoint, attempts.checkpoint),
+    checkpoint_bytes = coalesce(batch.checkpoint_bytes, attempts.checkpoint_bytes),
+    checkpoint_at = coalesce(batch.checkpoint_at, attempts.checkpoint_at),
+    checkpoint_problem = batch.checkpoint_problem
+FROM batch WHERE attempts.task_id = batch.task_id AND attempts.attempt = batch.attempt;
+
 -- name: testcases
 INSERT OR IGNORE INTO testcases SELECT * FROM batch;
 
