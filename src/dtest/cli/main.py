@@ -68,11 +68,16 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "replay": ("events", "Show the state as it was at a sequence number or time."),
     },
     "db": {"query": ("db", "Run one SELECT over the read model.")},
+    "cluster": {
+        "up": ("cluster", "Start a cluster of NATS servers on this machine."),
+        "status": ("cluster", "Show who is alive, who leads, whose replica lags."),
+        "down": ("cluster", "Stop it."),
+    },
     "config": {"view": ("config", "Show every setting with its origin.")},
     "server": {
         "scheduler": ("server", "Run a scheduler in the foreground."),
         "api": ("server", "Run the HTTP API with its projector in the foreground."),
-        "migrate": ("server", "Create the cell's streams."),
+        "migrate": ("server", "Create the cell's streams, or compare and mend them."),
         "rebuild": ("server", "Make the read model anew from the journal."),
     },
 }
@@ -82,6 +87,7 @@ _GROUP_HELP = {
     "worker": "Workers.",
     "event": "Events of the journal.",
     "db": "The read model.",
+    "cluster": "NATS servers on this machine, for trials and tests.",
     "config": "Settings.",
     "server": "Single parts of a cell, for service managers and operators.",
 }

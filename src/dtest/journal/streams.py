@@ -62,6 +62,17 @@ def artifact_bucket(cell: CellId) -> str:
     return f"dtest-{cell}-artifacts"
 
 
+def stream_names(cell: CellId) -> list[str]:
+    """Name all streams of a cell, that below the object store included."""
+    own = [journal_name(cell), output_name(cell), telemetry_name(cell)]
+    return [*own, f"OBJ_{artifact_bucket(cell)}"]
+
+
+def all_configs(cell: CellId, limits: Limits) -> list[dict[str, Any]]:
+    """Return the configuration of each of them."""
+    return [*stream_configs(cell, limits), artifact_config(cell, limits)]
+
+
 def stream_configs(cell: CellId, limits: Limits) -> list[dict[str, Any]]:
     """Return the configuration of each stream, as JetStream's API takes it."""
     return [

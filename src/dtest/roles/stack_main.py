@@ -31,6 +31,9 @@ def run(  # noqa: PLR0913 - one option each
     simulate_seconds: float = 0.1,
     port: int = 0,
     nats: str | None = None,
+    nodes: int | None = None,
+    replicas: int | None = None,
+    brokers_only: Annotated[bool, Parameter(negative="")] = False,
     throw_away: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Run a stack until SIGTERM; one to throw away takes its state directory with it."""
@@ -50,6 +53,9 @@ def run(  # noqa: PLR0913 - one option each
         simulate_seconds=simulate_seconds,
         api_port=port,
         nats=address,
+        nodes=nodes,
+        replicas=replicas,
+        brokers_only=brokers_only,
     )
     stack = Stack(options)
     try:
