@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from dtest.journal.cluster import await_leaders, get_placement, greet_all
@@ -11,9 +12,9 @@ from dtest.journal.connection import NatsAddress
 from dtest.runtime.ids import secret
 from dtest.runtime.nats_cluster import USER, EmbeddedCluster, plan_cluster
 from dtest.runtime.nats_server import EmbeddedServer
-from tests.kit.nats import LIMITS, NatsCell, eventually, joined
+from tests.kit.nats import LIMITS, NatsCell, eventually
 
-CLUSTER_LIMITS = {1: LIMITS}
+LIMITS_OF_THREE = replace(LIMITS, replicas=3)
 READY_S_MAX = 30.0
 
 
@@ -107,6 +108,3 @@ async def running_cluster(directory: Path, nodes: int = 3) -> AsyncIterator[Clus
         yield cluster
     finally:
         await cluster.stop()
-
-
-__all__ = ["Cluster", "joined", "name_of", "running_cluster"]
