@@ -56,6 +56,8 @@ class Placement:
     """None while there is none, and for a server that stands alone."""
     clustered: bool
     replicas: tuple[Replica, ...]
+    copies: int
+    """How many there should be."""
     messages: int
 
     @property
@@ -66,7 +68,8 @@ class Placement:
     @property
     def is_whole(self) -> bool:
         """Say whether every copy is there and current."""
-        return self.is_led and all(one.current and not one.offline for one in self.replicas)
+        whole = [one for one in self.replicas if one.current and not one.offline]
+        return self.is_led and (not self.clustered or len(whole) == self.copies)
 
 
 async def greet(address: str) -> Greeting:
@@ -108,7 +111,8 @@ def _placement(stream: str, info: dict[str, Any]) -> Placement:
         )
     replicas.sort(key=lambda replica: replica.server_name)
     messages = int(info["state"]["messages"])
-    return Placement(stream, leader, bool(cluster), tuple(replicas), messages)
+    copies = int(info["config"]["num_replicas"])
+    return Placement(stream, leader, bool(cluster), tuple(replicas), copies, messages)
 
 
 def _replica(reply: dict[str, Any]) -> Replica:
