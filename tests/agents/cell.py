@@ -26,7 +26,7 @@ from dtest.runtime.ids import short_id
 from dtest.state.task import TERMINAL, Task
 from tests.kit import facts
 from tests.kit.agent import PYTHON, WITHIN_S, Fact, end_all, joined_chunks, keepers
-from tests.kit.nats import LIMITS, NatsCell, Server, eventually, joined
+from tests.kit.nats import NatsCell, Server, eventually, joined
 
 
 class AgentProcess:
@@ -118,7 +118,7 @@ class RealCell:
         self.outputs = OutputStore(
             output_stream(opened.connection, self.id, opened.new_id), self.id
         )
-        self.artifacts = ArtifactStore(opened.connection, self.id, LIMITS)
+        self.artifacts = ArtifactStore(opened.connection, self.id)
         self.agents: list[AgentProcess] = []
         self._count = 0
 

@@ -1029,7 +1029,7 @@ async def _get(store: ArtifactStore, name: str) -> bytes:
 async def test_an_artefact_of_megabytes_is_given_back_byte_by_byte(
     cell: NatsCell, large: Path
 ) -> None:
-    store = ArtifactStore(cell.connection, cell.cell, LIMITS)
+    store = ArtifactStore(cell.connection, cell.cell)
 
     await store.put("task/1/large.bin", large)
 
@@ -1040,7 +1040,7 @@ async def test_an_artefact_of_megabytes_is_given_back_byte_by_byte(
 async def test_a_small_artefact_is_an_artefact(
     cell: NatsCell, tmp_path: Path, content: bytes
 ) -> None:
-    store = ArtifactStore(cell.connection, cell.cell, LIMITS)
+    store = ArtifactStore(cell.connection, cell.cell)
     path = tmp_path / "small"
     path.write_bytes(content)
 
@@ -1052,7 +1052,7 @@ async def test_a_small_artefact_is_an_artefact(
 async def test_an_artefact_put_again_replaces_the_first(
     cell: NatsCell, tmp_path: Path, large: Path
 ) -> None:
-    store = ArtifactStore(cell.connection, cell.cell, LIMITS)
+    store = ArtifactStore(cell.connection, cell.cell)
     path = tmp_path / "second"
     path.write_bytes(b"second")
     await store.put("name", large)
@@ -1063,7 +1063,7 @@ async def test_an_artefact_put_again_replaces_the_first(
 
 
 async def test_an_artefact_that_nobody_put_is_not_found(cell: NatsCell) -> None:
-    store = ArtifactStore(cell.connection, cell.cell, LIMITS)
+    store = ArtifactStore(cell.connection, cell.cell)
 
     with pytest.raises(NotFound, match="never"):
         await _get(store, "never")
@@ -1073,7 +1073,7 @@ async def test_artefacts_lie_in_the_form_of_the_object_store(
     cell: NatsCell, tmp_path: Path, large: Path
 ) -> None:
     """Other clients read what we wrote, and we what they wrote."""
-    store = ArtifactStore(cell.connection, cell.cell, LIMITS)
+    store = ArtifactStore(cell.connection, cell.cell)
     await store.put("ours", large)
     theirs = await cell.connection.client.jetstream().object_store(artifact_bucket(cell.cell))
 
@@ -1090,7 +1090,7 @@ async def test_artefacts_lie_in_the_form_of_the_object_store(
 async def test_an_artefact_that_was_replaced_leaves_no_chunks(
     cell: NatsCell, tmp_path: Path, large: Path
 ) -> None:
-    store = ArtifactStore(cell.connection, cell.cell, LIMITS)
+    store = ArtifactStore(cell.connection, cell.cell)
     path = tmp_path / "second"
     path.write_bytes(b"second")
     await store.put("name", large)
@@ -1107,7 +1107,7 @@ async def test_an_artefact_that_finds_no_room_is_named(
 ) -> None:
     limits = replace(LIMITS, artifact_bytes=1 << 20)
     async with joined(server.address, cell_id, limits=limits) as cell:
-        store = ArtifactStore(cell.connection, cell.cell, limits)
+        store = ArtifactStore(cell.connection, cell.cell)
 
         with pytest.raises(Unavailable, match="too-large") as raised:
             await store.put("too-large", large)
@@ -1123,7 +1123,7 @@ async def test_an_artefact_that_finds_no_room_is_named(
 async def test_an_artefact_is_put_and_got_with_the_longer_acknowledgements(
     modern: NatsCell, large: Path
 ) -> None:
-    store = ArtifactStore(modern.connection, modern.cell, LIMITS)
+    store = ArtifactStore(modern.connection, modern.cell)
 
     await store.put("name", large)
 
@@ -1131,8 +1131,8 @@ async def test_an_artefact_is_put_and_got_with_the_longer_acknowledgements(
 
 
 async def test_an_artefact_is_put_though_the_connection_is_cut(detour: Detour, large: Path) -> None:
-    store = ArtifactStore(detour.far.connection, detour.far.cell, LIMITS)
-    near = ArtifactStore(detour.near.connection, detour.near.cell, LIMITS)
+    store = ArtifactStore(detour.far.connection, detour.far.cell)
+    near = ArtifactStore(detour.near.connection, detour.near.cell)
     await near.put("other", large)
     detour.proxy.delay(0.01)
 
@@ -1153,7 +1153,7 @@ async def test_an_artefact_is_put_though_the_connection_is_cut(detour: Detour, l
 
 
 async def test_an_artefact_is_got_though_the_connection_is_cut(detour: Detour, large: Path) -> None:
-    store = ArtifactStore(detour.far.connection, detour.far.cell, LIMITS)
+    store = ArtifactStore(detour.far.connection, detour.far.cell)
     await store.put("name", large)
     detour.proxy.delay(0.01)
     heard = detour.far.connection.client.stats["in_bytes"]

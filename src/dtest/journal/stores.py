@@ -16,16 +16,14 @@ from pathlib import Path
 from dtest.errors import JournalFull, NotFound, PermissionRefused, Unavailable
 from dtest.events import subject
 from dtest.events.fields import CellId, TaskId
-from dtest.journal.api import ask_api
+from dtest.journal.api import ask_api, get_info
 from dtest.journal.connection import Connection
 from dtest.journal.jetstream import JetStreamJournal
 from dtest.journal.port import Outgoing, Stored, read_to
-from dtest.journal.streams import Limits, artifact_bucket, artifact_config, output_name
+from dtest.journal.streams import artifact_bucket, bucket_stream, output_name
 
 CHUNK_BYTES = 128 << 10
 PUT_AGAIN_S = 0.2
-_STREAM_NOT_FOUND = 10059
-_NAME_IN_USE = 10058
 
 
 class OutputStore:
@@ -94,11 +92,10 @@ class _Object:
 class ArtifactStore:
     """Files that attempts left."""
 
-    def __init__(self, connection: Connection, cell: CellId, limits: Limits) -> None:
+    def __init__(self, connection: Connection, cell: CellId) -> None:
         self._connection = connection
         self._bucket = artifact_bucket(cell)
-        self._config = artifact_config(cell, limits)
-        self._name = str(self._config["name"])
+        self._name = bucket_stream(cell)
         self._stream = JetStreamJournal(connection, self._name, new_id=self._new_id)
         self._is_open = False
 
@@ -179,17 +176,10 @@ class ArtifactStore:
             await ask_api(self._connection, f"STREAM.PURGE.{self._name}", request)
 
     async def _open(self) -> None:
-        """Create the bucket where it does not exist."""
-        if self._is_open:
-            return
-        reply = await ask_api(self._connection, f"STREAM.INFO.{self._name}", {})
-        if reply.get("error", {}).get("err_code") == _STREAM_NOT_FOUND:
-            reply = await ask_api(self._connection, f"STREAM.CREATE.{self._name}", self._config)
-        error = reply.get("error", {})
-        if error and error.get("err_code") != _NAME_IN_USE:
-            message = f"cannot create {self._name}: {error.get('description')}"
-            raise Unavailable(message)
-        self._is_open = True
+        """Look whether the bucket is there: an append to none would be repeated in vain."""
+        if not self._is_open:
+            await get_info(self._connection, self._name)
+            self._is_open = True
 
     def _new_id(self) -> str:
         return self._connection.client.new_inbox().rpartition(".")[2]

@@ -62,10 +62,15 @@ def artifact_bucket(cell: CellId) -> str:
     return f"dtest-{cell}-artifacts"
 
 
+def bucket_stream(cell: CellId) -> str:
+    """Name of the stream below that object store."""
+    return f"OBJ_{artifact_bucket(cell)}"
+
+
 def stream_names(cell: CellId) -> list[str]:
     """Name all streams of a cell, that below the object store included."""
     own = [journal_name(cell), output_name(cell), telemetry_name(cell)]
-    return [*own, f"OBJ_{artifact_bucket(cell)}"]
+    return [*own, bucket_stream(cell)]
 
 
 def all_configs(cell: CellId, limits: Limits) -> list[dict[str, Any]]:
@@ -124,7 +129,7 @@ def artifact_config(cell: CellId, limits: Limits) -> dict[str, Any]:
     """Return the configuration of the stream below the object store of artefacts."""
     bucket = artifact_bucket(cell)
     return {
-        "name": f"OBJ_{bucket}",
+        "name": bucket_stream(cell),
         "subjects": [f"$O.{bucket}.C.>", f"$O.{bucket}.M.>"],
         "retention": "limits",
         "storage": "file",

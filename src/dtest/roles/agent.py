@@ -24,7 +24,6 @@ from dtest.events import subject
 from dtest.events.fields import TaskId, WorkerId
 from dtest.events.worker import Capability
 from dtest.journal.stores import ArtifactStore, OutputStore, output_stream
-from dtest.journal.streams import Limits
 from dtest.roles.session import Session, session
 from dtest.runtime.clock import SystemClock
 from dtest.runtime.ids import short_id
@@ -161,7 +160,7 @@ def _real_agent(
     executor = ProcessExecutor(
         spool,
         reporter,
-        _Stores(output, ArtifactStore(opened.connection, opened.cell, Limits())),
+        _Stores(output, ArtifactStore(opened.connection, opened.cell)),
         worker_id=worker_id,
         clocks=Clocks(clock.now, clock.monotonic),
         env=inherited_environment(environment()),
