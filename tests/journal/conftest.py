@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-pytest.register_assert_rewrite("tests.journal.conformance")
+pytest.register_assert_rewrite("tests.journal.conformance", "tests.journal.load")
 
 from dtest.events.fields import CellId  # noqa: E402 - the line above must come first
 from dtest.runtime.ids import short_id  # noqa: E402

@@ -2,25 +2,22 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from dtest.events.fields import CellId
 from dtest.journal import reader as reader_module
-from dtest.journal.port import Appended, Guard, GuardRefused, Stored
-from tests.journal.conformance import RULES, SMALL_RULES, Bench, Rule, ids, read, take
+from dtest.journal.port import Appended, Guard, GuardRefused
+from tests.journal.conformance import RULES, SMALL_RULES, Bench, Rule, ids, take
+from tests.journal.load import RESUMED_S_MAX, Load, loaded
 from tests.journal.test_conformance import SMALL_BYTES, name
-from tests.journal.writers import Writers, client, follow_into, message
+from tests.journal.writers import client, message
 from tests.kit.cluster import LIMITS_OF_THREE, Cluster, running_cluster
-from tests.kit.nats import NatsCell, eventually, joined
+from tests.kit.nats import eventually, joined
 
-RESUMED_S_MAX = 60.0
-"""An election takes 4 to 8 s by the servers' own constants; several may follow one another."""
-PATIENCE_S = 90.0
 CONTENDERS = 20
 
 
@@ -70,106 +67,47 @@ async def test_of_many_at_once_under_one_guard_one_is_stored(
 
 @dataclass(slots=True)
 class Drill:
-    """A cluster under writers and readers; faults happen to it."""
+    """A cluster under load; faults happen to it."""
 
     cluster: Cluster
-    cell: NatsCell
-    writers: Writers
-    seen: list[Stored] = field(default_factory=list)
+    load: Load
 
-    async def goes_on(self) -> None:
-        """Wait until more is acknowledged, and read by the follower."""
-        enough = len(self.writers.acknowledged) + 50
-        await eventually(
-            lambda: len(self.writers.acknowledged) > enough,
-            within_s=RESUMED_S_MAX,
-            what="appends are acknowledged again",
-        )
-        reached = (await self.cell.journal.bounds()).last
-        await eventually(
-            lambda: bool(self.seen) and self.seen[-1].seq >= reached,
-            within_s=RESUMED_S_MAX,
-            what="the follower reads again",
-        )
+    async def leader(self) -> str:
+        """The server that leads the journal."""
+        return await self.cluster.leader(self.load.cell)
 
-    async def goes_on_to_the_end(self, chain: list[Stored], where: str) -> None:
-        """Wait until both followers have read the last message."""
-        last = (await self.cell.journal.bounds()).last
-        last_of_chain = await self.cell.journal.last(where)
-        assert last_of_chain is not None
-        await eventually(
-            lambda: self.seen[-1].seq >= last and chain[-1].seq >= last_of_chain.seq,
-            within_s=RESUMED_S_MAX,
-            what="everything is read",
-        )
-
-
-@asynccontextmanager
-async def drill(directory: Path, cell_id: CellId) -> AsyncIterator[Drill]:
-    """Write and follow without pause; at the end check what is stored against what was said."""
-    async with running_cluster(directory) as cluster:
-        options = {"limits": LIMITS_OF_THREE, "retry_s_max": PATIENCE_S}
-        async with (
-            joined(cluster.address, cell_id, **options) as cell,  # type: ignore[arg-type]
-            joined(cluster.address, cell_id, **options) as reading,  # type: ignore[arg-type]
-        ):
-            await cluster.whole(cell)
-            running = Drill(cluster, cell, Writers(cell))
-            chain: list[Stored] = []
-            where = client(cell, "chain")
-            async with asyncio.TaskGroup() as group:
-                collecting = [
-                    group.create_task(follow_into(running.seen, reading.journal)),
-                    group.create_task(follow_into(chain, reading.journal, where)),
-                ]
-                writing = group.create_task(running.writers.run())
-                await running.goes_on()
-                yield running
-                await running.goes_on()
-                running.writers.stop.set()
-                await writing
-                await running.goes_on_to_the_end(chain, where)
-                for task in collecting:
-                    task.cancel()
-            last = (await cell.journal.bounds()).last
-            again = await read(cell.journal, until=last)
-
-    seen = running.seen
-    assert running.writers.refused == []
-    assert [each.seq for each in seen] == list(range(1, last + 1))
-    assert len(set(ids(seen))) == len(seen)
-    assert running.writers.acknowledged <= set(ids(seen))
-    assert seen == again
-    assert chain == [each for each in seen if each.subject == where]
+    async def whole(self) -> None:
+        """Wait until every server holds everything."""
+        await self.cluster.whole(self.load.cell)
 
 
 async def kill_the_leader(drill: Drill) -> None:
-    leader = await drill.cluster.leader(drill.cell)
+    leader = await drill.leader()
     await drill.cluster.stop(leader)
-    await drill.goes_on()
+    await drill.load.goes_on()
     await drill.cluster.start(leader)
-    await drill.cluster.whole(drill.cell)
+    await drill.whole()
 
 
 async def stop_the_leader(drill: Drill) -> None:
-    leader = await drill.cluster.leader(drill.cell)
+    leader = await drill.leader()
     await drill.cluster.stop(leader, number=signal.SIGTERM)
-    await drill.goes_on()
+    await drill.load.goes_on()
     await drill.cluster.start(leader)
-    await drill.cluster.whole(drill.cell)
+    await drill.whole()
 
 
 async def freeze_the_leader(drill: Drill) -> None:
-    leader = await drill.cluster.leader(drill.cell)
+    leader = await drill.leader()
     async with drill.cluster.frozen(leader):
-        await drill.goes_on()
-    await drill.cluster.whole(drill.cell)
+        await drill.load.goes_on()
+    await drill.whole()
 
 
 async def kill_all(drill: Drill) -> None:
     await drill.cluster.stop()
     await drill.cluster.start()
-    await drill.goes_on()
+    await drill.load.goes_on()
 
 
 Fault = Callable[[Drill], Awaitable[None]]
@@ -188,9 +126,11 @@ Fault = Callable[[Drill], Awaitable[None]]
 async def test_nothing_is_lost_or_doubled_while_servers_die(
     fault: Fault, rounds: int, tmp_path: Path, cell_id: CellId
 ) -> None:
-    async with drill(tmp_path, cell_id) as under_load:
+    async with running_cluster(tmp_path) as cluster, loaded(cluster.address, cell_id) as load:
+        drill = Drill(cluster, load)
+        await drill.whole()
         for _ in range(rounds):
-            await fault(under_load)
+            await fault(drill)
 
 
 async def test_a_follower_outlasts_the_server_that_its_consumer_lives_on(
