@@ -54,6 +54,10 @@ test-fast *args:
 test-slow *args:
     {{bin}}/pytest -m slow {{args}}
 
+# A cluster of containers; without a running engine it starts its own (root and Debian's docker.io)
+test-docker *args:
+    {{bin}}/pytest -m docker {{args}}
+
 # Foreign test suites, downloaded and run through dtest
 acceptance *args:
     {{bin}}/pytest -m acceptance {{args}}
