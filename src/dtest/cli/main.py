@@ -78,6 +78,8 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "scheduler": ("server", "Run a scheduler in the foreground."),
         "api": ("server", "Run the HTTP API with its projector in the foreground."),
         "migrate": ("server", "Create the cell's streams, or compare and mend them."),
+        "mirror": ("second_region", "Keep a copy of another region's journal."),
+        "promote": ("second_region", "Make that copy the journal."),
         "rebuild": ("server", "Make the read model anew from the journal."),
     },
 }

@@ -34,7 +34,7 @@ _FIXED: Mapping[str, str] = {
     "storage": "the server cannot move a stream between disk and memory",
     "deny_delete": "the server never takes this promise back",
     "deny_purge": "the server never takes this promise back",
-    "mirror": "the stream is a copy: `dtest server mirror promote` ends that",
+    "mirror": "the stream is a copy: `dtest server promote` ends that",
     "sealed": "the server never opens a sealed stream again",
 }
 
@@ -131,7 +131,7 @@ async def usual_replicas(connection: Connection, cell: CellId, asked: int | None
         return 1
     if asked is not None:
         return asked
-    found = await _found(connection, journal_name(cell))
+    found = await find_stream(connection, journal_name(cell))
     return int(found["config"]["num_replicas"]) if found is not None else CLUSTER_REPLICAS
 
 
@@ -142,7 +142,7 @@ async def compare(connection: Connection, cell: CellId, wanted: Wanted) -> list[
     findings = []
     for config, size in zip(all_configs(cell, limits), wanted.sizes, strict=True):
         name = str(config["name"])
-        info = await _found(connection, name)
+        info = await find_stream(connection, name)
         if info is None:
             findings.append(Finding(name, "missing", config))
             continue
@@ -171,7 +171,8 @@ def _obstacle(name: str, value: Any, info: Mapping[str, Any]) -> str:  # noqa: A
     return _FIXED.get(name, "")
 
 
-async def _found(connection: Connection, name: str) -> dict[str, Any] | None:
+async def find_stream(connection: Connection, name: str) -> dict[str, Any] | None:
+    """Return what the server says about a stream, none if there is no such stream."""
     reply = await ask_api(connection, f"STREAM.INFO.{name}", {})
     if reply.get("error", {}).get("err_code") == _STREAM_NOT_FOUND:
         return None
