@@ -21,7 +21,7 @@ ONE_DOCUMENT = {
     "event verify": {"messages", "tasks_accepted", "tasks_open", "decisions", "violations"},
     "event replay --to 3": {"seq", "epoch", "tasks", "workers", "refused"},
     "event replay --state": {"format", "version", "seq", "tasks", "workers"},
-    "server migrate": {"streams"},
+    "server migrate": {"cell", "streams", "left", "right"},
     "task cancel {task}": {"seq"},
 }
 """Commands that answer with one document, and some of its keys."""

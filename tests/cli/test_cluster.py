@@ -92,7 +92,9 @@ def test_streams_are_compared_changed_and_compared_again(operator: Operator) -> 
     told = operator.here("server", "migrate", *SIZES, "--replicas", "1", "--json").good().json
 
     changed = {
-        (found["stream"], one["setting"]) for found in told["found"] for one in found["differences"]
+        (found["stream"], one["setting"])
+        for found in told["streams"]
+        for one in found["differences"]
     }
     assert ("dtest-main-journal", "max_bytes") in changed
     assert ("dtest-main-telemetry", "num_replicas") in changed

@@ -21,7 +21,7 @@ def migrated(settings: Settings, wanted: Wanted, *, check: bool, as_json: bool) 
     """
     before, after = asyncio.run(_migrate(settings, wanted, check=check))
     if as_json:
-        told = {"cell": settings.cell, "found": [_shown(one) for one in before]}
+        told = {"cell": settings.cell, "streams": [_shown(one) for one in before]}
         right = all(one.state == "right" for one in after)
         output.as_json({**told, "left": [_shown(one) for one in after], "right": right})
     else:
