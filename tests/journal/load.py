@@ -3,15 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dtest.events.fields import CellId
 from dtest.journal.connection import NatsAddress
 from dtest.journal.port import Stored
 from tests.journal.conformance import ids, read
 from tests.journal.writers import Writers, client, follow_into
-from tests.kit.cluster import LIMITS_OF_THREE
-from tests.kit.nats import NatsCell, eventually, joined
+from tests.kit.nats import LIMITS, NatsCell, eventually, joined
 
 RESUMED_S_MAX = 60.0
 """An election takes 4 to 8 s by the servers' own constants; several may follow one another."""
@@ -60,11 +59,14 @@ class Load:
 
 
 @asynccontextmanager
-async def loaded(address: NatsAddress, cell_id: CellId) -> AsyncIterator[Load]:
+async def loaded(
+    address: NatsAddress, cell_id: CellId, *, replicas: int = 3
+) -> AsyncIterator[Load]:
     """Write and follow without pause; at the end check what is stored against what was said."""
+    limits = replace(LIMITS, replicas=replicas)
     async with (
-        joined(address, cell_id, limits=LIMITS_OF_THREE, retry_s_max=PATIENCE_S) as cell,
-        joined(address, cell_id, limits=LIMITS_OF_THREE, retry_s_max=PATIENCE_S) as reading,
+        joined(address, cell_id, limits=limits, retry_s_max=PATIENCE_S) as cell,
+        joined(address, cell_id, limits=limits, retry_s_max=PATIENCE_S) as reading,
     ):
         load = Load(cell, Writers(cell))
         async with asyncio.TaskGroup() as group:

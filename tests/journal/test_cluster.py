@@ -133,6 +133,22 @@ async def test_nothing_is_lost_or_doubled_while_servers_die(
             await fault(drill)
 
 
+@pytest.mark.slow
+async def test_five_servers_outlast_the_death_of_any_two(tmp_path: Path, cell_id: CellId) -> None:
+    async with (
+        running_cluster(tmp_path, 5) as cluster,
+        loaded(cluster.address, cell_id, replicas=5) as load,
+    ):
+        drill = Drill(cluster, load)
+        await drill.whole()
+        leader = await drill.leader()
+        other = next(name for name in cluster.names if name != leader)
+        await cluster.stop(leader, other)
+        await load.goes_on()
+        await cluster.start(leader, other)
+        await drill.whole()
+
+
 async def test_a_follower_outlasts_the_server_that_its_consumer_lives_on(
     tmp_path: Path, cell_id: CellId
 ) -> None:
