@@ -1,12 +1,10 @@
 """The files of infra/nats as an operator installs them: with certificates and passwords made."""
 
+from pathlib import Path
+
 import pytest
 
-pytest.register_assert_rewrite("tests.journal.conformance", "tests.journal.load")
-
-from pathlib import Path  # noqa: E402 - the line above must come first
-
-from tests.infra.installed import Installed, install  # noqa: E402
+from tests.infra.installed import Installed, install
 
 
 @pytest.fixture(scope="session")

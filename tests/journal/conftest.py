@@ -4,12 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-pytest.register_assert_rewrite("tests.journal.conformance", "tests.journal.load")
-
-from dtest.events.fields import CellId  # noqa: E402 - the line above must come first
-from dtest.runtime.ids import short_id  # noqa: E402
-from tests.kit.cluster import Cluster, running_cluster  # noqa: E402
-from tests.kit.nats import NatsCell, Server, joined, running  # noqa: E402
+from dtest.events.fields import CellId
+from dtest.runtime.ids import short_id
+from tests.kit.cluster import Cluster, running_cluster
+from tests.kit.nats import NatsCell, Server, joined, running
 
 
 @pytest.fixture(scope="session")
