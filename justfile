@@ -58,6 +58,10 @@ test-slow *args:
 simulate seeds="10000":
     DTEST_SIMULATED_SEEDS={{seeds}} {{bin}}/pytest -q -m slow -n logical tests/leadership/test_simulation.py
 
+# A cluster of containers; without a running engine it starts its own (root and Debian's docker.io)
+test-docker *args:
+    {{bin}}/pytest -m docker {{args}}
+
 # Foreign test suites, downloaded and run through dtest
 acceptance *args:
     {{bin}}/pytest -m acceptance {{args}}

@@ -24,7 +24,7 @@ from dtest.events.fields import CellId, ClientId, EventId, TaskId, WorkerId
 from dtest.events.leader import LeaderElected
 from dtest.events.task import TaskQueued
 from dtest.events.worker import Capability, WorkerRegistered
-from dtest.journal.jetstream import create_streams
+from dtest.journal.migration import create_streams
 from dtest.journal.port import Outgoing, Stored, read_to
 from dtest.journal.streams import Limits, journal_name
 from dtest.leadership.decision import Policy, decide

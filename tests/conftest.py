@@ -5,6 +5,9 @@ import os
 import pytest
 from hypothesis import settings
 
+# Rules that several folders share speak by assert, too: to be said before anybody imports them.
+pytest.register_assert_rewrite("tests.journal.conformance", "tests.journal.load")
+
 # No deadline: a slow machine is no bug. Derandomised: a red run is red again.
 settings.register_profile("default", max_examples=100, derandomize=True, deadline=None)
 settings.register_profile("dev", max_examples=25, deadline=None)

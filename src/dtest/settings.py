@@ -30,6 +30,8 @@ KEYS: dict[str, str] = {
     "nats_creds": "NATS credentials file",
     "api_url": "where the HTTP API is",
     "token": "bearer token of the HTTP API",
+    "nats_ca": "file with the certificates of the authority that NATS servers show, as PEM",
+    "replicas": "how many servers of a cluster keep each stream: 1, 3 or 5",
     "state_dir": "where local stacks and agents keep their state",
 }
 FLAGS: dict[str, str] = {
@@ -73,6 +75,17 @@ class Settings:
         """Where local state is kept."""
         stated = self.get("state_dir")
         return Path(stated) if stated else default_state_dir()
+
+    @property
+    def replicas(self) -> int | None:
+        """How many servers of a cluster keep each stream; none if nothing states it."""
+        stated = self.values.get("replicas")
+        if stated is None:
+            return None
+        if stated.value not in ("1", "3", "5"):
+            message = f"replicas is {stated.value!r} ({stated.origin}); 1, 3 or 5 can be had"
+            raise UsageError(message)
+        return int(stated.value)
 
     def require(self, key: str) -> str:
         """Return a value, or raise Unavailable that names the ways to state it."""

@@ -125,8 +125,8 @@ class RealCell:
         self.outputs = OutputStore(
             output_stream(opened.connection, self.id, opened.new_id), self.id
         )
-        self.artifacts = artifact_store(opened.connection, self.id, LIMITS)
-        self.checkpoints = checkpoint_store(opened.connection, self.id, LIMITS)
+        self.artifacts = artifact_store(opened.connection, self.id)
+        self.checkpoints = checkpoint_store(opened.connection, self.id)
         self.agents: list[AgentProcess] = []
         self._count = 0
 

@@ -22,7 +22,7 @@ ONE_DOCUMENT = {
     "event replay --to 3": {"seq", "epoch", "tasks", "workers", "refused"},
     "event replay --state": {"format", "version", "seq", "tasks", "workers"},
     "policy show": {"ranking", "strategy", "recovery", "as_of_seq"},
-    "server migrate": {"streams"},
+    "server migrate": {"cell", "streams", "left", "right"},
     "task cancel {task}": {"seq"},
 }
 """Commands that answer with one document, and some of its keys."""

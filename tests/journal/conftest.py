@@ -1,19 +1,24 @@
-"""One real server for all tests of the journal; those that kill a server start their own."""
+"""One real server, and one cluster, for all tests of the journal; who kills starts its own."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
-pytest.register_assert_rewrite("tests.journal.conformance")
-
-from dtest.events.fields import CellId  # noqa: E402 - the line above must come first
-from dtest.runtime.ids import short_id  # noqa: E402
-from tests.kit.nats import NatsCell, Server, joined, running  # noqa: E402
+from dtest.events.fields import CellId
+from dtest.runtime.ids import short_id
+from tests.kit.cluster import Cluster, running_cluster
+from tests.kit.nats import NatsCell, Server, joined, running
 
 
 @pytest.fixture(scope="session")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
     async with running(tmp_path_factory.mktemp("nats")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
+    async with running_cluster(tmp_path_factory.mktemp("cluster")) as started:
         yield started
 
 

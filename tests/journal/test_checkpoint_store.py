@@ -17,7 +17,7 @@ LARGE = bytes(range(256)) * 2_000
 
 @pytest.fixture
 def store(cell: NatsCell) -> ObjectStore:
-    return checkpoint_store(cell.connection, cell.cell, LIMITS)
+    return checkpoint_store(cell.connection, cell.cell)
 
 
 @pytest.fixture
@@ -92,9 +92,9 @@ async def test_checkpoints_cannot_take_the_room_of_artefacts(
     limits = replace(LIMITS, checkpoint_bytes=1 << 18)
     async with joined(server.address, cell_id, limits=limits) as cell:
         with pytest.raises(Unavailable, match="there is no room for more checkpoints"):
-            await checkpoint_store(cell.connection, cell_id, limits).put("t/1/1", file)
+            await checkpoint_store(cell.connection, cell_id).put("t/1/1", file)
         assert (await about(cell))["state"]["messages"] == 0
-        await artifact_store(cell.connection, cell_id, limits).put("t/1/x", file)
+        await artifact_store(cell.connection, cell_id).put("t/1/x", file)
 
 
 async def test_what_nobody_deletes_goes_with_age(cell: NatsCell) -> None:

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from dtest.errors import (
     Unavailable,
 )
 from dtest.events import subject
-from dtest.events.fields import CellId, ClientId, TaskId, WorkerId
+from dtest.events.fields import CellId, TaskId, WorkerId
 from dtest.journal import connection as connection_module
 from dtest.journal import reader as reader_module
 from dtest.journal.connection import NatsAddress, connect
@@ -34,6 +34,7 @@ from dtest.journal.streams import artifact_bucket
 from dtest.runtime.ids import IdSource
 from dtest.runtime.nats_server import free_port
 from tests.journal.conformance import Bench, append_until_full, ids, read, stored_at, take
+from tests.journal.writers import Writers, client, follow_into, message
 from tests.kit.nats import (
     LIMITS,
     PASSWORD,
@@ -49,14 +50,6 @@ from tests.kit.nats import (
 
 RESUME_S_MAX = 1.0
 """How long a reader may take to go on after a reconnection."""
-
-
-def client(cell: NatsCell, name: str = "a") -> str:
-    return subject.client(cell.cell, ClientId(name), "task.queued")
-
-
-def message(cell: NatsCell, where: str = "", payload: bytes = b"{}") -> Outgoing:
-    return Outgoing(where or client(cell), payload, cell.new_id())
 
 
 async def append_all(cell: NatsCell, count: int) -> list[Outgoing]:
@@ -369,66 +362,6 @@ async def test_a_frozen_server_loses_and_doubles_nothing(tmp_path: Path, cell_id
 
 
 # --- crashes ------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Writers:
-    """Writes unique messages without pause until told to stop; knows what was acknowledged."""
-
-    cell: NatsCell
-    acknowledged: set[str] = field(default_factory=set)
-    refused: list[str] = field(default_factory=list)
-    stop: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def run(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            for number in range(3):
-                group.create_task(self._singly(f"s{number}"))
-            group.create_task(self._in_batches())
-            group.create_task(self._in_a_chain())
-            group.create_task(self._in_a_chain_of_batches())
-
-    def _note(self, result: Appended | GuardRefused, *messages: Outgoing) -> int:
-        if isinstance(result, GuardRefused):
-            self.refused.append(result.detail)
-            return 0
-        self.acknowledged.update(each.id for each in messages)
-        return result.seq
-
-    async def _singly(self, name: str) -> None:
-        while not self.stop.is_set():
-            each = message(self.cell, client(self.cell, name))
-            self._note(await self.cell.journal.append(each), each)
-
-    async def _in_batches(self) -> None:
-        while not self.stop.is_set():
-            batch = [message(self.cell, client(self.cell, "batches")) for _ in range(10)]
-            self._note(await self.cell.journal.append_batch(batch), *batch)
-
-    async def _in_a_chain(self) -> None:
-        """Each append is guarded by the one before: a second copy would break the chain."""
-        where = client(self.cell, "chain")
-        last = 0
-        while not self.stop.is_set():
-            each = message(self.cell, where)
-            result = await self.cell.journal.append(each, guard=Guard(where, last))
-            last = self._note(result, each)
-
-    async def _in_a_chain_of_batches(self) -> None:
-        where = subject.work(self.cell.cell, "cpu", WorkerId("chain"))
-        last = 0
-        while not self.stop.is_set():
-            head = message(self.cell, where)
-            batch = [head, *(message(self.cell, client(self.cell, "rest")) for _ in range(5))]
-            result = await self.cell.journal.append_batch(batch, guard=Guard(where, last))
-            seq = self._note(result, *batch)
-            last = seq - 5 if seq else 0
-
-
-async def follow_into(found: list[Stored], journal: Journal, where: str | None = None) -> None:
-    async with journal.follow(0, subject=where) as feed:
-        async for batch in feed:
-            found += batch
 
 
 @pytest.mark.parametrize(
@@ -1096,7 +1029,7 @@ async def _get(store: ObjectStore, name: str) -> bytes:
 async def test_an_artefact_of_megabytes_is_given_back_byte_by_byte(
     cell: NatsCell, large: Path
 ) -> None:
-    store = artifact_store(cell.connection, cell.cell, LIMITS)
+    store = artifact_store(cell.connection, cell.cell)
 
     await store.put("task/1/large.bin", large)
 
@@ -1107,7 +1040,7 @@ async def test_an_artefact_of_megabytes_is_given_back_byte_by_byte(
 async def test_a_small_artefact_is_an_artefact(
     cell: NatsCell, tmp_path: Path, content: bytes
 ) -> None:
-    store = artifact_store(cell.connection, cell.cell, LIMITS)
+    store = artifact_store(cell.connection, cell.cell)
     path = tmp_path / "small"
     path.write_bytes(content)
 
@@ -1119,7 +1052,7 @@ async def test_a_small_artefact_is_an_artefact(
 async def test_an_artefact_put_again_replaces_the_first(
     cell: NatsCell, tmp_path: Path, large: Path
 ) -> None:
-    store = artifact_store(cell.connection, cell.cell, LIMITS)
+    store = artifact_store(cell.connection, cell.cell)
     path = tmp_path / "second"
     path.write_bytes(b"second")
     await store.put("name", large)
@@ -1130,7 +1063,7 @@ async def test_an_artefact_put_again_replaces_the_first(
 
 
 async def test_an_artefact_that_nobody_put_is_not_found(cell: NatsCell) -> None:
-    store = artifact_store(cell.connection, cell.cell, LIMITS)
+    store = artifact_store(cell.connection, cell.cell)
 
     with pytest.raises(NotFound, match="never"):
         await _get(store, "never")
@@ -1140,7 +1073,7 @@ async def test_artefacts_lie_in_the_form_of_the_object_store(
     cell: NatsCell, tmp_path: Path, large: Path
 ) -> None:
     """Other clients read what we wrote, and we what they wrote."""
-    store = artifact_store(cell.connection, cell.cell, LIMITS)
+    store = artifact_store(cell.connection, cell.cell)
     await store.put("ours", large)
     theirs = await cell.connection.client.jetstream().object_store(artifact_bucket(cell.cell))
 
@@ -1157,7 +1090,7 @@ async def test_artefacts_lie_in_the_form_of_the_object_store(
 async def test_an_artefact_that_was_replaced_leaves_no_chunks(
     cell: NatsCell, tmp_path: Path, large: Path
 ) -> None:
-    store = artifact_store(cell.connection, cell.cell, LIMITS)
+    store = artifact_store(cell.connection, cell.cell)
     path = tmp_path / "second"
     path.write_bytes(b"second")
     await store.put("name", large)
@@ -1174,7 +1107,7 @@ async def test_an_artefact_that_finds_no_room_is_named(
 ) -> None:
     limits = replace(LIMITS, artifact_bytes=1 << 20)
     async with joined(server.address, cell_id, limits=limits) as cell:
-        store = artifact_store(cell.connection, cell.cell, limits)
+        store = artifact_store(cell.connection, cell.cell)
 
         with pytest.raises(Unavailable, match="too-large") as raised:
             await store.put("too-large", large)
@@ -1190,7 +1123,7 @@ async def test_an_artefact_that_finds_no_room_is_named(
 async def test_an_artefact_is_put_and_got_with_the_longer_acknowledgements(
     modern: NatsCell, large: Path
 ) -> None:
-    store = artifact_store(modern.connection, modern.cell, LIMITS)
+    store = artifact_store(modern.connection, modern.cell)
 
     await store.put("name", large)
 
@@ -1198,8 +1131,8 @@ async def test_an_artefact_is_put_and_got_with_the_longer_acknowledgements(
 
 
 async def test_an_artefact_is_put_though_the_connection_is_cut(detour: Detour, large: Path) -> None:
-    store = artifact_store(detour.far.connection, detour.far.cell, LIMITS)
-    near = artifact_store(detour.near.connection, detour.near.cell, LIMITS)
+    store = artifact_store(detour.far.connection, detour.far.cell)
+    near = artifact_store(detour.near.connection, detour.near.cell)
     await near.put("other", large)
     detour.proxy.delay(0.01)
 
@@ -1220,7 +1153,7 @@ async def test_an_artefact_is_put_though_the_connection_is_cut(detour: Detour, l
 
 
 async def test_an_artefact_is_got_though_the_connection_is_cut(detour: Detour, large: Path) -> None:
-    store = artifact_store(detour.far.connection, detour.far.cell, LIMITS)
+    store = artifact_store(detour.far.connection, detour.far.cell)
     await store.put("name", large)
     detour.proxy.delay(0.01)
     heard = detour.far.connection.client.stats["in_bytes"]

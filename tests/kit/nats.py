@@ -14,7 +14,8 @@ from typing import Any
 
 from dtest.events.fields import CellId
 from dtest.journal.connection import Connection, NatsAddress, connect
-from dtest.journal.jetstream import JetStreamJournal, create_streams
+from dtest.journal.jetstream import JetStreamJournal
+from dtest.journal.migration import create_streams
 from dtest.journal.streams import Limits, journal_name
 from dtest.runtime.ids import IdSource
 from dtest.runtime.nats_server import EmbeddedServer, free_port

@@ -36,6 +36,9 @@ class LocalStack:
     schedulers: int = 1
     port: int = 0
     nats: str | None = None
+    nodes: int | None = None
+    replicas: int | None = None
+    brokers_only: bool = False
     throw_away: bool = False
     """The state directory is removed when the stack ends, and the stack ends with its caller."""
 
@@ -58,10 +61,13 @@ class LocalStack:
             "--schedulers": self.schedulers,
             "--port": self.port,
             "--nats": self.nats,
+            "--nodes": self.nodes,
+            "--replicas": self.replicas,
         }
         stated = [(name, str(value)) for name, value in options.items() if value is not None]
         arguments = [part for pair in stated for part in pair]
         flags = ["--throw-away"] if self.throw_away else []
+        flags += ["--brokers-only"] if self.brokers_only else []
         return [sys.executable, "-m", "dtest.roles.stack_main", *arguments, *flags]
 
     def start(self) -> StackFile:

@@ -79,11 +79,18 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "run": ("drill", "Cause failures on a throw-away cell, and check what became of the work."),
     },
     "db": {"query": ("db", "Run one SELECT over the read model.")},
+    "cluster": {
+        "up": ("cluster", "Start a cluster of NATS servers on this machine."),
+        "status": ("cluster", "Show who is alive, who leads, whose replica lags."),
+        "down": ("cluster", "Stop it."),
+    },
     "config": {"view": ("config", "Show every setting with its origin.")},
     "server": {
         "scheduler": ("server", "Run a scheduler in the foreground."),
         "api": ("server", "Run the HTTP API with its projector in the foreground."),
-        "migrate": ("server", "Create the cell's streams."),
+        "migrate": ("server", "Create the cell's streams, or compare and mend them."),
+        "mirror": ("second_region", "Keep a copy of another region's journal."),
+        "promote": ("second_region", "Make that copy the journal."),
         "rebuild": ("server", "Make the read model anew from the journal."),
     },
 }
@@ -96,6 +103,7 @@ _GROUP_HELP = {
     "policy": "Policies of the cell.",
     "event": "Events of the journal.",
     "db": "The read model.",
+    "cluster": "NATS servers on this machine, for trials and tests.",
     "config": "Settings.",
     "server": "Single parts of a cell, for service managers and operators.",
 }

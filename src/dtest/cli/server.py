@@ -2,10 +2,13 @@
 
 import asyncio
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from dtest.cli import output
 from dtest.cli.options import DEFAULTS, CallOptions
-from dtest.errors import Conflict
+from dtest.errors import Conflict, UsageError
 from dtest.runtime.stack_file import read_stack_file
 from dtest.settings import stack_path
 
@@ -37,25 +40,57 @@ def api(*, database: Path | None = None, call: CallOptions = DEFAULTS) -> int:
     return 0
 
 
-def migrate(*, call: CallOptions = DEFAULTS) -> int:
-    """Create the cell's streams where they do not exist yet."""
-    from dtest.journal.jetstream import create_streams
-    from dtest.journal.streams import Limits, stream_configs
-    from dtest.roles.session import session
+def migrate(
+    *,
+    check: Annotated[bool, Parameter(negative="")] = False,
+    replicas: int | None = None,
+    journal_bytes: int | None = None,
+    output_bytes: int | None = None,
+    telemetry_bytes: int | None = None,
+    artifact_bytes: int | None = None,
+    checkpoint_bytes: int | None = None,
+    call: CallOptions = DEFAULTS,
+) -> int:
+    """Create the cell's streams where they are missing, and mend those that differ.
 
+    Exit code 0: all is as it should be; 1: `--check` found a difference; 2: one stays, because
+    the server does not allow the change, or because it would cost messages.
+
+    Parameters
+    ----------
+    check
+        Compare only, change nothing.
+    replicas
+        How many servers of a cluster keep each stream: 1, 3 or 5. By default as many as keep the
+        journal now; for a new cell the setting `replicas`, else 3.
+    journal_bytes
+        What the journal may grow to; by default as it is, 16 GiB for a new one. So the others.
+    output_bytes
+        What the output of tasks may grow to.
+    telemetry_bytes
+        What the telemetry may grow to.
+    artifact_bytes
+        What the artefacts may grow to.
+    checkpoint_bytes
+        What the checkpoints may grow to.
+    """
+    from dtest.cli.streams import migrated
+    from dtest.journal.migration import Wanted
+
+    sizes = {
+        "--journal-bytes": journal_bytes,
+        "--output-bytes": output_bytes,
+        "--telemetry-bytes": telemetry_bytes,
+        "--artifact-bytes": artifact_bytes,
+        "--checkpoint-bytes": checkpoint_bytes,
+    }
+    for option, size in sizes.items():
+        if size is not None and size < 1:
+            message = f"{option} is {size}; at least 1 is needed"
+            raise UsageError(message)
     settings = call.settings()
-
-    async def create() -> None:
-        async with session(settings, name="dtest migrate") as opened:
-            await create_streams(opened.connection, opened.cell, Limits())
-
-    asyncio.run(create())
-    names = [str(config["name"]) for config in stream_configs(settings.cell, Limits())]
-    if call.json:
-        output.as_json({"streams": names})
-    else:
-        output.say(f"streams exist: {', '.join(names)}")
-    return 0
+    wanted = Wanted(replicas or settings.replicas, *sizes.values())
+    return migrated(settings, wanted, check=check, as_json=call.json)
 
 
 def rebuild(*, database: Path | None = None, call: CallOptions = DEFAULTS) -> int:

@@ -14,10 +14,10 @@ from dtest.cli.local_stack import LocalStack, stop_stack
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.errors import Conflict, UsageError
 from dtest.runtime.stack_file import StackFile, read_stack_file
-from dtest.settings import environment, stack_path
+from dtest.settings import Settings, environment, stack_path
 
 
-def up(
+def up(  # noqa: PLR0913 - one option each
     *,
     workers: int = 2,
     slots: int | None = None,
@@ -25,10 +25,12 @@ def up(
     simulate_seconds: float = 0.1,
     schedulers: int = 1,
     port: int = 0,
+    nodes: int | None = None,
+    replicas: int | None = None,
     foreground: Annotated[bool, Parameter(negative="")] = False,
     call: CallOptions = DEFAULTS,
 ) -> int:
-    """Start a cell on this machine: broker, scheduler, API, agents. It stays until `dtest down`.
+    """Start a cell on this machine: brokers, scheduler, API, agents. It stays until `dtest down`.
 
     Examples: `dtest up` · `dtest up --workers 4 --simulate cuda:2,rocm:1,cpu:4`
 
@@ -46,17 +48,21 @@ def up(
         One leads; with more than one, another takes over within a second when it dies.
     port
         Port of the HTTP API on loopback; by default a free one.
+    nodes
+        How many NATS servers: 1, 3 or 5; by default as many as the cell has, or one.
+    replicas
+        How many of them keep each stream; by default the setting `replicas`, else all.
     foreground
         Stay in the foreground until Ctrl-C.
     """
     _check(workers, slots, schedulers, simulate)
     settings = call.settings()
     path = stack_path(settings)
-    running = read_stack_file(path)
-    if running is not None:
-        message = f"a stack of cell {settings.cell} is up already (pid {running.pid})"
-        raise Conflict(message, hint="use it, or `dtest down` first")
+    refuse_second(settings)
     nats = settings.get("nats_url") if call.nats or environment().get("DTEST_NATS_URL") else None
+    if nats and nodes is not None:
+        message = f"--nodes {nodes} asks for own NATS servers, and {nats} is named to be used"
+        raise UsageError(message, hint="give one of the two")
     wanted = LocalStack(
         settings.cell,
         settings.state_dir,
@@ -67,11 +73,29 @@ def up(
         schedulers=schedulers,
         port=port,
         nats=nats,
+        nodes=nodes,
+        replicas=check_replicas(replicas or settings.replicas),
     )
     if foreground:
         os.execv(sys.executable, wanted.command)  # noqa: S606 - this very program goes on
     _tell(wanted.start(), path, as_json=call.json)
     return 0
+
+
+def refuse_second(settings: Settings) -> None:
+    """Raise Conflict if a stack of the cell is up."""
+    running = read_stack_file(stack_path(settings))
+    if running is not None:
+        message = f"a stack of cell {settings.cell} is up already (pid {running.pid})"
+        raise Conflict(message, hint="use it, or `dtest down` first")
+
+
+def check_replicas(replicas: int | None) -> int | None:
+    """Return a number of replicas, or raise UsageError for one that makes no sense."""
+    if replicas not in (None, 1, 3, 5):
+        message = f"{replicas} replicas are not offered"
+        raise UsageError(message, hint="1 survives no death of a server, 3 survive one, 5 two")
+    return replicas
 
 
 def _check(workers: int, slots: int | None, schedulers: int, simulate: str) -> None:

@@ -124,7 +124,8 @@ class Ledger:
             case "agent", "attempt.finished":
                 self._finished(data)
             case _, "attempt.started" | "attempt.stop_requested":
-                self._begun(data)
+                if data.get("reason") != "worker_lost":  # meant for one that was given away
+                    self._begun(data)
             case _, "attempt.returned" | "attempt.refused" | "attempt.released":
                 self._given_away(kind, data)
             case "scheduler", "task.ended":

@@ -10,18 +10,28 @@ from dtest.errors import Unavailable
 from dtest.journal.connection import Connection
 from dtest.journal.port import Bounds, Stored
 
-ASK_S_MAX = 5.0
+ASK_S_MAX = 2.0
+"""A cluster that elects drops what it is asked: ask again soon."""
 ASK_AGAIN_S = 0.1
 PATIENCE_S = 30.0
 NO_MESSAGE = 10037
+NOT_NOW = frozenset({10008, 10009})
+"""A cluster has no leader at this moment, or another one than it had."""
 _ID = b"Nats-Msg-Id:"
+_NOBODY = {"description": "nobody serves it"}
 
 
 async def ask_api(
-    connection: Connection, verb: str, request: dict[str, object], *, wait_s: float = PATIENCE_S
+    connection: Connection,
+    verb: str,
+    request: dict[str, object],
+    *,
+    wait_s: float = PATIENCE_S,
+    again: frozenset[int] = frozenset(),
 ) -> dict[str, Any]:
     """Ask JetStream's API, patiently: a server that just started answers late.
 
+    Errors with a code of ``again`` are asked about again, too, and returned when the time is over.
     Raises Unavailable or PermissionRefused.
     """
     loop = asyncio.get_running_loop()
@@ -30,9 +40,14 @@ async def ask_api(
     while True:
         try:
             answer = await connection.ask(f"$JS.API.{verb}", body, timeout_s=ASK_S_MAX)
-            if answer.status == 0:
-                return answer.json()
-            problem = "nobody serves it"
+            reply = answer.json() if answer.status == 0 else {"error": _NOBODY}
+            error = reply.get("error", {})
+            code = error.get("err_code")
+            if error is not _NOBODY and code not in NOT_NOW | again:
+                return reply
+            if code in again and loop.time() > deadline:
+                return reply
+            problem = str(error.get("description"))
         except TimeoutError as error:
             problem = str(error) or "no answer"
         if loop.time() > deadline:
@@ -64,12 +79,22 @@ async def get_message(
     )
 
 
-async def get_bounds(connection: Connection, stream: str) -> Bounds:
-    """Return what a stream holds. Raises as ``ask_api``."""
+async def get_info(connection: Connection, stream: str) -> dict[str, Any]:
+    """Return what the server says about a stream. Raises as ``ask_api``."""
     reply = await ask_api(connection, f"STREAM.INFO.{stream}", {})
     if "error" in reply:
         message = f"{stream}: {reply['error'].get('description')}"
         raise Unavailable(message, hint="create the streams with `dtest server migrate`")
-    state = reply["state"]
+    return reply
+
+
+async def get_bounds(connection: Connection, stream: str) -> Bounds:
+    """Return what a stream holds. Raises as ``ask_api``."""
+    return bounds_of(await get_info(connection, stream))
+
+
+def bounds_of(info: dict[str, Any]) -> Bounds:
+    """Read what a stream holds."""
+    state = info["state"]
     first, last = int(state["first_seq"]), int(state["last_seq"])
-    return Bounds(first, last, int(state["messages"]), str(reply["created"]))
+    return Bounds(first, last, int(state["messages"]), str(info["created"]))

@@ -96,6 +96,11 @@ class Connection:
         """Say whether the connection stands at this moment, as far as the client knows."""
         return self._up.is_set() and bool(self.client.is_connected)
 
+    @property
+    def is_clustered(self) -> bool:
+        """Say whether the server at the other end is one of several."""
+        return bool(self.client._server_info.get("cluster"))  # noqa: SLF001 - it is told nowhere else
+
     def on_reconnect(self, call: Callable[[], None]) -> Callable[[], None]:
         """Have ``call`` called after each reconnection; returns how to stop that."""
         self._on_reconnect.append(call)

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dtest.errors import Conflict, JournalFull, Unavailable
-from dtest.events.fields import CellId
-from dtest.journal.api import ask_api, get_bounds, get_message
+from dtest.journal.api import get_bounds, get_message
 from dtest.journal.connection import Answer, Connection, denied
 from dtest.journal.port import (
     BATCH_MESSAGES_MAX,
@@ -27,7 +26,6 @@ from dtest.journal.port import (
     read_to,
 )
 from dtest.journal.reader import reading
-from dtest.journal.streams import Limits, artifact_config, checkpoint_config, stream_configs
 
 ACK_S_MAX = 1.0
 COMMIT_S_MAX = 3.0
@@ -38,7 +36,7 @@ _WRONG_LAST_SEQUENCE = 10071
 _BATCH_DUPLICATE = 10201
 _NO_STORAGE = frozenset({10023, 10047})
 _STORE_FAILED = 10077  # for several reasons; "maximum bytes exceeded" is one
-_NAME_IN_USE = 10058
+_IN_FLIGHT = 10164
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +56,9 @@ class _Again:
     """Nothing was decided: wait and repeat."""
 
     problem: str
+    lost: bool = True
+    """Whether it may be stored in spite of the answer: the leader of a replicated stream may have
+    passed it on before it lost its place."""
 
 
 class JetStreamJournal:
@@ -141,10 +142,10 @@ class JetStreamJournal:
             try:
                 outcome = await self._outcome(await attempt(), parcel, lost=lost)
             except TimeoutError as error:
-                lost = True
                 outcome = _Again(str(error) or "no acknowledgement")
             if not isinstance(outcome, _Again):
                 return outcome
+            lost = lost or outcome.lost
             if loop.time() + delay_s > deadline:
                 message = (
                     f"{parcel.last.subject}: not acknowledged in {self._retry_s_max:g} s:"
@@ -162,7 +163,7 @@ class JetStreamJournal:
         error: dict[str, Any] | None = reply.get("error")  # then there is a "seq", too: 0
         if error is None:
             if "seq" not in reply:
-                return _Again("nobody serves this subject")
+                return _Again("nobody serves this subject", lost=False)
             return Appended(int(reply["seq"]), duplicate=bool(reply.get("duplicate")))
         code = int(error.get("err_code", 0))
         detail = str(error.get("description", code))
@@ -170,7 +171,8 @@ class JetStreamJournal:
             message = f"the journal is full: {detail}"
             raise JournalFull(message, hint="raise its limit or free disk space")
         if code not in (_WRONG_LAST_SEQUENCE, _BATCH_DUPLICATE):
-            return _Again(detail)
+            # in flight: another write under this guard is not stored yet on every server
+            return _Again(detail, lost=code != _IN_FLIGHT)
         stored = await self._find(parcel, everywhere=lost or code == _BATCH_DUPLICATE)
         if stored is not None:
             return Appended(stored.seq, duplicate=True)
@@ -230,14 +232,3 @@ def _guard_headers(guard: Guard | None) -> dict[str, str]:
         "Nats-Expected-Last-Subject-Sequence": str(guard.seq),
         "Nats-Expected-Last-Subject-Sequence-Subject": guard.subject,
     }
-
-
-async def create_streams(connection: Connection, cell: CellId, limits: Limits) -> None:
-    """Create the streams of a cell where they do not exist; existing ones are left as they are."""
-    buckets = (artifact_config(cell, limits), checkpoint_config(cell, limits))
-    for config in (*stream_configs(cell, limits), *buckets):
-        reply = await ask_api(connection, f"STREAM.CREATE.{config['name']}", config)
-        error = reply.get("error")
-        if error is not None and error.get("err_code") != _NAME_IN_USE:
-            message = f"cannot create {config['name']}: {error.get('description')}"
-            raise Unavailable(message, hint="compare with `nats stream info`, or pick another cell")

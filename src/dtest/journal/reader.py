@@ -15,20 +15,23 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from dtest.errors import PermissionRefused, SequenceGap, Unavailable
-from dtest.journal.api import get_bounds, get_message
+from dtest.journal.api import bounds_of, get_info, get_message
 from dtest.journal.connection import Connection
-from dtest.journal.port import Stored
+from dtest.journal.port import Bounds, Stored
 from dtest.journal.streams import SECOND_NS
 
 PULL_MESSAGES = 512
 PULL_EXPIRES_S = 30.0
-HEARTBEAT_S = 2.0
-SILENCE_S_MAX = 5.0
+HEARTBEAT_S = 1.0
+SILENCE_S_MAX = 3.0
+"""The consumer lives on one server of a cluster, and is silent when that one is dead."""
 INACTIVE_S = 60
 CREATE_S_MAX = 30.0
 CREATE_ASK_S_MAX = 2.0
 CREATE_AGAIN_S = 0.1
 LEAVE_S_MAX = 1.0
+BEHIND_S_MAX = 5.0
+"""How long the new leader of a replicated stream may take to show all that was read before."""
 HELD_MESSAGES_MAX = 8_192
 """What has arrived and was not taken; beyond this nothing more is asked for."""
 HELD_BYTES_MAX = 64 << 20
@@ -116,7 +119,6 @@ class Reader:
         self._subscription = await self._connection.subscribe(self._inbox, self._received)
         self._doubt = ""
         self._arrived, self._arrived_bytes = [], 0
-        self._consumer = self._new_name()
         self._consumer_seq = 0
         self._outstanding = 0
         await self._create(patience_s)
@@ -129,28 +131,16 @@ class Reader:
 
         With ``patience_s`` no answer is an error after that time; without, only an answer is.
         """
-        config = {
-            "name": self._consumer,
-            "deliver_policy": "by_start_sequence",
-            "opt_start_seq": self._after + 1,
-            "ack_policy": "none",
-            "mem_storage": True,
-            "num_replicas": 1,
-            "inactive_threshold": INACTIVE_S * SECOND_NS,
-        }
-        where = f"$JS.API.CONSUMER.CREATE.{self._stream}.{self._consumer}"
-        if self._subject is not None:
-            config["filter_subject"] = self._subject
-            where = f"{where}.{self._subject}"
-        request = json.dumps({"stream_name": self._stream, "config": config}).encode()
         loop = asyncio.get_running_loop()
         patient_until = loop.time() + CREATE_S_MAX
         while True:
+            where, request = self._named_anew()
             try:
                 answer = await self._connection.ask(where, request, timeout_s=CREATE_ASK_S_MAX)
             except TimeoutError as error:
                 problem = str(error) or "no answer"
                 silent = True
+                await self._forget_consumer()  # it may have been made
             except PermissionRefused as error:
                 message = f"this NATS user may not read the stream {self._stream}: {error}"
                 raise PermissionRefused(message, hint=error.hint) from error
@@ -168,10 +158,44 @@ class Reader:
                 raise Unavailable(message)
             await asyncio.sleep(CREATE_AGAIN_S)  # perhaps up, but not ready to serve this stream
 
+    def _named_anew(self) -> tuple[str, bytes]:
+        """Return where to ask for a consumer, and the question.
+
+        Each time under another name: one that is assigned to a server that died stays there.
+        """
+        self._consumer = self._new_name()
+        config = {
+            "name": self._consumer,
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": self._after + 1,
+            "ack_policy": "none",
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": INACTIVE_S * SECOND_NS,
+        }
+        where = f"$JS.API.CONSUMER.CREATE.{self._stream}.{self._consumer}"
+        if self._subject is not None:
+            config["filter_subject"] = self._subject
+            where = f"{where}.{self._subject}"
+        return where, json.dumps({"stream_name": self._stream, "config": config}).encode()
+
+    async def _bounds(self) -> Bounds:
+        """Return what the stream holds; on a cluster, once its leader shows all that was read."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + BEHIND_S_MAX
+        while True:
+            info = await get_info(self._connection, self._stream)
+            bounds = bounds_of(info)
+            is_behind = bounds.last < self._after and self._created in ("", bounds.created)
+            replicated = int(info["config"]["num_replicas"]) > 1
+            if not (is_behind and replicated) or loop.time() > deadline:
+                return bounds
+            await asyncio.sleep(CREATE_AGAIN_S)
+
     async def _check_stream(self) -> None:
         """Raise SequenceGap if this is not the stream, or not all of it, that was read so far."""
         try:
-            bounds = await get_bounds(self._connection, self._stream)
+            bounds = await self._bounds()
         except PermissionRefused:
             return  # who may only read cannot know
         except Unavailable as error:
@@ -188,6 +212,9 @@ class Reader:
 
     async def _leave(self) -> None:
         await self._unsubscribe()
+        await self._forget_consumer()
+
+    async def _forget_consumer(self) -> None:
         where = f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}"
         with suppress(TimeoutError):  # the server forgets an inactive consumer by itself
             async with asyncio.timeout(LEAVE_S_MAX):

@@ -12,21 +12,18 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dtest.errors import JournalFull, NotFound, PermissionRefused, Unavailable
 from dtest.events import subject
 from dtest.events.fields import CellId, TaskId
-from dtest.journal.api import ask_api
+from dtest.journal.api import ask_api, get_info
 from dtest.journal.connection import Connection
 from dtest.journal.jetstream import JetStreamJournal
 from dtest.journal.port import Outgoing, Stored, read_to
-from dtest.journal.streams import Limits, artifact_config, checkpoint_config, output_name
+from dtest.journal.streams import artifact_bucket, bucket_stream, checkpoint_bucket, output_name
 
 CHUNK_BYTES = 128 << 10
 PUT_AGAIN_S = 0.2
-_STREAM_NOT_FOUND = 10059
-_NAME_IN_USE = 10058
 
 
 class OutputStore:
@@ -95,13 +92,12 @@ class _Object:
 class ObjectStore:
     """Files under names, in one bucket."""
 
-    def __init__(self, connection: Connection, config: dict[str, Any], *, noun: str) -> None:
-        """``config`` of the stream below; ``noun`` is what messages call a file."""
+    def __init__(self, connection: Connection, bucket: str, *, noun: str) -> None:
+        """``noun`` is what messages call a file."""
         self._connection = connection
-        self._config = config
+        self._bucket = bucket
         self._noun = noun
-        self._name = str(config["name"])
-        self._bucket = self._name.removeprefix("OBJ_")
+        self._name = bucket_stream(bucket)
         self._stream = JetStreamJournal(connection, self._name, new_id=self._new_id)
         self._is_open = False
 
@@ -234,17 +230,10 @@ class ObjectStore:
             await self._purge(self._chunks(object_id))
 
     async def _open(self) -> None:
-        """Create the bucket where it does not exist."""
-        if self._is_open:
-            return
-        reply = await ask_api(self._connection, f"STREAM.INFO.{self._name}", {})
-        if reply.get("error", {}).get("err_code") == _STREAM_NOT_FOUND:
-            reply = await ask_api(self._connection, f"STREAM.CREATE.{self._name}", self._config)
-        error = reply.get("error", {})
-        if error and error.get("err_code") != _NAME_IN_USE:
-            message = f"cannot create {self._name}: {error.get('description')}"
-            raise Unavailable(message)
-        self._is_open = True
+        """Look whether the bucket is there: an append to none would be repeated in vain."""
+        if not self._is_open:
+            await get_info(self._connection, self._name)
+            self._is_open = True
 
     def _new_id(self) -> str:
         return self._connection.client.new_inbox().rpartition(".")[2]
@@ -264,11 +253,11 @@ def _named(token: str) -> str:
         return token
 
 
-def artifact_store(connection: Connection, cell: CellId, limits: Limits) -> ObjectStore:
+def artifact_store(connection: Connection, cell: CellId) -> ObjectStore:
     """Return the store of files that attempts left."""
-    return ObjectStore(connection, artifact_config(cell, limits), noun="artefact")
+    return ObjectStore(connection, artifact_bucket(cell), noun="artefact")
 
 
-def checkpoint_store(connection: Connection, cell: CellId, limits: Limits) -> ObjectStore:
+def checkpoint_store(connection: Connection, cell: CellId) -> ObjectStore:
     """Return the store of what attempts go on from."""
-    return ObjectStore(connection, checkpoint_config(cell, limits), noun="checkpoint")
+    return ObjectStore(connection, checkpoint_bucket(cell), noun="checkpoint")

@@ -76,6 +76,23 @@ def checkpoint_bucket(cell: CellId) -> str:
     return f"dtest-{cell}-checkpoints"
 
 
+def bucket_stream(bucket: str) -> str:
+    """Name of the stream below an object store."""
+    return f"OBJ_{bucket}"
+
+
+def stream_names(cell: CellId) -> list[str]:
+    """Name all streams of a cell, those below the object stores included."""
+    own = [journal_name(cell), output_name(cell), telemetry_name(cell)]
+    return [*own, *map(bucket_stream, (artifact_bucket(cell), checkpoint_bucket(cell)))]
+
+
+def all_configs(cell: CellId, limits: Limits) -> list[dict[str, Any]]:
+    """Return the configuration of each of them."""
+    buckets = (artifact_config(cell, limits), checkpoint_config(cell, limits))
+    return [*stream_configs(cell, limits), *buckets]
+
+
 def stream_configs(cell: CellId, limits: Limits) -> list[dict[str, Any]]:
     """Return the configuration of each stream, as JetStream's API takes it."""
     return [
@@ -140,7 +157,7 @@ def checkpoint_config(cell: CellId, limits: Limits) -> dict[str, Any]:
 
 def _bucket_config(bucket: str, replicas: int, bytes_max: int) -> dict[str, Any]:
     return {
-        "name": f"OBJ_{bucket}",
+        "name": bucket_stream(bucket),
         "subjects": [f"$O.{bucket}.C.>", f"$O.{bucket}.M.>"],
         "retention": "limits",
         "storage": "file",

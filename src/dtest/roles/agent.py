@@ -31,7 +31,6 @@ from dtest.journal.stores import (
     checkpoint_store,
     output_stream,
 )
-from dtest.journal.streams import Limits
 from dtest.roles.session import Session, session
 from dtest.runtime.clock import SystemClock
 from dtest.runtime.ids import short_id
@@ -172,8 +171,8 @@ def _real_agent(
         new_id=opened.new_id,
     )
     output = OutputStore(output_stream(opened.connection, opened.cell, opened.new_id), opened.cell)
-    bucket = (opened.connection, opened.cell, Limits())
-    stores = _Stores(output, artifact_store(*bucket), checkpoint_store(*bucket))
+    where = (opened.connection, opened.cell)
+    stores = _Stores(output, artifact_store(*where), checkpoint_store(*where))
     spool = Spool(directory)
     executor = ProcessExecutor(
         spool,

@@ -17,7 +17,7 @@ from dtest.errors import UsageError
 from dtest.events.fields import ClientId
 from dtest.journal.jetstream import JetStreamJournal
 from dtest.journal.stores import OutputStore, artifact_store, output_stream
-from dtest.journal.streams import Limits, journal_name, telemetry_name
+from dtest.journal.streams import journal_name, telemetry_name
 from dtest.projections.projector import Projector, Source, TelemetryProjector
 from dtest.projections.store import Store
 from dtest.roles.session import Session, session
@@ -76,7 +76,7 @@ async def _serve(opened: Session, store: Store, options: ApiOptions) -> None:
             new_id=opened.new_id,
         ),
         OutputStore(output_stream(opened.connection, opened.cell, opened.new_id), opened.cell),
-        artifact_store(opened.connection, opened.cell, Limits()),
+        artifact_store(opened.connection, opened.cell),
         clock.now,
         opened.new_id,
         lambda: opened.connection.is_connected,

@@ -10,7 +10,6 @@ import structlog
 
 import dtest
 from dtest.journal.stores import checkpoint_store
-from dtest.journal.streams import Limits
 from dtest.leadership.candidate import Candidate, Watch
 from dtest.leadership.checkpoints import CheckpointSweeper
 from dtest.leadership.decision import Policy
@@ -52,7 +51,7 @@ async def _run(opened: Session, settings: Settings) -> None:
     follower = Follower(opened.journal, await files.latest(opened.journal))
     stream = (await opened.journal.bounds()).created
     clock = SystemClock()
-    checkpoints = checkpoint_store(opened.connection, opened.cell, Limits())
+    checkpoints = checkpoint_store(opened.connection, opened.cell)
     candidate = Candidate(
         opened.journal,
         opened.connection,

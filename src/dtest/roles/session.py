@@ -1,10 +1,12 @@
 """What every role opens first: the connection and the journal of its cell."""
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from dtest.errors import UsageError
 from dtest.events.fields import CellId
 from dtest.journal.connection import Connection, NatsAddress, connect
 from dtest.journal.jetstream import JetStreamJournal
@@ -32,7 +34,19 @@ def address_of(settings: Settings) -> NatsAddress:
         settings.get("nats_password"),
         settings.get("nats_token"),
         Path(creds) if creds else None,
+        _trusting(settings.get("nats_ca")),
     )
+
+
+def _trusting(path: str | None) -> ssl.SSLContext | None:
+    """Return what TLS trusts: the certificates of a file; none: what the machine trusts."""
+    if path is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=path)
+    except (OSError, ssl.SSLError) as error:
+        message = f"nats_ca names {path}, which holds no certificates: {error}"
+        raise UsageError(message, hint="it takes the authority's certificate as PEM") from error
 
 
 @asynccontextmanager

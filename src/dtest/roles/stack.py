@@ -1,4 +1,4 @@
-"""A whole cell on one machine: broker, scheduler, API and agents as child processes.
+"""A whole cell on one machine: brokers, scheduler, API and agents as child processes.
 
 Children that end unasked are started again; children end when their supervisor does, and what
 is left of a supervisor that was killed is ended before a new one starts.
@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -19,13 +19,15 @@ import structlog
 
 from dtest.errors import Conflict, Unavailable
 from dtest.events.fields import CellId
+from dtest.journal.cluster import await_leaders
 from dtest.journal.connection import NatsAddress, connect
-from dtest.journal.jetstream import create_streams
+from dtest.journal.migration import create_streams, usual_replicas
 from dtest.journal.streams import Limits
 from dtest.runtime.ids import secret
 from dtest.runtime.lifecycle import end_with_parent
 from dtest.runtime.machine import process_started_at
-from dtest.runtime.nats_server import EmbeddedServer, free_port
+from dtest.runtime.nats_cluster import USER, nodes_in, plan_cluster
+from dtest.runtime.nats_server import free_port
 from dtest.runtime.remains import end_remains, note_processes
 from dtest.runtime.stack_file import StackFile, write_stack_file
 from dtest.settings import environment
@@ -62,8 +64,14 @@ class StackOptions:
     api_port: int = 0
     nats: NatsAddress | None = None
     """A broker that runs already; by default an embedded one is started."""
+    nodes: int | None = None
+    """How many embedded brokers; by default those whose stores are there, or one."""
+    replicas: int | None = None
+    """How many of them keep each new stream; by default all."""
+    brokers_only: bool = False
+    """Start the brokers, make the streams, and leave the roles to somebody else."""
     broker_port: int = 0
-    """Of the embedded broker; by default a free one."""
+    """Of a single embedded broker; by default a free one."""
     urls: Mapping[str, str] = field(default_factory=dict)
     """Where single processes, by their names here, find the broker if not at its own address."""
     drain_s: float = 2.0
@@ -123,14 +131,21 @@ class Stack:
         self._lock = lock
 
     async def _start(self) -> StackFile:
-        address = self.options.nats or await self._start_broker()
+        address = self.options.nats or await self._start_brokers()
         connection = await connect(address, name="dtest stack", wait_s=READY_S_MAX)
         try:
-            room = int(shutil.disk_usage(self.directory).free * DISK_PART)
-            await create_streams(connection, self.options.cell, Limits().within(room))
+            nodes, asked = len(address.servers), self.options.replicas
+            if self.options.nats is None:
+                asked = min(nodes, asked or nodes)
+            room = int(shutil.disk_usage(self.directory).free * DISK_PART) // nodes
+            replicas = await usual_replicas(connection, self.options.cell, asked)
+            limits = replace(Limits().within(room), replicas=replicas)
+            await create_streams(connection, self.options.cell, limits)
+            await await_leaders(connection, self.options.cell, wait_s=READY_S_MAX)
         finally:
             await connection.close()
         api_port = self.options.api_port or free_port()
+        api = self.options.api and not self.options.brokers_only
         self.file = StackFile(
             self.options.cell,
             os.getpid(),
@@ -139,20 +154,21 @@ class Stack:
             address.user,
             address.password,
             address.token,
-            f"http://127.0.0.1:{api_port}" if self.options.api else None,
-            secret() if self.options.api else None,
+            f"http://127.0.0.1:{api_port}" if api else None,
+            secret() if api else None,
         )
-        await self._start_roles()
+        if not self.options.brokers_only:
+            await self._start_roles()
         await self._ready()
         write_stack_file(self.directory / "stack.json", self.file)
         return self.file
 
-    async def _start_broker(self) -> NatsAddress:
-        server = EmbeddedServer(
-            self.directory / "nats", self.options.broker_port or free_port(), "dtest", secret()
-        )
-        await self._add("nats", server.start)
-        return NatsAddress((server.url,), server.user, server.password)
+    async def _start_brokers(self) -> NatsAddress:
+        nodes = self.options.nodes or nodes_in(self.directory) or 1
+        cluster = plan_cluster(self.directory, nodes, secret=secret, port=self.options.broker_port)
+        for server in cluster.servers:
+            await self._add(server.directory.name, server.start)
+        return NatsAddress(cluster.urls, USER, cluster.password)
 
     async def _start_roles(self) -> None:
         options = self.options
@@ -284,7 +300,7 @@ class Stack:
         self._stopping.set()
         agents = [c for name, c in self.children.items() if name.startswith(("agent", "simul"))]
         roles = [c for name, c in self.children.items() if name.startswith(("api", "sched"))]
-        broker = [c for name, c in self.children.items() if name == "nats"]
+        broker = [c for name, c in self.children.items() if name.startswith("nats")]
         for group in (agents, roles, broker):
             await asyncio.gather(*(_end(child) for child in group))
         if self._lock is None:  # the directory is another stack's

@@ -32,6 +32,9 @@ def run(  # noqa: PLR0913 - one option each
     schedulers: int = 1,
     port: int = 0,
     nats: str | None = None,
+    nodes: int | None = None,
+    replicas: int | None = None,
+    brokers_only: Annotated[bool, Parameter(negative="")] = False,
     throw_away: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Run a stack until SIGTERM; one to throw away takes its state directory with it."""
@@ -52,6 +55,9 @@ def run(  # noqa: PLR0913 - one option each
         schedulers=schedulers,
         api_port=port,
         nats=address,
+        nodes=nodes,
+        replicas=replicas,
+        brokers_only=brokers_only,
     )
     stack = Stack(options)
     try:

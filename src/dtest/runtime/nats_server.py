@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,25 @@ from dtest.runtime.lifecycle import end_with_parent
 
 PAYLOAD_BYTES_MAX = 8 << 20
 """Above the limit of an event, so that an event that is too large is kept and refused by name."""
+CLUSTER = "dtest"
+"""Names the cluster, and its servers to each other."""
+SYSTEM_USER = "system"
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """A server's place in a cluster, and what the servers of the cluster share."""
+
+    server_name: str
+    """Names the server to the others for ever: its replicas are kept under it."""
+    port: int
+    """Where the others reach it, on loopback."""
+    ports: tuple[int, ...]
+    """Of all servers of the cluster."""
+    password: str
+    """What the servers show each other."""
+    system_password: str
+    """Of the user ``system``, who sees the servers and no stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +44,9 @@ class EmbeddedServer:
     user: str
     password: str
     sync_always: bool = False
+    """Whether each write reaches the disk before it is acknowledged."""
+    member: Membership | None = None
+    """None: it stands alone."""
 
     @property
     def url(self) -> str:
@@ -48,9 +71,7 @@ class EmbeddedServer:
                 f'  store_dir: "{self.directory / "jetstream"}"',
                 f"  sync_interval: {sync}",
                 "}",
-                "authorization {",
-                f'  users: [{{ user: "{self.user}", password: "{self.password}" }}]',
-                "}",
+                *(self._alone() if self.member is None else self._together(self.member)),
                 "",
             )
         )
@@ -58,6 +79,35 @@ class EmbeddedServer:
         descriptor = os.open(self.config_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
+
+    def _alone(self) -> tuple[str, ...]:
+        return (
+            "authorization {",
+            f'  users: [{{ user: "{self.user}", password: "{self.password}" }}]',
+            "}",
+        )
+
+    def _together(self, member: Membership) -> tuple[str, ...]:
+        shared = f'user: "{CLUSTER}", password: "{member.password}"'
+        routes = [f'"nats://{CLUSTER}:{member.password}@127.0.0.1:{p}"' for p in member.ports]
+        system = f'user: "{SYSTEM_USER}", password: "{member.system_password}"'
+        return (
+            f'server_name: "{member.server_name}"',
+            "cluster {",
+            f'  name: "{CLUSTER}"',
+            f"  listen: 127.0.0.1:{member.port}",
+            f"  authorization {{ {shared} }}",
+            f"  routes: [{', '.join(routes)}]",
+            "}",
+            "accounts {",
+            f"  SYSTEM {{ users: [{{ {system} }}] }}",
+            "  DTEST {",
+            "    jetstream: enabled",
+            f'    users: [{{ user: "{self.user}", password: "{self.password}" }}]',
+            "  }",
+            "}",
+            "system_account: SYSTEM",
+        )
 
     async def start(self) -> asyncio.subprocess.Process:
         """Start the server process; its log goes to ``nats.log``."""
@@ -87,6 +137,13 @@ def server_binary() -> str:
 
 def free_port() -> int:
     """Return a port on loopback that is free at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return different ports on loopback that are free at this moment."""
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]

@@ -1,0 +1,98 @@
+"""The embedded NATS cluster: several servers of the wheel on loopback that keep one another's data.
+
+It stands on one machine and on one disk, so it survives the death of servers, not of the machine.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dtest.errors import Conflict, UsageError
+from dtest.runtime.nats_server import EmbeddedServer, Membership, free_ports
+
+USER = "dtest"
+SIZES = (1, 3, 5)
+"""An even number of servers survives no more deaths than the odd one below it."""
+SIZE_FILE = "nats-servers"
+"""Servers of another number would not find the streams, or take them for left over."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedCluster:
+    """The servers, and who may speak to them. One server is a cluster of one."""
+
+    servers: tuple[EmbeddedServer, ...]
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The addresses for clients: whoever knows all of them outlasts any one."""
+        return tuple(server.url for server in self.servers)
+
+    @property
+    def password(self) -> str:
+        """The password of ``USER``, the same at every server."""
+        return self.servers[0].password
+
+
+def plan_cluster(
+    directory: Path, nodes: int, *, secret: Callable[[], str], port: int = 0
+) -> EmbeddedCluster:
+    """Return a cluster on free ports, with new credentials, over the stores in a directory.
+
+    ``port`` is where a single server listens, if that matters.
+
+    Raises UsageError for a size that makes no sense, Conflict if there are stores of another size.
+    """
+    check_size(nodes)
+    found = nodes_in(directory)
+    if found not in (0, nodes):
+        message = f"the journal in {directory} was made with {counted(found)}, not {nodes}"
+        hint = f"give --nodes {found}, or another --cell, or `dtest down --purge` to delete it"
+        raise Conflict(message, hint=hint)
+    password = secret()
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / SIZE_FILE).write_text(str(nodes), encoding="utf-8")
+    if nodes == 1:
+        chosen = port or free_ports(1)[0]
+        return EmbeddedCluster((EmbeddedServer(directory / "nats", chosen, USER, password),))
+    ports = free_ports(2 * nodes)
+    between, system = secret(), secret()
+    return EmbeddedCluster(
+        tuple(
+            EmbeddedServer(
+                directory / f"nats-n{number}",
+                ports[number - 1],
+                USER,
+                password,
+                sync_always=True,
+                member=Membership(
+                    f"n{number}",
+                    ports[nodes + number - 1],
+                    tuple(ports[nodes:]),
+                    between,
+                    system,
+                ),
+            )
+            for number in range(1, nodes + 1)
+        )
+    )
+
+
+def check_size(nodes: int) -> None:
+    """Raise UsageError for a number of servers that no cluster has."""
+    if nodes not in SIZES:
+        message = f"a cluster of {counted(nodes)} is not offered"
+        raise UsageError(message, hint="1 survives no death of a server, 3 survive one, 5 two")
+
+
+def nodes_in(directory: Path) -> int:
+    """Return of how many servers there are stores in a directory."""
+    try:
+        return int((directory / SIZE_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return int((directory / "nats" / "jetstream").is_dir())
+
+
+def counted(nodes: int) -> str:
+    """Return a number of servers in words."""
+    return f"{nodes} server" if nodes == 1 else f"{nodes} servers"
