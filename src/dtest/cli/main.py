@@ -67,6 +67,10 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "verify": ("events", "Check the whole journal from its events alone."),
         "replay": ("events", "Show the state as it was at a sequence number or time."),
     },
+    "archive": {
+        "write": ("archive", "Write the journal down as checksummed files."),
+        "verify": ("archive", "Check an archive by itself, without a broker."),
+    },
     "drill": {
         "ls": ("drill", "List the drills."),
         "run": ("drill", "Cause failures on a throw-away cell, and check what became of the work."),
@@ -86,6 +90,7 @@ _GROUP_HELP = {
     "task": "Tasks.",
     "worker": "Workers.",
     "event": "Events of the journal.",
+    "archive": "The journal as files that need no broker.",
     "db": "The read model.",
     "config": "Settings.",
     "server": "Single parts of a cell, for service managers and operators.",
