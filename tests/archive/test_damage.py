@@ -18,7 +18,7 @@ from tests.kit.archives import Told, archived, contents, numbered, segments
 
 SEGMENT = 5
 TOLD = numbered(20)
-FLIPS = 400
+FLIPS = 150
 FIRST, SECOND, THIRD, LAST = (
     f"{first:020}-{first + SEGMENT - 1:020}.parquet" for first in range(1, 20, SEGMENT)
 )
