@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,22 @@ async def test_a_disk_that_is_full_is_said_and_leaves_a_readable_archive(
     assert list(read_archive(tmp_path)) == TOLD
 
 
+async def test_an_archive_can_be_checked_while_it_is_written(tmp_path: Path) -> None:
+    await archived(Told(TOLD[:1]), tmp_path, segment=1)
+    told = numbered(300)
+    writer = threading.Thread(target=lambda: asyncio.run(archived(Told(told), tmp_path, segment=1)))
+    writer.start()
+    counts = set()
+    while writer.is_alive():
+        found = inspect(tmp_path)
+        assert found.violations == []
+        counts.add(found.messages)
+    writer.join()
+
+    assert len(counts) > 1
+    assert inspect(tmp_path).messages == len(told)
+
+
 # -- refused ----------------------------------------------------------------------------------
 
 
@@ -196,7 +213,7 @@ async def test_a_first_segment_of_another_stream_is_not_taken_in(tmp_path: Path)
     await archived(Told(TOLD[:5]), tmp_path, segment=SEGMENT)
     (tmp_path / NAME).unlink()
 
-    with pytest.raises(Damaged, match="another stream"):
+    with pytest.raises(Conflict, match="another stream"):
         await archived(Told(TOLD, created="another day"), tmp_path, segment=SEGMENT)
 
 

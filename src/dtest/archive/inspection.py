@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dtest.archive.manifest import BEFORE_ALL, NAME, read_manifest
+from dtest.archive.manifest import BEFORE_ALL, NAME
 from dtest.archive.segment import read_segment
-from dtest.archive.unlisted import find_unlisted
+from dtest.archive.survey import survey
 from dtest.errors import Damaged, NotFound
 
 VIOLATIONS_MAX = 100
@@ -40,18 +40,18 @@ def inspect(directory: Path, *, head: str | None = None) -> Inspection:
     ``head`` is one that was kept: the archive must have had it, and may have grown since. Raises
     NotFound if there is nothing to inspect.
     """
-    manifest = read_manifest(directory)
-    unlisted = find_unlisted(directory, manifest)
-    if not manifest.hashes and not manifest.tail and unlisted == type(unlisted)():
+    there = survey(directory)
+    manifest = there.manifest
+    if there.is_empty:
         message = f"{directory} holds no archive, or one without a segment"
         raise NotFound(message, hint="`dtest archive write --to DIR` makes one")
     found = Inspection(segments=len(manifest.entries), head=manifest.head)
-    for text in (*manifest.problems, *unlisted.problems):
+    for text in there.problems:
         found.add(text)
     if head is not None and head not in manifest.hashes:
         found.add(f"no line of {NAME} has the hash {head}: an end was cut off, or all was replaced")
-    if unlisted.next is not None:
-        found.unfinished = unlisted.next.file
+    if there.next is not None:
+        found.unfinished = there.next.file
     if manifest.entries:
         first = manifest.entries[0].label
         found.cell, found.stream_created = first.cell, first.stream_created

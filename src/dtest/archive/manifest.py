@@ -61,8 +61,9 @@ class Label:
         """The messages in it, in words."""
         return f"the messages {self.first_seq} to {self.last_seq}"
 
-    def __str__(self) -> str:
-        return orjson.dumps(asdict(self)).decode()
+    def document(self) -> bytes:
+        """Return it as it stands in the file."""
+        return orjson.dumps(asdict(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dtest.archive.manifest import Entry, Label, hash_of, parse_label
+from dtest.archive.manifest import FORMAT, Entry, Label, hash_of, parse_label
 from dtest.errors import Damaged, InvalidDocument
 from dtest.journal.port import Stored
 
@@ -38,7 +38,7 @@ def encode(label: Label, messages: Sequence[Stored]) -> bytes:
         pa.array([stored.id for stored in messages], pa.string()),
         pa.array([stored.payload for stored in messages], pa.binary()),
     ]
-    schema = SCHEMA.with_metadata({LABEL_KEY: str(label).encode()})
+    schema = SCHEMA.with_metadata({LABEL_KEY: label.document()})
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_arrays(columns, schema=schema), sink, compression=COMPRESSION)
     return bytes(sink.getvalue())
@@ -61,7 +61,7 @@ def decode(content: bytes) -> tuple[Label, list[Stored]]:
         raise Damaged(message) from error
     label = parse_label((table.schema.metadata or {}).get(LABEL_KEY, b""))
     if label is None or not table.schema.equals(SCHEMA):
-        message = "it is Parquet, but no segment of an archive"
+        message = f"it is Parquet, but no segment of {FORMAT}"
         raise Damaged(message)
     instants = table["stored_at"].cast(pa.int64()).to_pylist()
     messages = [

@@ -18,16 +18,14 @@ from dtest.archive.manifest import (
     Stream,
     entry_of,
     file_name,
-    read_manifest,
 )
 from dtest.archive.segment import encode, read_segment
-from dtest.archive.unlisted import find_unlisted
+from dtest.archive.survey import Survey, survey
 from dtest.errors import Conflict, Damaged, Unavailable, UsageError
 from dtest.journal.port import Stored
 
 UNFINISHED = "segment.part"
 """Where a segment is written before it has its name: one writer, one such file."""
-_VERIFY = "`dtest archive verify` names all that is wrong"
 
 
 class ArchiveWriter:
@@ -97,26 +95,14 @@ class ArchiveWriter:
         _sync(self._directory)
         self._manifest.add(entry.line().removesuffix(b"\n"))
 
-    def complete(self) -> Entry | None:
-        """List the segment that a killed writer left; return it. Raises Damaged."""
-        unlisted = find_unlisted(self._directory, self._manifest)
-        problems = [*self._manifest.problems, *unlisted.problems]
-        entry = unlisted.next
-        if entry is not None and entry.label.stream != self._stream:
-            problems.append(f"{entry.file} is of another stream ({entry.label.stream})")
-        if problems:
-            message = f"{self._directory}: {problems[0]}"
-            raise Damaged(message, hint=f"{_VERIFY}; write to another directory")
-        if entry is not None:
-            self._cut_tail()
-            self._list(entry)
-        return entry
-
-    def _cut_tail(self) -> None:
-        if self._manifest.tail:
+    def complete(self, entry: Entry) -> None:
+        """List the segment that a killed writer left, instead of a line that it left half."""
+        tail = self._manifest.tail
+        if tail:
             path = self._directory / NAME
-            os.truncate(path, path.stat().st_size - len(self._manifest.tail))
+            os.truncate(path, path.stat().st_size - len(tail))
             self._manifest.tail = b""
+        self._list(entry)
 
 
 @contextmanager
@@ -126,8 +112,11 @@ def writing(directory: Path, stream: Stream) -> Iterator[ArchiveWriter]:
     Raises Conflict if it is of another stream or has a writer, Damaged, or UsageError if the
     directory cannot be written to.
     """
+    is_new = not directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if is_new:
+            _sync(directory.parent)
         descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         message = f"{directory} cannot be an archive: {error.strerror}"
@@ -138,16 +127,28 @@ def writing(directory: Path, stream: Stream) -> Iterator[ArchiveWriter]:
         except BlockingIOError:
             message = f"another process is writing to {directory}"
             raise Conflict(message) from None
-        manifest = read_manifest(directory)
-        held = manifest.entries[0].label.stream if manifest.entries else stream
-        if held != stream:
-            message = f"{directory} is of another stream: it holds {held}; the journal is {stream}"
-            raise Conflict(message, hint="write to another directory")
-        writer = ArchiveWriter(directory, stream, manifest)
-        writer.complete()
+        there = survey(directory)
+        _check(directory, there, stream)
+        writer = ArchiveWriter(directory, stream, there.manifest)
+        if there.next is not None:
+            writer.complete(there.next)
         yield writer
     finally:
         os.close(descriptor)  # the lock goes with it, as with a killed writer
+
+
+def _check(directory: Path, there: Survey, stream: Stream) -> None:
+    if there.problems:
+        message = f"{directory}: {there.problems[0]}"
+        hint = "`dtest archive verify` names all that is wrong; write to another directory"
+        raise Damaged(message, hint=hint)
+    for entry in (*there.manifest.entries[:1], *([there.next] if there.next else [])):
+        if entry.label.stream != stream:
+            message = (
+                f"{directory} is of another stream: it holds {entry.label.stream}; the journal is"
+                f" {stream}"
+            )
+            raise Conflict(message, hint="write to another directory")
 
 
 def _sync(directory: Path) -> None:
