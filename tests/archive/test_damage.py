@@ -208,6 +208,15 @@ def test_an_edited_line_is_noticed(archive: Path, number: int, change: dict[str,
     assert inspect(archive).violations
 
 
+@pytest.mark.parametrize("name", ["renamed.parquet", "../renamed.parquet"])
+def test_a_segment_that_was_renamed_in_its_line_too_is_named(archive: Path, name: str) -> None:
+    *rest, last = lines(archive)
+    (archive / LAST).rename(archive / name)
+    rewrite(archive, [*rest, edit(last, file=name)])
+
+    check(archive, f"line 4 of {NAME}: the messages 16 to 20 do not belong into '{name}'")
+
+
 def test_a_line_in_another_spelling_is_noticed(archive: Path) -> None:
     *rest, last = lines(archive)
     rewrite(archive, [*rest, last.replace(b":", b": ", 1)])

@@ -133,8 +133,9 @@ async def test_a_message_where_they_meet_that_differs_is_found_at_once(tmp_path:
         await one_of(tmp_path, 17, told)
 
 
-async def test_a_subject_that_the_journal_lost_is_noticed(tmp_path: Path) -> None:
-    told = [replace(one, subject="x.y") if one.seq == 4 else one for one in TOLD]
+@pytest.mark.parametrize("seq", [4, 16])
+async def test_a_message_that_left_its_subject_is_noticed(tmp_path: Path, seq: int) -> None:
+    told = [replace(one, subject="x.y") if one.seq == seq else one for one in TOLD]
     journal = await one_of(tmp_path, 17, told)
 
     with pytest.raises(Damaged):

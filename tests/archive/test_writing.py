@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -176,7 +177,7 @@ async def test_a_disk_that_is_full_is_said_and_leaves_a_readable_archive(
 
 async def test_an_archive_can_be_checked_while_it_is_written(tmp_path: Path) -> None:
     await archived(Told(TOLD[:1]), tmp_path, segment=1)
-    told = numbered(300)
+    told = numbered(150)
     writer = threading.Thread(target=lambda: asyncio.run(archived(Told(told), tmp_path, segment=1)))
     writer.start()
     counts = set()
@@ -215,6 +216,19 @@ async def test_a_first_segment_of_another_stream_is_not_taken_in(tmp_path: Path)
 
     with pytest.raises(Conflict, match="another stream"):
         await archived(Told(TOLD, created="another day"), tmp_path, segment=SEGMENT)
+
+
+async def test_a_segment_that_continues_another_chain_is_not_taken_in(tmp_path: Path) -> None:
+    """The same journal, archived twice and cut in other places."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    await archived(Told(TOLD[:10]), one, segment=5)
+    await archived(Told(TOLD[:10]), two, segment=10)
+    (follower,) = await archived(Told(TOLD[:15]), two, segment=10)
+    shutil.copy(two / follower.file, one)
+
+    assert inspect(one).violations == [f"{follower.file} is not in {NAME}"]
+    with pytest.raises(Damaged, match="is not in"):
+        await archived(Told(TOLD), one, segment=5)
 
 
 async def test_a_journal_that_lost_its_end_is_not_archived_further(tmp_path: Path) -> None:
