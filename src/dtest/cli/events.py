@@ -304,7 +304,7 @@ def replay(
     if state:
         from dtest.state.snapshot import dump
 
-        output.as_json(dump(cell))
+        print(dump(cell).decode())
         return 0
     shown = {
         "seq": cell.seq,
