@@ -83,3 +83,9 @@ class SequenceGap(DtestError):
     """A sequence number is missing in the journal: recorded events were lost."""
 
     code = "sequence_gap"
+
+
+class Damaged(DtestError):
+    """Stored files are not what was written: changed, cut, exchanged or removed."""
+
+    code = "damaged"

@@ -45,6 +45,10 @@ async def finding(cell: NatsCell, stream: str, wanted: Wanted = SMALL) -> Findin
     return next(one for one in found if one.stream == stream)
 
 
+def all_right(cell_id: CellId) -> list[str]:
+    return ["right"] * len(stream_names(cell_id))
+
+
 async def states(connection: Connection, cell: CellId, wanted: Wanted = SMALL) -> list[str]:
     return [one.state for one in await compare(connection, cell, wanted)]
 
@@ -57,8 +61,8 @@ async def test_what_is_missing_is_created_once(server: Server, cell_id: CellId) 
         assert [one.stream for one in before] == stream_names(cell_id)
         assert {one.state for one in before} == {"missing"}
         assert {one.state for one in after} == {"right"}
-        assert await states(connection, cell_id) == ["right"] * len(stream_names(cell_id))
-        assert await states(connection, cell_id, Wanted()) == ["right"] * len(stream_names(cell_id))
+        assert await states(connection, cell_id) == all_right(cell_id)
+        assert await states(connection, cell_id, Wanted()) == all_right(cell_id)
 
 
 @pytest.mark.parametrize(
@@ -91,13 +95,13 @@ async def test_what_differs_is_named_and_changed_in_place(
     assert (found.differences[0].found or False) == other  # the server leaves out what is false
     assert not found.obstacles
     assert (await apply(cell.connection, found)).state == "right"
-    assert await states(cell.connection, cell.cell) == ["right"] * len(stream_names(cell.cell))
+    assert await states(cell.connection, cell.cell) == all_right(cell.cell)
 
 
 async def test_a_size_that_nobody_asks_for_stays(cell: NatsCell) -> None:
     await change(cell, output_name(cell.cell), max_bytes=1 << 20)
 
-    assert await states(cell.connection, cell.cell, Wanted()) == ["right"] * len(stream_names(cell.cell))
+    assert await states(cell.connection, cell.cell, Wanted()) == all_right(cell.cell)
     assert (await finding(cell, output_name(cell.cell))).state == "different"
 
 
@@ -171,7 +175,7 @@ async def test_replicas_are_added_and_taken_while_the_journal_keeps_all(
             await await_leaders(cell.connection, cell_id, wait_s=30.0, whole=True)
 
             assert len((await get_placement(cell.connection, cell.stream)).replicas) == replicas
-            assert await states(cell.connection, cell_id, wanted) == ["right"] * len(stream_names(cell.cell))
+            assert await states(cell.connection, cell_id, wanted) == all_right(cell.cell)
             assert await bench.count() == 10
 
 

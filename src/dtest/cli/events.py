@@ -15,6 +15,7 @@ import orjson
 from cyclopts import Parameter
 
 from dtest.cli import output
+from dtest.cli.history import JOURNAL_ALONE, ArchiveOptions, history
 from dtest.cli.options import DEFAULTS, CallOptions, StandardInputOrFile
 from dtest.cli.runs import show_items
 from dtest.errors import InvalidDocument, NotFound, UsageError
@@ -108,7 +109,7 @@ def _print(seq: int, index: int, where: str, event: object, as_json: bool) -> No
         print(f"{seq}.{index} {where} {orjson.dumps(event).decode()[:300]}", flush=True)
 
 
-def show(seq: int, *, call: CallOptions = DEFAULTS) -> int:
+def show(seq: int, *, past: ArchiveOptions = JOURNAL_ALONE, call: CallOptions = DEFAULTS) -> int:
     """Print one message of the journal, and whether its events were accepted as written.
 
     Parameters
@@ -117,10 +118,9 @@ def show(seq: int, *, call: CallOptions = DEFAULTS) -> int:
         Its sequence number.
     """
     from dtest.events.envelope import Malformed
-    from dtest.roles.session import session
 
     async def run() -> dict[str, Any]:
-        async with session(call.settings(), name="dtest event show") as opened:
+        async with history(call, past, name="dtest event show") as opened:
             stored = await opened.journal.get(seq)
             if stored is None:
                 message = f"the journal has no message {seq}"
@@ -237,17 +237,18 @@ def schema(type: str | None = None, *, call: CallOptions = DEFAULTS) -> int:
     return 0
 
 
-def verify(*, call: CallOptions = DEFAULTS) -> int:
+def verify(*, past: ArchiveOptions = JOURNAL_ALONE, call: CallOptions = DEFAULTS) -> int:
     """Check the whole journal from its events alone.
 
     Nothing lost, nothing twice, no requirement violated, every decision right for its basis.
     Exit code 0 if all holds, 3 if not.
+
+    Examples: `dtest event verify` · `dtest event verify --archive DIR --offline`
     """
     from dtest.leadership.audit import verify as check
-    from dtest.roles.session import session
 
     async def run() -> Any:  # noqa: ANN401 - loaded above
-        async with session(call.settings(), name="dtest event verify") as opened:
+        async with history(call, past, name="dtest event verify") as opened:
             return await check(opened.journal, opened.cell)
 
     found = asyncio.run(run())
@@ -267,6 +268,7 @@ def replay(
     *,
     to: str | None = None,
     state: Annotated[bool, Parameter(negative="")] = False,
+    past: ArchiveOptions = JOURNAL_ALONE,
     call: CallOptions = DEFAULTS,
 ) -> int:
     """Show the state of the cell as it was at a sequence number or time.
@@ -281,14 +283,13 @@ def replay(
         Print the whole state as JSON instead of its sums.
     """
     from dtest.journal.port import read_to
-    from dtest.roles.session import session
     from dtest.state.cell import Cell
     from dtest.state.fold import apply
 
     until_seq, until_s = _point(to)
 
     async def run() -> Cell:
-        async with session(call.settings(), name="dtest event replay") as opened:
+        async with history(call, past, name="dtest event replay") as opened:
             cell = Cell(opened.cell)
             last = (await opened.journal.bounds()).last
             last = last if until_seq is None else min(until_seq, last)
@@ -303,7 +304,7 @@ def replay(
     if state:
         from dtest.state.snapshot import dump
 
-        output.as_json(dump(cell))
+        print(dump(cell).decode())
         return 0
     shown = {
         "seq": cell.seq,

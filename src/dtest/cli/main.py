@@ -74,6 +74,10 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "verify": ("events", "Check the whole journal from its events alone."),
         "replay": ("events", "Show the state as it was at a sequence number or time."),
     },
+    "archive": {
+        "write": ("archive", "Write the journal down as checksummed files."),
+        "verify": ("archive", "Check an archive by itself, without a broker."),
+    },
     "drill": {
         "ls": ("drill", "List the drills."),
         "run": ("drill", "Cause failures on a throw-away cell, and check what became of the work."),
@@ -102,6 +106,7 @@ _GROUP_HELP = {
     "breaker": "Breakers: what gets no work for now.",
     "policy": "Policies of the cell.",
     "event": "Events of the journal.",
+    "archive": "The journal as files that need no broker.",
     "db": "The read model.",
     "cluster": "NATS servers on this machine, for trials and tests.",
     "config": "Settings.",

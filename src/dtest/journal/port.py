@@ -81,11 +81,36 @@ class Feed(Protocol):
     """Messages in order, as they come, in batches that are never empty."""
 
     def __aiter__(self) -> AsyncIterator[list[Stored]]:
-        """Iterate for ever."""
+        """Iterate for ever; over an archive alone, to its end."""
         ...
 
 
-class Journal(Protocol):
+class ReadableJournal(Protocol):
+    """What can be read of a log: of the journal itself, of an archive, of both as one."""
+
+    def follow(
+        self, after: int, *, subject: str | None = None
+    ) -> AbstractAsyncContextManager[Feed]:
+        """Read all messages with a sequence number above ``after``, then those to come.
+
+        With ``subject`` (wildcards allowed) only those; without, a missing number raises
+        SequenceGap. So does, always, a journal that ends before ``after`` or before what was read:
+        it lost its end, or is another one. Raises Unavailable or PermissionRefused when reading
+        cannot begin; once it has begun it outlasts any absence of the server. Raises Damaged where
+        an archive is read that is not as it was written.
+        """
+        ...
+
+    async def get(self, seq: int) -> Stored | None:
+        """Return one message."""
+        ...
+
+    async def bounds(self) -> Bounds:
+        """Return what the journal holds."""
+        ...
+
+
+class Journal(ReadableJournal, Protocol):
     """One totally ordered, durable log."""
 
     async def append(
@@ -109,33 +134,13 @@ class Journal(Protocol):
         """
         ...
 
-    def follow(
-        self, after: int, *, subject: str | None = None
-    ) -> AbstractAsyncContextManager[Feed]:
-        """Read all messages with a sequence number above ``after``, then those to come.
-
-        With ``subject`` (wildcards allowed) only those; without, a missing number raises
-        SequenceGap. So does, always, a journal that ends before ``after`` or before what was read:
-        it lost its end, or is another one. Raises Unavailable or PermissionRefused when reading
-        cannot begin; once it has begun it outlasts any absence of the server.
-        """
-        ...
-
     async def last(self, subject: str) -> Stored | None:
         """Return the last message on exactly this subject."""
         ...
 
-    async def get(self, seq: int) -> Stored | None:
-        """Return one message."""
-        ...
-
-    async def bounds(self) -> Bounds:
-        """Return what the journal holds."""
-        ...
-
 
 async def read_to(
-    journal: Journal, after: int, until: int, *, subject: str | None = None
+    journal: ReadableJournal, after: int, until: int, *, subject: str | None = None
 ) -> AsyncGenerator[list[Stored], None]:
     """Read the messages with ``after < seq <= until``; unfiltered, or ``until`` must exist."""
     if until <= after:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
-from dtest.errors import SequenceGap
+from dtest.errors import Damaged, SequenceGap
 from dtest.events.attempt import (
     AttemptAssigned,
     AttemptFinished,
@@ -22,7 +22,7 @@ from dtest.events.envelope import Correlation, Event, Malformed, Recorded
 from dtest.events.fields import CellId, TaskId, WorkerId
 from dtest.events.leader import LeaderElected
 from dtest.events.worker import WorkerLeft, WorkerLost, WorkerRegistered
-from dtest.journal.port import Journal, read_to
+from dtest.journal.port import ReadableJournal, read_to
 from dtest.leadership.decision import Policy, decide
 from dtest.state.cell import Cell
 from dtest.state.fold import apply
@@ -63,7 +63,9 @@ class Report:
             self.violations.append(text)
 
 
-async def verify(journal: Journal, cell_id: CellId, *, policy: Policy | None = None) -> Report:
+async def verify(
+    journal: ReadableJournal, cell_id: CellId, *, policy: Policy | None = None
+) -> Report:
     """Read the whole journal twice and report."""
     bounds = await journal.bounds()
     report = Report(first_seq=bounds.first, last_seq=bounds.last)
@@ -80,7 +82,7 @@ async def verify(journal: Journal, cell_id: CellId, *, policy: Policy | None = N
         checker = _Checker(cell_id, report, decided, policy or Policy())
         async for record in records():
             checker.take(record)
-    except SequenceGap as gap:
+    except (Damaged, SequenceGap) as gap:
         report.add(gap.message)
         return report
     checker.finish()
