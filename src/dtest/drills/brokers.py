@@ -7,6 +7,7 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
+from dtest.drills import leader
 from dtest.drills.drill import Scene
 from dtest.drills.load import Condition, seen_within
 from dtest.drills.report import Injection
@@ -15,22 +16,63 @@ from dtest.journal.connection import NatsAddress, connect
 from dtest.journal.jetstream import JetStreamJournal
 from dtest.journal.port import Stored, read_to
 from dtest.journal.streams import journal_name
+from dtest.roles.stack import Child
 from dtest.runtime.clock import SystemClock
 from dtest.runtime.ids import secret
 from dtest.runtime.nats_server import EmbeddedServer, free_port
 
 RECOVERED_S_MAX = 60.0
 COPY_READ_S_MAX = 30.0
+DOWN_S = 5.0
 
 
 async def kill_all(scene: Scene, _: int) -> Injection:
-    """Kill every broker at once; recovered is when the end of an attempt is stored again."""
+    """Kill every broker at once; they come back with all that was acknowledged."""
+    injection = await _kill(scene.ground.brokers(), "all brokers killed", scene)
+    await scene.ground.brokers_are_whole()
+    return injection
+
+
+async def failover(scene: Scene, number: int) -> Injection:
+    """Kill the leader, and then the broker that leads the journal's stream."""
+    scene.report.injections.append(await leader.kill(scene, number))
+    return await kill_stream_leader(scene, number)
+
+
+async def kill_stream_leader(scene: Scene, _: int) -> Injection:
+    """Kill the broker that leads the journal's stream; the others elect and work goes on."""
+    child = await scene.ground.stream_leader()
+    injection = await _kill([child], "stream leader killed", scene)
+    await scene.ground.brokers_are_whole()
+    return injection
+
+
+async def two_down(scene: Scene, _: int) -> Injection:
+    """Keep two brokers down for a while, the stream's leader among them; work goes on."""
+    first = await scene.ground.stream_leader()
+    others = [child for child in scene.ground.brokers() if child is not first]
+    victims = [first, scene.rng.choice(others)]
+    for child in victims:
+        child.may_start.clear()
+    try:
+        injection = await _kill(victims, "two brokers down", scene)
+        await asyncio.sleep(DOWN_S)
+    finally:
+        for child in victims:
+            child.may_start.set()
+    await scene.ground.brokers_are_whole()
+    return injection
+
+
+async def _kill(victims: list[Child], kind: str, scene: Scene) -> Injection:
+    """Recovered is when the end of an attempt is stored again."""
+    names = ", ".join(child.name for child in victims)
     async with scene.watcher.expecting(_goes_on()) as again:
         at = scene.watcher.since()
-        for child in scene.ground.brokers():
+        for child in victims:
             os.kill(child.process.pid, signal.SIGKILL)
         recovered_at = await seen_within(again, RECOVERED_S_MAX, "the end of an attempt")
-    return Injection("all brokers killed", at, recovered_at)
+    return Injection(kind, at, recovered_at, names)
 
 
 def _goes_on() -> Condition:

@@ -67,7 +67,7 @@ class Drill:
 async def run_drill(drill: Drill, *, nodes: int, runs: int, seed: int) -> Report:
     """Run one drill in one layout. Raises DtestError when the cell cannot even be started."""
     report = Report(drill.name, nodes, seed)
-    async with ground(drill.layout) as place:
+    async with ground(drill.layout, nodes=nodes) as place:
         watcher = Watcher(place)
         scene = Scene(place, watcher, Random(seed), report)  # noqa: S311 - no secret
         async with _loaded(scene, drill.pace):

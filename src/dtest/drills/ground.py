@@ -16,6 +16,8 @@ from dtest.drills.proxy import Proxy
 from dtest.errors import TimedOut
 from dtest.events import subject
 from dtest.events.fields import CellId
+from dtest.journal.cluster import await_leaders, get_placement
+from dtest.journal.streams import journal_name
 from dtest.roles.session import Session, session
 from dtest.roles.stack import Child, Stack, StackOptions
 from dtest.runtime.machine import descendants_of, processes_with
@@ -71,6 +73,18 @@ class Ground:
         """The brokers' processes."""
         return [child for name, child in self.stack.children.items() if name.startswith("nats")]
 
+    async def stream_leader(self) -> Child:
+        """The broker that leads the journal's stream; the only one, if there is one."""
+        brokers = self.brokers()
+        if len(brokers) == 1:
+            return brokers[0]
+        placement = await get_placement(self.opened.connection, journal_name(self.opened.cell))
+        return self.child(f"nats-{placement.leader}")
+
+    async def brokers_are_whole(self, within_s: float = 120.0) -> None:
+        """Wait until each stream has a leader and all its copies. Raises Unavailable."""
+        await await_leaders(self.opened.connection, self.opened.cell, wait_s=within_s, whole=True)
+
     async def leader_pid(self, within_s: float = 30.0) -> int:
         """Ask who leads. Raises TimedOut if nobody answers for so long."""
         card = await self._answered(subject.leader(self.opened.cell), "leader", within_s)
@@ -121,8 +135,8 @@ class Ground:
 
 
 @asynccontextmanager
-async def ground(layout: Layout) -> AsyncIterator[Ground]:
-    """Start a cell in a directory of its own; end and remove it."""
+async def ground(layout: Layout, *, nodes: int) -> AsyncIterator[Ground]:
+    """Start a cell on so many brokers in a directory of its own; end and remove it."""
     place = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="dtest-drill-"))
     port = free_port()
     proxies = {name: Proxy(free_port(), port) for name in layout.behind_proxy}
@@ -138,6 +152,7 @@ async def ground(layout: Layout) -> AsyncIterator[Ground]:
             schedulers=layout.schedulers,
             restart_s_max=RESTART_S,
             broker_port=port,
+            nodes=nodes,
             urls={name: f"nats://127.0.0.1:{proxy.port}" for name, proxy in proxies.items()},
         )
     )

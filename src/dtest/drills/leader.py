@@ -16,6 +16,11 @@ async def kill_or_stop(scene: Scene, number: int) -> Injection:
     return await _depose(scene, signal.SIGSTOP if number % 2 else signal.SIGKILL)
 
 
+async def kill(scene: Scene, _: int) -> Injection:
+    """Kill the leader by -9."""
+    return await _depose(scene, signal.SIGKILL)
+
+
 async def any_way(scene: Scene, number: int) -> Injection:
     """End the leader's term gracefully, hard, or by a stop, in turns."""
     ways = (signal.SIGTERM, signal.SIGKILL, signal.SIGSTOP)
