@@ -79,6 +79,9 @@ class FakeExecutor:
     def held(self) -> tuple[HeldAttempt, ...]:
         return tuple(HeldAttempt(TaskId(name), number) for name, number in sorted(self.running))
 
+    def output_bytes_dropped(self) -> int:
+        return 7
+
     def start(self, assigned: AttemptAssigned) -> None:
         self.started.append(assigned)
         self.running[assigned.task_id, assigned.attempt] = assigned

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,13 +19,16 @@ from websockets.exceptions import ConnectionClosed
 from dtest.api import context as api_context
 from dtest.api import events as api_events
 from dtest.api import tasks as api_tasks
+from dtest.api.admission import Admission
 from dtest.api.app import create_app, gated
 from dtest.api.context import ApiContext
+from dtest.api.limits import DEFAULT_LIMITS
 from dtest.client import Client
 from dtest.errors import DtestError, PermissionRefused, SequenceGap, Unavailable
 from dtest.events.fields import CellId, ClientId, RunId, TaskId
 from dtest.journal.memory import MemoryJournal
 from dtest.journal.port import Outgoing, Stored
+from dtest.journal.room import JournalRoom
 from dtest.projections.projector import Projector, Source
 from dtest.projections.store import Store
 from dtest.runtime.ids import IdSource
@@ -94,6 +98,8 @@ async def context(tmp_path: Path, journal: WatchedJournal) -> AsyncIterator[ApiC
         lambda: NOW,
         new_id,
         lambda: True,
+        Admission(DEFAULT_LIMITS, monotonic=time.monotonic),
+        JournalRoom(journal, reserve_ratio=0.1, monotonic=time.monotonic),
     )
     store.close()
 

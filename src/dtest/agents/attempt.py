@@ -50,7 +50,7 @@ class Stores(Protocol):
     """Where output and artefacts go."""
 
     async def put_output(self, task_id: TaskId, attempt: int, offset: int, chunk: bytes) -> None:
-        """Store a chunk of output; returns when it is acknowledged, however long that takes."""
+        """Store a chunk of output; returns when it is acknowledged; raises OutputRefused."""
         ...
 
     async def put_artifact(self, name: str, path: Path) -> None:
@@ -101,6 +101,11 @@ class RunningAttempt:
             slot.path / "cases.jsonl", attempt=who, tell=context.reporter.tell
         )
         self._output = OutputPump(slot, self.name, self._store_output)
+
+    @property
+    def output_bytes_dropped(self) -> int:
+        """Return how much of its output was given up; 0 while it runs."""
+        return self._output.dropped if self._output.is_finished else 0
 
     # -- what others say ----------------------------------------------------------------------
 

@@ -1,13 +1,21 @@
 """``dtest server``: single parts of a cell, for service managers and operators."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 from dtest.cli import output
 from dtest.cli.options import DEFAULTS, CallOptions
-from dtest.errors import Conflict
+from dtest.errors import Conflict, UsageError
 from dtest.runtime.stack_file import read_stack_file
 from dtest.settings import stack_path
+
+_FIELDS = {
+    "journal": "journal_bytes",
+    "output": "output_bytes",
+    "telemetry": "telemetry_bytes",
+    "artifacts": "artifact_bytes",
+}
 
 
 def scheduler(*, call: CallOptions = DEFAULTS) -> int:
@@ -37,24 +45,63 @@ def api(*, database: Path | None = None, call: CallOptions = DEFAULTS) -> int:
     return 0
 
 
-def migrate(*, call: CallOptions = DEFAULTS) -> int:
-    """Create the cell's streams where they do not exist yet."""
+def migrate(
+    *,
+    journal_bytes: int | None = None,
+    output_bytes: int | None = None,
+    telemetry_bytes: int | None = None,
+    artifact_bytes: int | None = None,
+    call: CallOptions = DEFAULTS,
+) -> int:
+    """Create the cell's streams where they do not exist yet, and give them the sizes stated.
+
+    Example: `dtest server migrate --journal-bytes 34359738368` when the journal is full
+
+    Parameters
+    ----------
+    journal_bytes
+        What the journal may hold; it forgets nothing and refuses more.
+    output_bytes
+        What the stream of output may hold; it loses the oldest.
+    telemetry_bytes
+        What the stream of telemetry may hold; it loses the oldest.
+    artifact_bytes
+        What the bucket of artefacts may hold; it refuses more.
+    """
     from dtest.journal.jetstream import create_streams
+    from dtest.journal.sizes import Sized, resize_streams
     from dtest.journal.streams import Limits, stream_configs
     from dtest.roles.session import session
 
     settings = call.settings()
 
-    async def create() -> None:
-        async with session(settings, name="dtest migrate") as opened:
-            await create_streams(opened.connection, opened.cell, Limits())
+    stated: dict[Sized, int | None] = {
+        "journal": journal_bytes,
+        "output": output_bytes,
+        "telemetry": telemetry_bytes,
+        "artifacts": artifact_bytes,
+    }
+    sizes = {sized: size for sized, size in stated.items() if size is not None}
+    for sized, size in sizes.items():
+        if size <= 0:
+            message = f"{size} bytes are no size for {sized}"
+            raise UsageError(message, hint="give a number above 0")
 
-    asyncio.run(create())
+    async def create() -> dict[str, int]:
+        async with session(settings, name="dtest migrate") as opened:
+            wanted = Limits()
+            wanted = replace(wanted, **{_FIELDS[sized]: size for sized, size in sizes.items()})
+            await create_streams(opened.connection, opened.cell, wanted)
+            return await resize_streams(opened.connection, opened.cell, sizes)
+
+    resized = asyncio.run(create())
     names = [str(config["name"]) for config in stream_configs(settings.cell, Limits())]
     if call.json:
-        output.as_json({"streams": names})
+        output.as_json({"streams": names, "resized": resized})
     else:
         output.say(f"streams exist: {', '.join(names)}")
+        for name, size in resized.items():
+            output.say(f"  {name} holds up to {size} bytes now")
     return 0
 
 

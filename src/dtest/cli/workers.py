@@ -5,6 +5,7 @@ from dtest.cli.api_client import open_api
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.runs import show_items
 
+SHED = ("sampled_at", "facts_waiting", "telemetry_shed", "output_dropped_bytes")
 COLUMNS = ("worker_id", "status", "simulated", "running", "slots", "hardware", "memory_gb", "host")
 
 
@@ -30,6 +31,8 @@ def _name(item: dict[str, object]) -> str:
 def show(worker: str, *, call: CallOptions = DEFAULTS) -> int:
     """Show what a worker has, what was declared rather than detected, and what runs there.
 
+    Also what waits to be told, and what was given up because the broker was away, slow or full.
+
     Parameters
     ----------
     worker
@@ -45,6 +48,8 @@ def show(worker: str, *, call: CallOptions = DEFAULTS) -> int:
     for row in rows:
         row["declared"] = row["what"] in has.get("declared", [])
     output.table(rows, ("what", "declared", "value"))
+    if found["load"]:
+        output.table([found["load"]], SHED)
     if found["attempts"]:
         output.table(found["attempts"], ("task_id", "attempt"))
     return 0

@@ -72,4 +72,12 @@ async def get_bounds(connection: Connection, stream: str) -> Bounds:
         raise Unavailable(message, hint="create the streams with `dtest server migrate`")
     state = reply["state"]
     first, last = int(state["first_seq"]), int(state["last_seq"])
-    return Bounds(first, last, int(state["messages"]), str(reply["created"]))
+    limit = int(reply["config"].get("max_bytes", -1))
+    return Bounds(
+        first,
+        last,
+        int(state["messages"]),
+        str(reply["created"]),
+        int(state["bytes"]),
+        limit if limit > 0 else None,
+    )
