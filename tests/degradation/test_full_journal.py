@@ -84,9 +84,11 @@ class Ground:
         )
         for size in (CHUNK_BYTES, 2_000, 0):
             with pytest.raises(JournalFull):
-                while True:
-                    opened = RunOpened(RunId(self.cell.new_id()), "r", {"f": "x" * size})
-                    await client.say([opened])
+                await self._say_for_ever(client, "x" * size)
+
+    async def _say_for_ever(self, client: Client, filling: str) -> None:
+        while True:
+            await client.say([RunOpened(RunId(self.cell.new_id()), "r", {"f": filling})])
 
     async def ends(self) -> list[str]:
         """The tasks whose ends the journal has."""
@@ -168,7 +170,7 @@ async def test_submissions_are_refused_while_results_still_have_room_and_all_goe
         on.acknowledged += ["late-simulated", "late-real"]
 
         async def both_run() -> bool:
-            return (await on.status())["tasks"].get("running", 0) == 2
+            return bool((await on.status())["tasks"].get("running", 0) == 2)
 
         await eventually(both_run, what="both late tasks run")
         await on.fill()
