@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -119,7 +120,7 @@ class Ground:
 
 @asynccontextmanager
 async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
-    limits = LIMITS.__class__(1, JOURNAL_BYTES, 8 << 20, 1 << 20, 8 << 20)
+    limits = replace(LIMITS, journal_bytes=JOURNAL_BYTES)
     async with (
         running(tmp_path / "nats") as server,
         joined(server.address, CELL, limits=limits) as cell,
