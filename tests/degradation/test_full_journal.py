@@ -162,7 +162,6 @@ async def test_submissions_are_refused_while_results_still_have_room_and_all_goe
             new_id=on.cell.new_id,
         )
         flag = tmp_path / "may-end"
-        waiting = f"until [ -e {flag} ]; do sleep 0.1; done"
         late = parse_tasks(
             [
                 simulated(seconds=2.0, task_id="late-simulated"),
