@@ -9,7 +9,7 @@ import pytest
 
 from dtest.errors import Unavailable, UsageError
 from dtest.runtime.stack_file import StackFile, write_stack_file
-from dtest.settings import DEFAULTS, FLAGS, KEYS, SECRETS, Settings, load_settings
+from dtest.settings import DEFAULTS, FLAGS, KEYS, LIMITS, SECRETS, Settings, load_settings
 
 
 class Machine:
@@ -249,6 +249,15 @@ def test_the_environment_is_that_of_the_process_if_none_is_given(
     monkeypatch.setenv("DTEST_CELL", "process")
 
     assert load_settings(cwd=machine.project).cell == "process"
+
+
+def test_every_limit_stands_in_its_page_with_its_default() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "limits.md").read_text(encoding="utf-8")
+    shown = page.replace(",", "")
+
+    for key, (default, _) in LIMITS.items():
+        assert f"`{key}`" in page, key
+        assert default in shown.partition(f"`{key}`")[2].partition("\n")[0], key
 
 
 def test_every_setting_is_explained_and_every_flag_states_one() -> None:

@@ -65,6 +65,16 @@ class JournalFull(Unavailable):
     code = "journal_full"
 
 
+class Overloaded(Unavailable):
+    """A bound of the API is reached for now: nothing was done, the same may be asked again."""
+
+    code = "overloaded"
+
+    def __init__(self, message: str, *, hint: str = "", retry_after_s: int = 1) -> None:
+        super().__init__(message, hint=hint or f"ask again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
 class TimedOut(DtestError):
     """A wait ended before what it waited for."""
 

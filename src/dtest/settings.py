@@ -20,7 +20,19 @@ from dtest.events.fields import TOKEN_PATTERN, CellId
 from dtest.runtime.stack_file import StackFile, read_stack_file
 
 SECRETS = frozenset({"nats_password", "nats_token", "token"})
-DEFAULTS: dict[str, str] = {"cell": "main"}
+LIMITS: dict[str, tuple[str, str]] = {
+    "submissions_max": ("32", "submissions that the API takes at once"),
+    "submission_bytes_max": ("134217728", "bytes of all submissions that the API takes at once"),
+    "requests_max": ("64", "other requests to change something that the API takes at once"),
+    "reads_max": ("64", "reads that the API answers at once"),
+    "queries_max": ("8", "SQL queries that the API answers at once"),
+    "streams_max": ("64", "event streams by WebSocket that the API feeds at once"),
+    "backlog_tasks_max": ("1000000", "unfinished tasks of the cell; more are not taken"),
+    "journal_reserve_ratio": ("0.1", "part of the journal that clients leave to results"),
+    "busy_wait_s": ("120", "how long a call waits in all while the API is overloaded"),
+}
+"""Every bound that may be set, with its default and what it bounds; docs/limits.md tells more."""
+DEFAULTS: dict[str, str] = {"cell": "main", **{key: value for key, (value, _) in LIMITS.items()}}
 KEYS: dict[str, str] = {
     "cell": "name of the cell: one journal with its leader and workers",
     "nats_url": "where the NATS servers are, comma-separated",
@@ -33,6 +45,7 @@ KEYS: dict[str, str] = {
     "nats_ca": "file with the certificates of the authority that NATS servers show, as PEM",
     "replicas": "how many servers of a cluster keep each stream: 1, 3 or 5",
     "state_dir": "where local stacks and agents keep their state",
+    **{key: meaning for key, (_, meaning) in LIMITS.items()},
 }
 FLAGS: dict[str, str] = {
     "cell": "--cell",
@@ -86,6 +99,18 @@ class Settings:
             message = f"replicas is {stated.value!r} ({stated.origin}); 1, 3 or 5 can be had"
             raise UsageError(message)
         return int(stated.value)
+
+    def limit(self, key: str) -> float:
+        """Return one of ``LIMITS``: a number that is not negative. Raises UsageError."""
+        stated = self.values.get(key) or Setting(DEFAULTS[key], "default")
+        try:
+            value = float(stated.value)
+        except ValueError:
+            value = -1.0
+        if not 0.0 <= value < float("inf"):
+            message = f"{key} is {stated.value!r} ({stated.origin}), not a number from 0"
+            raise UsageError(message, hint=f"it states: {KEYS[key]}; see docs/limits.md")
+        return value
 
     def require(self, key: str) -> str:
         """Return a value, or raise Unavailable that names the ways to state it."""

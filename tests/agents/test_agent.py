@@ -79,6 +79,9 @@ class FakeExecutor:
     def held(self) -> tuple[HeldAttempt, ...]:
         return tuple(HeldAttempt(TaskId(name), number) for name, number in sorted(self.running))
 
+    def output_bytes_dropped(self) -> int:
+        return 7
+
     def start(self, assigned: AttemptAssigned) -> None:
         self.started.append(assigned)
         self.running[assigned.task_id, assigned.attempt] = assigned
@@ -153,11 +156,13 @@ class Site:
 
 @asynccontextmanager
 async def working(
-    journal: FickleJournal | None = None, position: FakePosition | None = None
+    journal: FickleJournal | None = None,
+    position: FakePosition | None = None,
+    load: Callable[[], dict[str, float]] | None = None,
 ) -> AsyncIterator[Site]:
     site = Site(journal or FickleJournal(), position or FakePosition())
     async with asyncio.TaskGroup() as group:
-        running = group.create_task(site.agent.run())
+        running = group.create_task(site.agent.run(load))
         try:
             await site.agent.registered.wait()
             yield site
@@ -291,6 +296,77 @@ async def test_it_beats_while_the_line_is_up(monkeypatch: pytest.MonkeyPatch) ->
         where, beat = site.line.sent[0]
         assert where == subject.beat(facts.CELL, WORKER)
         assert beat["worker_id"] == WORKER
+
+
+async def test_telemetry_is_shed_before_facts_and_beats_never(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "BEAT_EVERY_S", 0.005)
+    monkeypatch.setattr(reporter_module, "PRESSED_S", 0.02)
+    kept, beat = subject.telemetry(facts.CELL, WORKER), subject.beat(facts.CELL, WORKER)
+    async with working(load=lambda: {"cpu_ratio": 0.5}) as site:
+
+        def samples() -> list[dict[str, Any]]:
+            return [body for where, body in site.line.sent if where == kept]
+
+        await eventually(lambda: len(samples()) >= 2)
+        assert samples()[0]["telemetry_shed"] == 0
+
+        site.journal.flowing.clear()  # the broker is slow
+        for name in "abc":
+            site.executor.reporter.tell(facts.finished(assigned(name)))
+        await eventually(lambda: site.reporter.is_pressed)
+        sampled = len(samples())
+        beats = len(site.line.sent) - sampled
+        await eventually(lambda: len(site.line.sent) - len(samples()) >= beats + 5)
+        assert len(samples()) == sampled, "none while facts wait"
+        assert site.line.sent[-1][0] == beat
+
+        site.journal.flowing.set()
+        await eventually(lambda: len(samples()) > sampled)
+        sample = samples()[-1]
+        assert sample["telemetry_shed"] >= 5
+        assert (sample["facts_waiting"], sample["output_dropped_bytes"]) == (0, 7)
+        assert len(await site.journal.facts(AttemptFinished)) == 3
+
+
+async def test_samples_for_a_broker_that_is_away_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "BEAT_EVERY_S", 0.005)
+    kept = subject.telemetry(facts.CELL, WORKER)
+    asked: list[int] = []
+
+    def load() -> dict[str, float]:
+        asked.append(1)
+        return {"cpu_ratio": 0.5}
+
+    async with working(load=load) as site:
+        await eventually(lambda: len(site.line.sent) >= 2)
+        site.line.up = False
+        before = len(asked)
+        await eventually(lambda: len(asked) >= before + 5)
+        site.line.up = True
+        sent = len(site.line.sent)
+        await eventually(lambda: len(site.line.sent) >= sent + 2)
+
+        shed = [body["telemetry_shed"] for where, body in site.line.sent if where == kept]
+        assert shed[0] == 0
+        assert shed[-1] >= 4
+
+
+async def test_an_agent_that_cannot_register_still_leaves_when_it_is_told_to() -> None:
+    journal = FickleJournal()
+    journal.flowing.clear()  # as while the journal is full
+    site = Site(journal, FakePosition())
+
+    async with asyncio.timeout(10.0), asyncio.TaskGroup() as group:
+        group.create_task(site.agent.run())
+        await eventually(lambda: journal.attempts == 1)
+        site.agent.drain(60.0)
+
+    assert not site.agent.registered.is_set()
+    assert not site.agent.left_in_order
 
 
 async def test_draining_is_told_first_and_leaving_last() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtest.agents import output as module
-from dtest.agents.output import OutputPump
+from dtest.agents.output import OutputPump, OutputRefused
 from dtest.agents.spool import Slot
 from tests.kit.nats import eventually
 
@@ -31,10 +31,15 @@ class Stream:
         self.waiting = asyncio.Event()
         self.fates: list[str] = []
         """What becomes of the next sends: acknowledged, or the agent dies with or without one."""
+        self.has_room = True
+        self.refusals = 0
 
     async def send(self, offset: int, chunk: bytes) -> None:
         self.waiting.set()
         await self.flowing.wait()
+        if not self.has_room:
+            self.refusals += 1
+            raise OutputRefused
         fate = self.fates.pop(0) if self.fates else "acknowledged"
         if fate != "not stored":
             self.chunks.setdefault(offset, chunk)
@@ -90,6 +95,37 @@ async def followed(desk: Desk, until: Callable[[], bool]) -> None:
         following = group.create_task(desk.pump.follow())
         await eventually(until)
         following.cancel()
+
+
+async def test_output_without_room_is_kept_until_there_is_room(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AGAIN_S", 0.0)
+    desk.write(b"a" * 300)
+    desk.stream.has_room = False
+
+    async with asyncio.TaskGroup() as group:
+        following = group.create_task(desk.pump.follow())
+        await eventually(lambda: desk.stream.refusals >= 3)
+        desk.stream.has_room = True
+        await eventually(lambda: desk.pump.sent == 300)
+        following.cancel()
+    await desk.pump.finish()
+
+    assert desk.stream.text == b"a" * 300
+    assert desk.pump.dropped == 0
+
+
+async def test_an_attempt_ends_though_there_is_no_room_for_its_output(desk: Desk) -> None:
+    desk.write(b"a" * 100)
+    await desk.pump.finish()
+    desk.write(b"b" * 200)
+    desk.stream.has_room = False
+    await desk.pump.finish()
+
+    assert desk.pump.is_finished
+    assert desk.stream.text == b"a" * 100
+    assert (desk.pump.produced, desk.pump.dropped) == (300, 200)
 
 
 async def test_no_output_sends_nothing(desk: Desk) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,21 +16,27 @@ import uvicorn
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from dtest.api import admission
 from dtest.api import context as api_context
 from dtest.api import events as api_events
 from dtest.api import tasks as api_tasks
+from dtest.api.admission import Admission
 from dtest.api.app import create_app, gated
 from dtest.api.context import ApiContext
+from dtest.api.limits import DEFAULT_LIMITS
 from dtest.client import Client
 from dtest.errors import DtestError, PermissionRefused, SequenceGap, Unavailable
 from dtest.events.fields import CellId, ClientId, RunId, TaskId
 from dtest.journal.memory import MemoryJournal
-from dtest.journal.port import Outgoing, Stored
+from dtest.journal.port import Bounds, Outgoing, Stored
+from dtest.journal.room import JournalRoom
 from dtest.projections.projector import Projector, Source
 from dtest.projections.store import Store
+from dtest.roles import api as api_role
 from dtest.runtime.ids import IdSource
 from dtest.runtime.nats_server import free_port
 from dtest.state.task import Run
+from tests.kit.nats import eventually
 from tests.kit.stack import Json, never, problem
 
 CELL = CellId("main")
@@ -94,6 +101,8 @@ async def context(tmp_path: Path, journal: WatchedJournal) -> AsyncIterator[ApiC
         lambda: NOW,
         new_id,
         lambda: True,
+        Admission(DEFAULT_LIMITS, monotonic=time.monotonic),
+        JournalRoom(journal, reserve_ratio=0.1, monotonic=time.monotonic),
     )
     store.close()
 
@@ -115,7 +124,7 @@ async def serving(context: ApiContext) -> AsyncIterator[int]:
         cast("Any", app),
         log_level="critical",
         lifespan="off",
-        ws="websockets-sansio",
+        ws=api_role.EventSocket,
         timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
@@ -128,10 +137,10 @@ async def serving(context: ApiContext) -> AsyncIterator[int]:
                 server.should_exit = True
 
 
-def stream(port: int, after: int = 0, types: str = "") -> Any:
+def stream(port: int, after: int = 0, types: str = "", **options: Any) -> Any:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     address = f"ws://127.0.0.1:{port}/api/events/stream?after={after}&types={types}"
-    return connect(address, additional_headers=headers, proxy=None)
+    return connect(address, additional_headers=headers, proxy=None, **options)
 
 
 async def fill(journal: MemoryJournal, *payloads: bytes) -> None:
@@ -281,6 +290,8 @@ async def test_a_reader_that_takes_nothing_is_left(
 ) -> None:
     monkeypatch.setattr(api_events, "SEND_S_MAX", 0.2)
     await fill(journal, *[json.dumps({"filling": "x" * 400_000}).encode()] * 60)
+    monkeypatch.setattr(api_events, "TELL_S_MAX", 0.1)
+    monkeypatch.setattr(api_role, "LINGER_S_MAX", 0.1)
     upgrade = "\r\n".join(
         (
             "GET /api/events/stream?after=0 HTTP/1.1",
@@ -307,8 +318,211 @@ async def test_a_reader_that_takes_nothing_is_left(
                 await journal.left.wait()
 
             assert journal.followers == 0
+            await eventually(lambda: context.admission.readers_left == 1)
             async with stream(port, after=59) as busy:
                 assert json.loads(await busy.recv())["seq"] == 60, "others go on"
+            assert await _drained(lazy) < 60 * 400_000, "what it did not take is kept for nobody"
+
+
+async def _drained(lazy: socket.socket) -> int:
+    """Read until the connection ends; return how much came."""
+    loop = asyncio.get_running_loop()
+    count = 0
+    async with asyncio.timeout(ENDS_S_MAX):
+        while chunk := await loop.sock_recv(lazy, 1 << 20):
+            count += len(chunk)
+    return count
+
+
+async def test_a_reader_that_is_too_slow_is_told_so(
+    context: ApiContext, journal: WatchedJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_events, "SEND_S_MAX", 0.2)
+    await fill(journal, *[json.dumps({"filling": "x" * 400_000}).encode()] * 60)
+
+    async with serving(context) as port, stream(port, max_queue=1, compression=None) as reader:
+        async with asyncio.timeout(ENDS_S_MAX):
+            await journal.left.wait()
+        seqs: list[int] = []
+        with pytest.raises(ConnectionClosed) as closed:
+            await _note_all(reader, seqs)
+
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == api_events.TOO_SLOW
+        assert "0.2 s" in closed.value.rcvd.reason
+        async with stream(port, after=seqs[-1]) as again:
+            assert json.loads(await again.recv())["seq"] == seqs[-1] + 1
+
+
+async def _note_all(reader: Any, seqs: list[int]) -> None:
+    while True:
+        seqs.append(json.loads(await reader.recv())["seq"])
+
+
+async def test_a_stream_beyond_the_bound_is_told_to_come_later(
+    context: ApiContext, journal: WatchedJournal
+) -> None:
+    await fill(journal, b"{}")
+    few = bounded(context, streams_max=1)
+
+    async with serving(few) as port, stream(port) as first:
+        await first.recv()
+        async with stream(port) as second:
+            with pytest.raises(ConnectionClosed) as closed:
+                await second.recv()
+
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == api_events.TRY_LATER
+    assert few.admission.lanes.streams.refused == 1
+
+
+# -- bounds ---------------------------------------------------------------------------------------
+
+
+def bounded(context: ApiContext, **limits: Any) -> ApiContext:
+    """The same API with other bounds."""
+    changed = replace(DEFAULT_LIMITS, **limits)
+    return replace(context, admission=Admission(changed, monotonic=time.monotonic))
+
+
+class HeldClient(Client):
+    """Records nothing until it may."""
+
+    def __init__(self, context: ApiContext) -> None:
+        super().__init__(
+            context.journal,
+            cell=CELL,
+            client_id=ClientId("api"),
+            now=lambda: NOW,
+            new_id=context.new_id,
+        )
+        self.flowing = asyncio.Event()
+
+    async def say(self, *facts: Any, **options: Any) -> Any:
+        await self.flowing.wait()
+        return await super().say(*facts, **options)
+
+
+async def test_a_flood_of_submissions_is_refused_and_stops_nothing_else(
+    context: ApiContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_tasks, "READ_BACK_S_MAX", 0.0)
+    held = HeldClient(context)
+    few = bounded(replace(context, client=held), submissions_max=2)
+    lane = few.admission.lanes.submissions
+
+    async with asking(few) as http, asyncio.TaskGroup() as group:
+        taken = [group.create_task(http.post(SUBMIT, json=never())) for _ in range(2)]
+        await eventually(lambda: lane.count == 2)
+        refused = await http.post(SUBMIT, json=never())
+        error = problem(refused, 429)
+        reads = [await http.get(path) for path in ("/api/tasks", "/api/runs", "/api/status")]
+        always = [await http.get(path) for path in ("/api/health", "/api/health/db")]
+        metrics = await http.get("/api/metrics")
+        held.flowing.set()
+
+    assert error["code"] == "overloaded"
+    assert "2 submissions at once" in error["message"]
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert {answer.status_code for answer in (*reads, *always, metrics)} == {200}
+    assert 'lane="submissions"} 2.0' in metrics.text
+    assert [task.result().status_code for task in taken] == [202, 202]
+    assert (lane.count, lane.bytes, lane.accepted, lane.refused) == (0, 0, 2, 1)
+
+
+async def test_a_flood_of_reads_is_refused_and_stops_no_submission(
+    context: ApiContext, journal: WatchedJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_tasks, "READ_BACK_S_MAX", 0.0)
+    await fill(journal, b"{}")
+    few = bounded(context, reads_max=3)
+    lane = few.admission.lanes.reads
+
+    async with asking(few) as http, asyncio.TaskGroup() as group:
+        waiting = [group.create_task(http.get("/api/tasks", params={"after": 1})) for _ in range(3)]
+        await eventually(lambda: lane.count == 3)
+        problem(await http.get("/api/tasks"), 429)
+        submitted = await http.post(SUBMIT, json=never())
+        metrics = await http.get("/api/metrics")
+        await context.projector.run(until=1)
+
+    assert submitted.status_code == 202
+    assert metrics.status_code == 200
+    assert {task.result().status_code for task in waiting} == {200}
+
+
+async def test_large_bodies_are_counted_by_their_bytes(
+    context: ApiContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_tasks, "READ_BACK_S_MAX", 0.0)
+    held = HeldClient(context)
+    few = bounded(replace(context, client=held), submission_bytes_max=1_000)
+    large = never()
+    large["config"]["env"] = {"FILLING": "y" * 1_500}
+
+    async with asking(few) as http, asyncio.TaskGroup() as group:
+        alone = group.create_task(http.post(SUBMIT, json=large))
+        await eventually(lambda: few.admission.lanes.submissions.count == 1)
+        error = problem(await http.post(SUBMIT, json=never()), 429)
+        held.flowing.set()
+
+    assert alone.result().status_code == 202, "one alone is never too much"
+    assert "1000 bytes of submissions" in error["message"]
+
+
+async def test_a_journal_that_is_nearly_full_takes_no_submission_but_a_cancellation(
+    context: ApiContext, journal: WatchedJournal
+) -> None:
+    class Nearly(WatchedJournal):
+        async def bounds(self) -> Bounds:
+            return replace(await super().bounds(), used_bytes=950, max_bytes=1_000)
+
+    room = JournalRoom(Nearly(), reserve_ratio=0.1, monotonic=time.monotonic)
+    few = replace(context, room=room)
+    cell = context.projector.rows.cell
+    cell.runs[RunId("r1")] = Run(RunId("r1"), "", NOW)
+
+    async with asking(few) as http:
+        error = problem(await http.post(SUBMIT, json={"tasks": [never()]}), 507)
+        cancelled = await http.post("/api/runs/r1/cancel")
+        metrics = await http.get("/api/metrics")
+
+    assert error["code"] == "journal_full"
+    assert cancelled.status_code == 202
+    assert (await journal.bounds()).last == 1, "not even the run was opened"
+    assert context.admission.backlog.unfinished(cell) == 0
+    assert 'dtest_submissions_refused_total{bound="journal"} 1.0' in metrics.text
+
+
+async def test_metrics_do_without_a_journal_that_does_not_answer(context: ApiContext) -> None:
+    class Away(WatchedJournal):
+        async def bounds(self) -> Bounds:
+            raise Unavailable("away")
+
+    room = JournalRoom(Away(), reserve_ratio=0.1, monotonic=time.monotonic)
+
+    async with asking(replace(context, room=room)) as http:
+        metrics = await http.get("/api/metrics")
+
+    assert metrics.status_code == 200
+    assert "dtest_projection_lag_messages" not in metrics.text
+    assert "dtest_backlog_tasks 0.0" in metrics.text
+
+
+async def test_a_body_that_does_not_come_loses_its_place(
+    context: ApiContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "CALLER_S_MAX", 0.05)
+
+    async def stalled() -> AsyncIterator[bytes]:
+        yield b'{"type":'
+        await asyncio.Event().wait()
+
+    async with asking(context) as http:
+        error = problem(await http.post(SUBMIT, content=stalled()), 408)
+
+    assert error["code"] == "too_slow"
+    assert context.admission.lanes.submissions.count == 0
 
 
 async def test_a_reader_that_goes_away_is_forgotten(

@@ -26,11 +26,12 @@ from dtest.events import subject
 from dtest.events.fields import CellId, TaskId, WorkerId
 from dtest.journal import connection as connection_module
 from dtest.journal import reader as reader_module
+from dtest.journal.api import ask_api
 from dtest.journal.connection import NatsAddress, connect
 from dtest.journal.jetstream import JetStreamJournal
 from dtest.journal.port import Appended, Guard, GuardRefused, Journal, Outgoing, Stored
 from dtest.journal.stores import ObjectStore, OutputStore, artifact_store, output_stream
-from dtest.journal.streams import artifact_bucket
+from dtest.journal.streams import artifact_bucket, output_name
 from dtest.runtime.ids import IdSource
 from dtest.runtime.nats_server import free_port
 from tests.journal.conformance import Bench, append_until_full, ids, read, stored_at, take
@@ -994,6 +995,17 @@ async def test_output_is_followed_while_it_comes(cell: NatsCell) -> None:
         await output.put(TASK, 1, 3, b"two")
 
     assert reading.result() == [b"one", b"two"]
+
+
+async def test_output_does_not_wait_for_a_stream_that_is_not_there(cell: NatsCell) -> None:
+    """What comes after the output, the result, would wait as well."""
+    stream = output_stream(cell.connection, cell.cell, cell.new_id)
+    stream._retry_s_max = 0.2  # noqa: SLF001
+    reply = await ask_api(cell.connection, f"STREAM.DELETE.{output_name(cell.cell)}", {})
+    assert reply["success"]
+
+    with pytest.raises(Unavailable):
+        await OutputStore(stream, cell.cell).put(TASK, 1, 0, b"lost")
 
 
 async def test_output_is_put_when_the_server_is_back(detour: Detour) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from dtest.errors import JournalFull
 from dtest.events import codec, subject
 from dtest.events.attempt import AttemptAssigned, AttemptReturned
 from dtest.events.envelope import Correlation, Event
@@ -12,13 +13,16 @@ from dtest.events.fields import EventId, RunId, WorkerId
 from dtest.events.leader import EventRefused, LeaderElected
 from dtest.events.run import RunOpened
 from dtest.events.worker import WorkerLost
+from dtest.journal import patient
 from dtest.journal.memory import MemoryJournal
+from dtest.journal.patient import PatientJournal
 from dtest.journal.port import BATCH_MESSAGES_MAX, Appended, Guard, GuardRefused, Outgoing
 from dtest.leadership.audit import verify
 from dtest.leadership.leader import CYCLE_S_MAX, SINGLES_MAX, Deposed
 from dtest.state.cell import ACCEPT_S_MAX
 from tests.kit import facts
 from tests.kit.facts import finished, machine, registered, started, suspected, task
+from tests.kit.nats import eventually
 from tests.kit.stage import Stage, lead
 
 TICK = RunOpened(RunId("tick"))
@@ -336,6 +340,57 @@ async def test_a_leader_whose_decision_is_not_stored_in_time_does_not_cycle() ->
         seen.append(leader.is_cycling)
 
     assert seen == [True, False, True]
+
+
+REFUSALS = 5
+"""So many half cycles make more than a leader may take for one decision."""
+
+
+class Cistern(MemoryJournal):
+    """A journal that is full while a test says so."""
+
+    full = False
+
+    async def append(
+        self, message: Outgoing, *, guard: Guard | None = None
+    ) -> Appended | GuardRefused:
+        if self.full and guard is not None:
+            raise JournalFull("full")
+        return await super().append(message, guard=guard)
+
+
+async def test_a_leader_that_waits_for_room_goes_on_leading(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No standby could do better, so none takes over."""
+    monkeypatch.setattr(patient, "AGAIN_S_MAX", 0.0)
+    journal = Cistern(clock=lambda: facts.START)
+    stage = Stage(journal)
+    cycling: list[bool] = []
+
+    def refused() -> None:
+        leader.waits_for_room()
+        cycling.append(leader.is_cycling)
+        if len(cycling) < REFUSALS:
+            stage.clock.at += CYCLE_S_MAX / 2
+
+    leader = stage.leader()
+    leader._journal = PatientJournal(journal, refused=refused)  # noqa: SLF001 - as its role does
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(lead(leader))
+        await stage.say(registered("w"))
+        await leader.leading.wait()
+        journal.full = True
+        await stage.say(task("t"))
+        await eventually(lambda: len(cycling) >= REFUSALS)
+        assert await stage.assigned() == []
+        journal.full = False
+        await eventually(lambda: leader.decisions == 1)
+        running.cancel()
+
+    assert all(cycling)
+    assert [one.task_id for one in await stage.assigned()] == ["t"]
+    await sound(stage)
 
 
 class Contested(MemoryJournal):

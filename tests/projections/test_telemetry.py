@@ -15,6 +15,7 @@ from tests.projections.history import START_S, Delivery, records
 
 STREAM = "dtest-main-telemetry"
 DAY_S = 86_400.0
+NAMES = ("w0", "w1", "w2")
 FIGURES = {
     "cpu_ratio": 0.5,
     "memory_used_bytes": 1.0,
@@ -23,6 +24,9 @@ FIGURES = {
     "disk_bytes": 4.0,
     "network_sent_bytes": 5.0,
     "network_received_bytes": 6.0,
+    "facts_waiting": 7.0,
+    "telemetry_shed": 8.0,
+    "output_dropped_bytes": 9.0,
 }
 SLEEP = asyncio.sleep
 
@@ -98,7 +102,7 @@ async def test_what_is_not_understood_is_shed(store: Store, body: Any) -> None:
 
 
 async def test_a_restart_repeats_nothing(store: Store) -> None:
-    batches = [[sample(1)], [sample(2), sample(3)]]
+    batches = [[sample(1)], [sample(2), sample(3, at=1.0)]]
 
     await project(store, Telemetry(*batches[:1]))
     await project(store, Telemetry(*batches))
@@ -106,6 +110,21 @@ async def test_a_restart_repeats_nothing(store: Store) -> None:
 
     rows = records(store, "SELECT seq FROM telemetry ORDER BY seq")
     assert [row["seq"] for row in rows] == [1, 2, 3]
+
+
+async def test_a_flood_leaves_one_sample_of_each_worker_and_second(store: Store) -> None:
+    flood = [sample(seq, f"w{seq % 3}", at=seq // 100) for seq in range(1, 301)]
+    telemetry = Telemetry(flood[:150], flood[150:])
+    projector = TelemetryProjector(store, Source(telemetry, STREAM), lock=asyncio.Lock())
+
+    await projector.run()
+
+    rows = records(store, "SELECT worker_id, count(*) AS count FROM telemetry GROUP BY 1")
+    seconds = {name: {at // 100 for at in range(1, 301) if f"w{at % 3}" == name} for name in NAMES}
+    assert {row["worker_id"]: row["count"] for row in rows} == {
+        name: len(found) for name, found in seconds.items()
+    }
+    assert projector.shed == len(flood) - sum(map(len, seconds.values()))
 
 
 async def test_what_is_older_than_a_day_is_forgotten(store: Store) -> None:

@@ -109,6 +109,8 @@ class Agent:
         self._register_again = asyncio.Event()
         self._drain = asyncio.Event()
         self._drain_grace_s = 0.0
+        self._telemetry_shed = 0
+        """Samples that were not sent."""
 
     def drain(self, grace_s: float) -> None:
         """Take no new work; leave when what runs has ended, after ``grace_s`` seconds at most."""
@@ -123,7 +125,11 @@ class Agent:
         forget = self._line.on_reconnect(self._register_again.set)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._reporter.run())]
-            seq = await self._register()
+            seq = await self._registered_or_drained(group)
+            if seq is None:
+                self._cancel(tasks)
+                forget()
+                return
             after = self._position.load()
             if after is None or after > seq:  # the first start, or another journal
                 after = seq
@@ -216,16 +222,29 @@ class Agent:
         kept = subject.telemetry(me.cell, me.worker_id)
         while True:
             figures = load()
+            if figures:
+                figures |= self._backlog()
             body = orjson.dumps(
                 {"at": codec.iso(self._now()), "worker_id": me.worker_id, **figures}
             )
             try:
                 await self._line.send(where, body)
-                if figures:
+                if figures and self._reporter.is_pressed:
+                    self._telemetry_shed += 1
+                elif figures:
                     await self._line.send(kept, body)
             except TimeoutError:
+                self._telemetry_shed += bool(figures)
                 log.warning("beat_not_sent", worker_id=me.worker_id)
             await asyncio.sleep(BEAT_EVERY_S)
+
+    def _backlog(self) -> dict[str, float]:
+        """Return what waits here, and what was given up since the start of this agent."""
+        return {
+            "facts_waiting": float(self._reporter.waiting),
+            "telemetry_shed": float(self._telemetry_shed),
+            "output_dropped_bytes": float(self._executor.output_bytes_dropped()),
+        }
 
     async def _leave(self, tasks: list[asyncio.Task[None]]) -> None:
         me = self._identity
@@ -238,5 +257,20 @@ class Agent:
             self.left_in_order = not self._executor.held()
         except TimeoutError:
             log.warning("left_without_saying_so", worker_id=me.worker_id)
+        self._cancel(tasks)
+
+    def _cancel(self, tasks: list[asyncio.Task[None]]) -> None:
         for task in tasks:
             task.cancel()
+
+    async def _registered_or_drained(self, group: asyncio.TaskGroup) -> int | None:
+        """Register, unless told to leave while the journal takes nothing: then return none."""
+        registering = group.create_task(self._register())
+        draining = group.create_task(self._drain.wait())
+        await asyncio.wait({registering, draining}, return_when=asyncio.FIRST_COMPLETED)
+        draining.cancel()
+        if registering.done():
+            return registering.result()
+        registering.cancel()
+        log.warning("left_unregistered", worker_id=self._identity.worker_id)
+        return None

@@ -58,7 +58,7 @@ class Stores(Protocol):
         ...
 
     async def put_output(self, task_id: TaskId, attempt: int, offset: int, chunk: bytes) -> None:
-        """Store a chunk of output; returns when it is acknowledged, however long that takes."""
+        """Store a chunk of output; returns when it is acknowledged; raises OutputRefused."""
         ...
 
     async def put_artifact(self, name: str, path: Path) -> None:
@@ -117,6 +117,11 @@ class RunningAttempt:
     def is_saving(self) -> bool:
         """Say whether all that is left to do is to store the last checkpoint."""
         return self._checkpoints.is_saving_last
+
+    @property
+    def output_bytes_dropped(self) -> int:
+        """Return how much of its output was given up; 0 while it runs."""
+        return self._output.dropped if self._output.is_finished else 0
 
     # -- what others say ----------------------------------------------------------------------
 

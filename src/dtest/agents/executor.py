@@ -15,6 +15,10 @@ class Executor(Protocol):
         """Return the attempts in hand."""
         ...
 
+    def output_bytes_dropped(self) -> int:
+        """Return how much output was given up since the start of this agent."""
+        ...
+
     def start(self, assigned: AttemptAssigned) -> None:
         """Take an attempt; one that is in hand already is left alone."""
         ...

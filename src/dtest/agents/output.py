@@ -8,6 +8,7 @@ agent sends the same chunk again, which the stream knows, and goes on behind it.
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from dtest.agents.hole import punch
 from dtest.agents.spool import Slot
@@ -18,10 +19,19 @@ TAIL_BYTES_MAX = 1 << 20
 FILE_BYTES_MAX = 64 << 20
 """On disk; more for as long as it takes to look again."""
 LOOK_EVERY_S = 0.25
+AGAIN_S = 1.0
+"""Between trials to store output while there is no room for it."""
 _STAT_BLOCK_BYTES = 512
 
 Send = Callable[[int, bytes], Awaitable[None]]
-"""Stores a chunk that starts at an offset; returns when it is acknowledged."""
+"""Stores a chunk that starts at an offset; returns when it is acknowledged.
+
+Raises OutputRefused where there is no room: what comes after the output must not wait for it.
+"""
+
+
+class OutputRefused(Exception):
+    """The output stream takes nothing, though others may."""
 
 
 class OutputPump:
@@ -40,6 +50,7 @@ class OutputPump:
         self._chunk_bytes = int(noted.get("chunk_bytes", 0))
         """Of the chunk that was to be sent next when this was last noted."""
         self.sent = int(noted.get("sent", 0))
+        self.is_finished = False
 
     @property
     def produced(self) -> int:
@@ -60,11 +71,19 @@ class OutputPump:
     async def follow(self) -> None:
         """Send the head as it grows, until cancelled."""
         while True:
-            await self._send_head()
+            try:
+                await self._send_head()
+            except OutputRefused:  # it is on disk, and there may be room before it ends
+                await asyncio.sleep(AGAIN_S)
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def finish(self) -> None:
-        """Send the rest of the head, then the tail."""
+        """Send the rest of the head, then the tail; give up what there is no room for."""
+        with suppress(OutputRefused):
+            await self._send_rest()
+        self.is_finished = True
+
+    async def _send_rest(self) -> None:
         await self._send_head()
         size = self._size()
         self._place = max(self._place, size - TAIL_BYTES_MAX)

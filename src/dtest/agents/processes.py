@@ -78,6 +78,7 @@ class ProcessExecutor:
         self._running: dict[_Key, RunningAttempt] = {}
         self._accepted: asyncio.Queue[RunningAttempt] = asyncio.Queue()
         self._littered: asyncio.Queue[Slot] = asyncio.Queue()
+        self._output_bytes_dropped = 0
         self._draining = False
         self._empty = asyncio.Event()
         self._empty.set()
@@ -87,6 +88,10 @@ class ProcessExecutor:
     def held(self) -> tuple[HeldAttempt, ...]:
         """See ``Executor.held``."""
         return tuple(HeldAttempt(*key) for key in sorted(self._held))
+
+    def output_bytes_dropped(self) -> int:
+        """See ``Executor.output_bytes_dropped``."""
+        return self._output_bytes_dropped
 
     def start(self, assigned: AttemptAssigned) -> None:
         """See ``Executor.start``: accepted is what stands on disk."""
@@ -135,6 +140,7 @@ class ProcessExecutor:
         try:
             await attempt.run()
         finally:
+            self._output_bytes_dropped += attempt.output_bytes_dropped
             self._running.pop((attempt.assigned.task_id, attempt.assigned.attempt), None)
             if not self._running:
                 self._empty.set()

@@ -22,6 +22,8 @@ from dtest.journal.port import GuardRefused, Journal, Outgoing
 log = structlog.get_logger()
 
 PENDING_MAX = 100_000
+PRESSED_S = 2.0
+"""A send that takes longer says that the broker is away, slow or full."""
 AGAIN_S = 0.5
 """The journal repeats for a while by itself, but a full one refuses at once."""
 _ORDER = {
@@ -72,11 +74,24 @@ class Reporter:
         self._stir = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._sending = 0
+        self._sending_since: float | None = None
 
     @property
     def is_full(self) -> bool:
         """Say whether no more facts should be told for now (the broker is away for long)."""
         return len(self._pending) >= PENDING_MAX
+
+    @property
+    def waiting(self) -> int:
+        """Count the facts that the journal does not have."""
+        return len(self._pending) + self._sending
+
+    @property
+    def is_pressed(self) -> bool:
+        """Say whether facts do not get through as they should: what matters less has to wait."""
+        since = self._sending_since
+        return since is not None and asyncio.get_running_loop().time() - since > PRESSED_S
 
     def tell(self, data: AgentPayload, *, stored: Callable[[], None] | None = None) -> None:
         """Queue a fact; ``stored`` is called once the journal has it."""
@@ -95,7 +110,10 @@ class Reporter:
             self._stir.clear()
             tellings = _coalesce(self._pending)
             self._pending.clear()
+            self._sending = len(tellings)
+            self._sending_since = asyncio.get_running_loop().time()
             await self._send(tellings)
+            self._sending, self._sending_since = 0, None
             if not self._pending:
                 self._idle.set()
 

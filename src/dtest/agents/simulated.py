@@ -47,6 +47,10 @@ class SimulatedExecutor:
         """See ``Executor.held``."""
         return tuple(HeldAttempt(*key) for key in sorted(self._unstored | set(self._running)))
 
+    def output_bytes_dropped(self) -> int:
+        """See ``Executor.output_bytes_dropped``: there is no output."""
+        return 0
+
     def start(self, assigned: AttemptAssigned) -> None:
         """See ``Executor.start``."""
         key = (assigned.task_id, assigned.attempt)

@@ -4,6 +4,7 @@ from fastapi import FastAPI
 
 import dtest
 from dtest.api import breakers, events, health, policy, runs, tasks, workers
+from dtest.api.admission import Doorkeeper
 from dtest.api.auth import App, Gate
 from dtest.api.body import BODY_BYTES_MAX
 from dtest.api.context import ApiContext
@@ -28,6 +29,7 @@ def create_app(context: ApiContext) -> FastAPI:
         max_body_size=BODY_BYTES_MAX,
     )
     app.state.context = context
+    app.add_middleware(Doorkeeper)
     for module in (tasks, runs, workers, breakers, policy, events, health):
         app.include_router(module.router)
     add_problems(app)

@@ -1,18 +1,21 @@
 """What every request can reach."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from dtest.api.admission import Admission
 from dtest.client import Client
 from dtest.errors import InvalidDocument, NotFound, TimedOut
 from dtest.events.fields import CellId, TaskId
 from dtest.journal.port import Journal
+from dtest.journal.room import JournalRoom
 from dtest.journal.stores import ObjectStore, OutputStore
 from dtest.projections.projector import Projector
-from dtest.projections.store import Store
+from dtest.projections.store import Answer, Store
 from dtest.state.task import Task
 
 READ_S_MAX = 5.0
@@ -32,6 +35,17 @@ class ApiContext:
     now: Callable[[], float]
     new_id: Callable[[], str]
     is_connected: Callable[[], bool]
+    admission: Admission
+    room: JournalRoom
+
+    def unfinished(self) -> int:
+        """Return how many tasks the cell has to finish."""
+        return self.admission.backlog.unfinished(self.projector.rows.cell)
+
+    async def read(self, sql: str, parameters: Sequence[object] = ()) -> Answer:
+        """Run a trusted statement; a few at once, away from the loop that takes submissions."""
+        async with self.admission.reading:
+            return await asyncio.to_thread(self.store.query, sql, parameters)
 
     async def caught_up(self, after: int | None) -> None:
         """Wait until the read model holds a sequence number. Raises InvalidDocument or TimedOut."""

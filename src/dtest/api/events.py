@@ -1,6 +1,7 @@
 """Events: list them, and follow them by WebSocket from any sequence number."""
 
 import asyncio
+from contextlib import suppress
 from typing import Annotated
 
 import orjson
@@ -10,7 +11,7 @@ from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 from dtest.api.context import ApiContext, Context
 from dtest.api.listing import After, Cursor, Limit, Listing, one_of, page
 from dtest.api.models import Page
-from dtest.errors import DtestError
+from dtest.errors import DtestError, Overloaded
 from dtest.journal.memory import fits
 from dtest.journal.port import Stored
 
@@ -27,8 +28,14 @@ EVENTS = Listing(
 RAW_CHARS_MAX = 10_000
 SEND_S_MAX = 10.0
 """A reader that takes no message for so long is left: what it does not take piles up here."""
-_BAD_REQUEST = 1008
-_INTERNAL_ERROR = 1011
+TELL_S_MAX = 5.0
+"""Longest wait for a reader that is left to take the word about it."""
+BAD_REQUEST = 1008
+INTERNAL_ERROR = 1011
+TRY_LATER = 1013
+"""All places are taken."""
+TOO_SLOW = 4408
+"""The reader took nothing for ``SEND_S_MAX``; it may go on after the last number that it has."""
 CLOSE_CHARS_MAX = 40
 """Of a closing frame's reason, which holds 123 bytes."""
 
@@ -56,14 +63,23 @@ async def list_events(
 async def stream(socket: WebSocket) -> None:
     """Send each message of the journal after ``?after=`` as one JSON text, then those to come.
 
-    ``?types=task.*,attempt.finished`` selects by type.
+    ``?types=task.*,attempt.finished`` selects by type. Closing codes: 1008 a wrong query, 1011 the
+    journal cannot be read, 1013 too many streams, 4408 this reader is too slow.
     """
     context: ApiContext = socket.app.state.context
     await socket.accept()
     try:
+        async with context.admission.lanes.streams.through():
+            await _stream(context, socket)
+    except Overloaded as error:
+        await socket.close(TRY_LATER, f"too many streams: try again in {error.retry_after_s} s")
+
+
+async def _stream(context: ApiContext, socket: WebSocket) -> None:
+    try:
         after = max(0, int(socket.query_params.get("after", "0")))
     except ValueError:
-        await socket.close(_BAD_REQUEST, "after must be a sequence number")
+        await socket.close(BAD_REQUEST, "after must be a sequence number")
         return
     wanted = [name for name in socket.query_params.get("types", "").split(",") if name]
     bounds = await context.journal.bounds()
@@ -77,9 +93,13 @@ async def stream(socket: WebSocket) -> None:
             task.cancel()
         ended, _ = await asyncio.gather(reading, closing, return_exceptions=True)
     if isinstance(ended, TimeoutError):
+        context.admission.readers_left += 1
         log.warning("event_reader_left", silent_s=SEND_S_MAX)
+        with suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
+            async with asyncio.timeout(TELL_S_MAX):
+                await socket.close(TOO_SLOW, f"nothing was taken for {SEND_S_MAX:g} s")
     elif isinstance(ended, DtestError):
-        await socket.close(_INTERNAL_ERROR, ended.message[:CLOSE_CHARS_MAX])
+        await socket.close(INTERNAL_ERROR, ended.message[:CLOSE_CHARS_MAX])
 
 
 async def _closed(socket: WebSocket) -> None:

@@ -1,19 +1,24 @@
 """Health, status, queries and metrics."""
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from dtest.api.body import StrictRoute
-from dtest.api.context import Context
+from dtest.api.context import ApiContext, Context
 from dtest.api.listing import After
 from dtest.api.metrics import registry_of
 from dtest.api.models import QueryAnswer, QueryBody
+from dtest.errors import DtestError
+from dtest.journal.room import Filling
 from dtest.runtime.machine import MachineUsage
 
 router = APIRouter(prefix="/api", tags=["health"], route_class=StrictRoute)
 
+JOURNAL_S_MAX = 2.0
+"""Metrics do not wait longer for the journal; they go without its figures then."""
 LEADERS = "SELECT * FROM leaders ORDER BY epoch DESC LIMIT 10"
 TASKS = "SELECT status, count(*) AS count FROM tasks GROUP BY 1 ORDER BY 1"
 WORKERS = "SELECT status, count(*) AS count FROM workers GROUP BY 1 ORDER BY 1"
@@ -36,7 +41,7 @@ async def health_db(context: Context) -> dict[str, Any]:
         "journal_seq": bounds.last,
         "lag_messages": bounds.last - context.projector.seq,
         "file_bytes": context.store.path.stat().st_size if context.store.path.exists() else 0,
-        "rows": dict(context.store.query(SIZES).rows),
+        "rows": dict((await context.read(SIZES)).rows),
     }
 
 
@@ -51,14 +56,15 @@ async def status(context: Context, after: After = None) -> dict[str, Any]:
     """Return leadership, tasks, workers and positions."""
     await context.caught_up(after)
     bounds = await context.journal.bounds()
+    filling = await context.room.filling(unfinished=context.unfinished())
     cell = context.projector.rows.cell
     return {
         "cell": context.cell,
         "epoch": cell.epoch,
         "leader_id": cell.leader_id or None,
-        "leaders": context.store.query(LEADERS).records(),
-        "tasks": dict(context.store.query(TASKS).rows),
-        "workers": dict(context.store.query(WORKERS).rows),
+        "leaders": (await context.read(LEADERS)).records(),
+        "tasks": dict((await context.read(TASKS)).rows),
+        "workers": dict((await context.read(WORKERS)).rows),
         "runs": len(cell.runs),
         "ignored": dict(cell.ignored),
         "refused": cell.refused,
@@ -66,7 +72,12 @@ async def status(context: Context, after: After = None) -> dict[str, Any]:
             "last_seq": bounds.last,
             "messages": bounds.messages,
             "created": bounds.created,
+            "state": filling.state,
+            "used_bytes": filling.used_bytes,
+            "max_bytes": filling.max_bytes,
+            "reserve_bytes": filling.reserve_bytes,
         },
+        "unfinished": context.unfinished(),
         "projected_seq": context.projector.seq,
         "connected": context.is_connected(),
     }
@@ -91,7 +102,17 @@ def query(context: Context, body: QueryBody) -> QueryAnswer:
 )
 async def metrics(context: Context) -> Response:
     """Return the exposition format of Prometheus."""
-    bounds = await context.journal.bounds()
+    filling, journal_seq = await _journal_now(context)
     async with context.projector.lock:  # queues are read whole
-        text = generate_latest(registry_of(context, bounds.last))
+        text = generate_latest(registry_of(context, journal_seq, filling))
     return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+
+async def _journal_now(context: ApiContext) -> tuple[Filling | None, int | None]:
+    """Return how full the journal is and where it ends; none while that cannot be known."""
+    try:
+        async with asyncio.timeout(JOURNAL_S_MAX):
+            filling = await context.room.filling(unfinished=context.unfinished())
+            return filling, (await context.journal.bounds()).last
+    except (TimeoutError, DtestError):
+        return None, None

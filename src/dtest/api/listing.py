@@ -55,7 +55,7 @@ async def page(
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     sql = f"{listing.select}{where} ORDER BY {listing.key} DESC LIMIT {limit + 1}"
     seq = context.projector.seq
-    answer = context.store.query(sql, values)
+    answer = await context.read(sql, values)
     items = [readable(record, listing.json_columns) for record in answer.records()]
     following = str(items[limit - 1][listing.key]) if len(items) > limit else None
     for item in items:

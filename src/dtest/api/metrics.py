@@ -9,14 +9,18 @@ from prometheus_client.registry import Collector
 
 import dtest
 from dtest.api.context import ApiContext
+from dtest.journal.room import Filling
 
 
 class CellCollector(Collector):
     """The figures of one moment."""
 
-    def __init__(self, context: ApiContext, journal_seq: int) -> None:
+    def __init__(
+        self, context: ApiContext, journal_seq: int | None, filling: Filling | None
+    ) -> None:
         self._context = context
         self._journal_seq = journal_seq
+        self._filling = filling
 
     def collect(self) -> Iterable[Metric]:
         """Yield the metrics."""
@@ -49,17 +53,71 @@ class CellCollector(Collector):
         refused.add_metric([], cell.refused)
         yield refused
         yield GaugeMetricFamily("dtest_leader_epoch", "Epoch of the leader", value=cell.epoch)
-        lag = max(0, self._journal_seq - projector.seq)
-        yield GaugeMetricFamily(
-            "dtest_projection_lag_messages", "Messages not yet projected", value=lag
-        )
+        if self._journal_seq is not None:
+            lag = max(0, self._journal_seq - projector.seq)
+            yield GaugeMetricFamily(
+                "dtest_projection_lag_messages", "Messages not yet projected", value=lag
+            )
         projected = CounterMetricFamily("dtest_events_projected", "Events projected here")
         projected.add_metric([], projector.projected)
         yield projected
+        yield from self._admission()
+        if self._filling is not None:
+            yield from _journal(self._filling)
+
+    def _admission(self) -> Iterable[Metric]:
+        admission = self._context.admission
+        answers = CounterMetricFamily(
+            "dtest_api_requests",
+            "Requests that were let in, or refused because a bound was reached",
+            labels=["lane", "answer"],
+        )
+        flying = GaugeMetricFamily(
+            "dtest_api_requests_in_flight", "Requests that are answered now", labels=["lane"]
+        )
+        for lane in admission.lanes.all():
+            answers.add_metric([lane.kind, "accepted"], lane.accepted)
+            answers.add_metric([lane.kind, "refused"], lane.refused)
+            flying.add_metric([lane.kind], lane.count)
+        yield answers
+        yield flying
+        yield GaugeMetricFamily(
+            "dtest_backlog_tasks", "Unfinished tasks", value=self._context.unfinished()
+        )
+        refused = CounterMetricFamily(
+            "dtest_submissions_refused",
+            "Tasks refused because of the backlog, submissions because of the journal's filling",
+            labels=["bound"],
+        )
+        refused.add_metric(["backlog"], admission.backlog.refused)
+        refused.add_metric(["journal"], self._context.room.refused)
+        yield refused
+        left = CounterMetricFamily(
+            "dtest_event_readers_left", "Event streams closed because their reader was too slow"
+        )
+        left.add_metric([], admission.readers_left)
+        yield left
 
 
-def registry_of(context: ApiContext, journal_seq: int) -> CollectorRegistry:
+def _journal(filling: Filling) -> Iterable[Metric]:
+    yield GaugeMetricFamily(
+        "dtest_journal_used_bytes", "What the journal holds", value=filling.used_bytes
+    )
+    if filling.max_bytes is not None:
+        yield GaugeMetricFamily(
+            "dtest_journal_max_bytes", "What the journal may hold", value=filling.max_bytes
+        )
+        yield GaugeMetricFamily(
+            "dtest_journal_reserve_bytes",
+            "What clients leave of that to results and decisions",
+            value=filling.reserve_bytes,
+        )
+
+
+def registry_of(
+    context: ApiContext, journal_seq: int | None, filling: Filling | None
+) -> CollectorRegistry:
     """Return a registry with the cell's figures of this moment."""
     registry = CollectorRegistry()
-    registry.register(CellCollector(context, journal_seq))
+    registry.register(CellCollector(context, journal_seq, filling))
     return registry

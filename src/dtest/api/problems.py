@@ -12,6 +12,7 @@ from dtest.errors import (
     InvalidDocument,
     JournalFull,
     NotFound,
+    Overloaded,
     PermissionRefused,
     TimedOut,
     Unavailable,
@@ -37,8 +38,10 @@ PROBLEMS: dict[int | str, dict[str, object]] = {
         (404, "Not found"),
         (405, "Not a method of this path"),
         (409, "Contradicts what is recorded"),
+        (408, "The body did not come in time"),
         (413, "Too large"),
         (422, "Not valid"),
+        (429, "A bound is reached for now; `Retry-After` says when to ask again"),
         (503, "The journal cannot be reached"),
         (504, "Not reached in time"),
         (507, "The journal is full"),
@@ -53,6 +56,13 @@ def problem(status: int, code: str, message: str, hint: str = "") -> JSONRespons
     return JSONResponse(body, status_code=status)
 
 
+def overloaded(error: Overloaded) -> JSONResponse:
+    """Return 429 with the seconds after which to ask again."""
+    response = problem(429, error.code, error.message, error.hint)
+    response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
+
+
 def _text(value: str) -> str:
     """Return what UTF-8 can say: messages quote what was sent."""
     return value.encode(errors="backslashreplace").decode()
@@ -63,6 +73,8 @@ def add_problems(app: FastAPI) -> None:
 
     @app.exception_handler(DtestError)
     async def failed(_: Request, error: DtestError) -> JSONResponse:
+        if isinstance(error, Overloaded):
+            return overloaded(error)
         status = next((number for kind, number in _STATUS if isinstance(error, kind)), 500)
         return problem(status, error.code, error.message, error.hint)
 
@@ -76,7 +88,7 @@ def add_problems(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
-        codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+        codes = {404: "not_found", 408: "too_slow", 405: "method_not_allowed", 413: "too_large"}
         code = codes.get(error.status_code, "refused")
         response = problem(error.status_code, code, str(error.detail), "see /api/docs")
         response.headers.update(error.headers or {})

@@ -47,7 +47,7 @@ async def show_run(context: Context, run_id: str, after: After = None) -> dict[s
     if not found.items:
         message = f"run {run} is not projected yet"
         raise NotFound(message, hint="ask with ?after=<seq>")
-    outcomes = context.store.query(OUTCOMES, [run]).rows
+    outcomes = (await context.read(OUTCOMES, [run])).rows
     sums = found.items[0]
     return {
         **sums,

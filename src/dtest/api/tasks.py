@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi import APIRouter, Body, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
@@ -69,6 +69,7 @@ OneOrSeveral = Annotated[
 
 @router.post("/tasks/submit", status_code=202, summary="Submit one task or a batch")
 async def submit(
+    request: Request,
     context: Context,
     body: Annotated[
         OneOrSeveral,
@@ -99,10 +100,9 @@ async def submit(
         run_id=run_id,
         idempotency_key=idempotency_key,
     )
-    if batch is not None:
-        opened = RunOpened(run_id, batch.name, batch.labels)
-        await context.client.say([opened], ids=ids and ids[:1])
-    placed = await context.client.say(tasks, ids=ids and ids[1:])
+    opened = RunOpened(run_id, batch.name, batch.labels) if batch is not None else None
+    size = len(await request.body())
+    placed = await _record(context, opened, tasks, ids=ids, document_bytes=size)
     seq = max(place.seq for place in placed)
     reached = await context.projector.reached(seq, wait_s=READ_BACK_S_MAX)
     results = [
@@ -113,6 +113,30 @@ async def submit(
         message = f"refused: {results[0].code}: {results[0].detail}"
         raise Conflict(message, hint=f"the bytes stand in the journal at {seq}")
     return Submitted(run_id=run_id, seq=seq, tasks=results)
+
+
+async def _record(
+    context: ApiContext,
+    opened: RunOpened | None,
+    tasks: list[TaskQueued],
+    *,
+    ids: list[str] | None,
+    document_bytes: int,
+) -> list[Placed]:
+    """Append a submission if there is room for it: in the cell, and in the journal."""
+    backlog = context.admission.backlog
+    unfinished = context.unfinished()
+    backlog.admit(context.projector.rows.cell, len(tasks))
+    seq: int | None = None
+    try:
+        await context.room.admit(document_bytes, tasks=len(tasks), unfinished=unfinished)
+        if opened is not None:
+            await context.client.say([opened], ids=ids and ids[:1])
+        placed = await context.client.say(tasks, ids=ids and ids[1:])
+        seq = max(place.seq for place in placed)
+    finally:
+        backlog.sent(len(tasks), seq)
+    return placed
 
 
 def _run_of(body: SubmitBody | dict[str, Any]) -> RunId | None:
@@ -182,7 +206,7 @@ async def show_task(context: Context, task_id: str, after: After = None) -> dict
     if not found.items:
         message = f"task {task.id} is not projected yet"
         raise NotFound(message, hint="ask with ?after=<seq>")
-    rows = context.store.query(ATTEMPTS, [task.id]).records()
+    rows = (await context.read(ATTEMPTS, [task.id])).records()
     attempts = [readable(row, ATTEMPTS_JSON) for row in rows]
     return {**found.items[0], "attempts": attempts, "as_of_seq": seq}
 

@@ -35,6 +35,7 @@ FROM workers LEFT JOIN (
 ) AS telemetry USING (worker_id)
 ORDER BY workers.worker_id
 """
+LOAD = "SELECT * FROM telemetry WHERE worker_id = ? ORDER BY seq DESC LIMIT 1"
 _REGISTERED: TypeAdapter[WorkerRegistered] = TypeAdapter(WorkerRegistered)
 REGISTER_EXAMPLE = {
     "worker_id": "lab-07",
@@ -64,7 +65,7 @@ async def list_workers(
 async def status(context: Context, after: After = None) -> dict[str, Any]:
     """Return the latest load of each worker; unknown figures are null."""
     await context.caught_up(after)
-    return {"items": context.store.query(LOADS).records(), "as_of_seq": context.projector.seq}
+    return {"items": (await context.read(LOADS)).records(), "as_of_seq": context.projector.seq}
 
 
 @router.post("/register", status_code=202, summary="Register a worker of a foreign agent")
@@ -92,7 +93,7 @@ async def register(
 
 @router.get("/{worker_id}", summary="One worker with what runs on it")
 async def show_worker(context: Context, worker_id: str, after: After = None) -> dict[str, Any]:
-    """Return the worker."""
+    """Return the worker; ``load`` is its latest telemetry, null if there is none."""
     await context.caught_up(after)
     worker = _known(context, worker_id)
     filters = {"worker_id = ?": worker}
@@ -101,6 +102,7 @@ async def show_worker(context: Context, worker_id: str, after: After = None) -> 
         message = f"worker {worker} is not projected yet"
         raise NotFound(message, hint="ask with ?after=<seq>")
     known = context.projector.rows.cell.workers[worker]
+    loads = (await context.read(LOAD, [worker])).records()
     running = dict(known.running)
     strikes = known.health.strikes if known.health is not None else []
     return {
@@ -116,6 +118,7 @@ async def show_worker(context: Context, worker_id: str, after: After = None) -> 
             for strike in strikes
         ],
         "attempts": [{"task_id": task_id, "attempt": n} for task_id, n in running.items()],
+        "load": loads[0] if loads else None,
         "as_of_seq": found.seq,
     }
 

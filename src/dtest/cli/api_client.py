@@ -1,5 +1,7 @@
 """The command line's side of the HTTP API: errors come back as dtest's own."""
 
+import sys
+import time
 import weakref
 from typing import Any, Protocol
 
@@ -11,13 +13,17 @@ from dtest.errors import (
     InvalidDocument,
     JournalFull,
     NotFound,
+    Overloaded,
     PermissionRefused,
     TimedOut,
     Unavailable,
 )
+from dtest.runtime.ids import jitter
 from dtest.settings import Settings
 
 REQUEST_S_MAX = 40.0
+JITTER = 0.25
+"""Of the wait: those who are told the same do not all come back at once."""
 _ERRORS: dict[int, type[DtestError]] = {
     400: InvalidDocument,
     401: PermissionRefused,
@@ -25,6 +31,7 @@ _ERRORS: dict[int, type[DtestError]] = {
     404: NotFound,
     409: Conflict,
     422: InvalidDocument,
+    429: Overloaded,
     503: Unavailable,
     504: TimedOut,
     507: JournalFull,
@@ -42,8 +49,10 @@ class Asked(Protocol):
 class ApiClient:
     """One API, by its address and token."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, *, busy_wait_s: float) -> None:
         self.url = url
+        self._busy_wait_s = busy_wait_s
+        """How long one request waits in all while the API says that it takes no more."""
         headers = {"Authorization": f"Bearer {token}"}
         self._http = httpx.Client(
             base_url=url, headers=headers, timeout=REQUEST_S_MAX, trust_env=False
@@ -68,8 +77,27 @@ class ApiClient:
         return dict(self._request(method, path, **options).json())
 
     def _request(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401
+        """Ask until the API is not overloaded, as often and as late as it says."""
+        waited_s = 0.0
+        while True:
+            answer = self._asked(method, path, **options)
+            if answer.status_code != httpx.codes.TOO_MANY_REQUESTS:
+                break
+            told_s = _retry_after_s(answer)
+            wait_s = told_s + JITTER * told_s * jitter()
+            if waited_s + wait_s > self._busy_wait_s:
+                break
+            text = f"dtest: the API is overloaded; asking again in {wait_s:.0f} s"
+            print(text, file=sys.stderr, flush=True)
+            time.sleep(wait_s)
+            waited_s += wait_s
+        if answer.is_success:
+            return answer
+        raise _problem(answer, path, waited_s)
+
+    def _asked(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401
         try:
-            answer = self._http.request(method, path, **options)
+            return self._http.request(method, path, **options)
         except httpx.TimeoutException as error:
             message = f"the API at {self.url} did not answer {path} in {REQUEST_S_MAX:g} s"
             raise TimedOut(message) from error
@@ -78,16 +106,31 @@ class ApiClient:
             raise Unavailable(
                 message, hint="start one with `dtest up`, or set DTEST_API_URL"
             ) from error
-        if answer.is_success:
-            return answer
-        try:
-            problem = answer.json()["error"]
-            message, hint = str(problem["message"]), str(problem.get("hint", ""))
-        except (ValueError, KeyError, TypeError):
-            message, hint = f"{path}: HTTP {answer.status_code}", ""
-        raise _ERRORS.get(answer.status_code, DtestError)(message, hint=hint)
+
+
+def _retry_after_s(answer: httpx.Response) -> int:
+    """Read when to ask again; a date, or nonsense, counts as soon."""
+    told = answer.headers.get("Retry-After", "")
+    return max(1, int(told)) if told.isascii() and told.isdigit() else 1
+
+
+def _problem(answer: httpx.Response, path: str, waited_s: float) -> DtestError:
+    try:
+        problem = answer.json()["error"]
+        message, hint = str(problem["message"]), str(problem.get("hint", ""))
+    except (ValueError, KeyError, TypeError):
+        message, hint = f"{path}: HTTP {answer.status_code}", ""
+    kind = _ERRORS.get(answer.status_code, DtestError)
+    if kind is Overloaded:
+        message = f"{message} (waited {waited_s:.0f} s)"
+        hint = "submit less at once, add workers, or wait longer: DTEST_BUSY_WAIT_S"
+    return kind(message, hint=hint)
 
 
 def open_api(settings: Settings) -> ApiClient:
     """Return the client of the settings' API. Raises Unavailable if nothing runs."""
-    return ApiClient(settings.require("api_url"), settings.require("token"))
+    return ApiClient(
+        settings.require("api_url"),
+        settings.require("token"),
+        busy_wait_s=settings.limit("busy_wait_s"),
+    )

@@ -164,6 +164,7 @@ def publish(type: str, file: StandardInputOrFile = "-", *, call: CallOptions = D
     from dtest.events import codec
     from dtest.events.catalogue import PAYLOADS, ROLE_OF
     from dtest.events.fields import ClientId
+    from dtest.journal.room import JournalRoom
     from dtest.roles.session import session
     from dtest.runtime.clock import SystemClock
 
@@ -186,8 +187,10 @@ def publish(type: str, file: StandardInputOrFile = "-", *, call: CallOptions = D
         message = f"{file} holds no event"
         raise UsageError(message)
 
+    settings = call.settings()
+
     async def run() -> list[int]:
-        async with session(call.settings(), name="dtest event publish") as opened:
+        async with session(settings, name="dtest event publish") as opened:
             client = Client(
                 opened.journal,
                 cell=opened.cell,
@@ -195,6 +198,13 @@ def publish(type: str, file: StandardInputOrFile = "-", *, call: CallOptions = D
                 now=SystemClock().now,
                 new_id=opened.new_id,
             )
+            if type == "task.queued":
+                room = JournalRoom(
+                    opened.journal,
+                    reserve_ratio=settings.limit("journal_reserve_ratio"),
+                    monotonic=SystemClock().monotonic,
+                )
+                await room.admit(len(text), tasks=len(facts))
             return [place.seq for place in await client.say(facts)]
 
     seqs = asyncio.run(run())

@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -145,6 +145,19 @@ def down(
     return 0
 
 
+def _tell_filling(journal: dict[str, Any]) -> None:
+    """Say what a journal that has little room means, and what to do."""
+    used = f"{journal['used_bytes']} of {journal['max_bytes']} bytes"
+    match journal["state"]:
+        case "full":
+            output.say(f"THE JOURNAL IS FULL ({used}): leader and agents wait for room")
+        case "reserved":
+            output.say(f"the journal is nearly full ({used}): no submissions are taken")
+        case _:
+            return
+    output.say("  try: dtest server migrate --journal-bytes N, see docs/limits.md")
+
+
 def status(call: CallOptions = DEFAULTS) -> int:
     """Show leadership, workers, tasks and positions of the cell."""
     settings = call.settings()
@@ -156,8 +169,9 @@ def status(call: CallOptions = DEFAULTS) -> int:
         output.as_json(shown)
         return 0
     output.say(f"cell {shown['cell']}, leader {shown['leader_id']} since epoch {shown['epoch']}")
-    journal = shown["journal"]["last_seq"]
-    output.say(f"journal at {journal}, read model at {shown['projected_seq']}, API {api.url}")
+    journal, projected = shown["journal"], shown["projected_seq"]
+    output.say(f"journal at {journal['last_seq']}, read model at {projected}, API {api.url}")
+    _tell_filling(journal)
     counts = [{"what": "workers", "state": k, "count": v} for k, v in shown["workers"].items()]
     counts += [{"what": "tasks", "state": k, "count": v} for k, v in shown["tasks"].items()]
     counts += [{"what": "events", "state": "refused", "count": shown["refused"]}]

@@ -10,6 +10,7 @@ COLUMNS = (
     *("hardware", "memory_gb", "host"),
 )
 GUARD = ("guard", "guard_cause", "guard_until", "quarantines")
+SHED = ("sampled_at", "facts_waiting", "telemetry_shed", "output_dropped_bytes")
 
 
 def ls(*, status: str | None = None, limit: int = 100, call: CallOptions = DEFAULTS) -> int:
@@ -34,6 +35,8 @@ def _name(item: dict[str, object]) -> str:
 def show(worker: str, *, call: CallOptions = DEFAULTS) -> int:
     """Show what a worker has, what was declared rather than detected, and what runs there.
 
+    Also what waits to be told, and what was given up because the broker was away, slow or full.
+
     Parameters
     ----------
     worker
@@ -53,6 +56,8 @@ def show(worker: str, *, call: CallOptions = DEFAULTS) -> int:
         output.table([found], GUARD)
     if found["faults"]:
         output.table(found["faults"], ("task_id", "reason", "at", "verdicts_since"))
+    if found["load"]:
+        output.table([found["load"]], SHED)
     if found["attempts"]:
         output.table(found["attempts"], ("task_id", "attempt"))
     return 0

@@ -97,4 +97,12 @@ def bounds_of(info: dict[str, Any]) -> Bounds:
     """Read what a stream holds."""
     state = info["state"]
     first, last = int(state["first_seq"]), int(state["last_seq"])
-    return Bounds(first, last, int(state["messages"]), str(info["created"]))
+    limit = int(info["config"].get("max_bytes", -1))
+    return Bounds(
+        first,
+        last,
+        int(state["messages"]),
+        str(info["created"]),
+        int(state["bytes"]),
+        limit if limit > 0 else None,
+    )

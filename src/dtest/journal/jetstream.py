@@ -30,6 +30,10 @@ from dtest.journal.reader import reading
 ACK_S_MAX = 1.0
 COMMIT_S_MAX = 3.0
 """A batch of a thousand messages takes some tens of milliseconds."""
+FULL_HINT = (
+    "raise its limit: `dtest server migrate --journal-bytes N`, or free disk space; see"
+    " docs/limits.md"
+)
 RETRY_S_MIN = 0.02
 RETRY_S_MAX = 0.2
 _WRONG_LAST_SEQUENCE = 10071
@@ -76,6 +80,11 @@ class JetStreamJournal:
         self._stream = stream
         self._new_id = new_id
         self._retry_s_max = retry_s_max
+
+    @property
+    def is_reachable(self) -> bool:
+        """Say whether a server is there, whatever it answers."""
+        return self._connection.is_connected
 
     async def append(
         self, message: Outgoing, *, guard: Guard | None = None
@@ -168,8 +177,8 @@ class JetStreamJournal:
         code = int(error.get("err_code", 0))
         detail = str(error.get("description", code))
         if code in _NO_STORAGE or (code == _STORE_FAILED and "exceeded" in detail):
-            message = f"the journal is full: {detail}"
-            raise JournalFull(message, hint="raise its limit or free disk space")
+            message = f"{self._stream} is full: {detail}"
+            raise JournalFull(message, hint=FULL_HINT)
         if code not in (_WRONG_LAST_SEQUENCE, _BATCH_DUPLICATE):
             # in flight: another write under this guard is not stored yet on every server
             return _Again(detail, lost=code != _IN_FLIGHT)

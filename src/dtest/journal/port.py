@@ -75,6 +75,9 @@ class Bounds:
     messages: int
     created: str
     """Identity of the stream: another one of the same name has another instant."""
+    used_bytes: int = 0
+    max_bytes: int | None = None
+    """Beyond this nothing is taken; none if only the disk is the limit."""
 
 
 class Feed(Protocol):

@@ -34,14 +34,22 @@ class OutputStore:
         self._cell = cell
 
     async def put(self, task_id: TaskId, attempt: int, offset: int, chunk: bytes) -> None:
-        """Store a chunk; repeats until acknowledged."""
+        """Store a chunk; repeats until acknowledged.
+
+        Raises JournalFull where there is no room, and Unavailable for a stream that does not
+        answer though its server does: only while that is away there is something to wait for.
+        """
         name = f"{task_id}.{attempt}.{offset}"
         outgoing = Outgoing(subject.output(self._cell, task_id, attempt), chunk, name)
         while True:
             try:
                 await self._stream.append(outgoing)
+            except JournalFull:
+                raise
             except Unavailable:
-                await asyncio.sleep(PUT_AGAIN_S)  # a full disk is reported at once
+                if self._stream.is_reachable:
+                    raise
+                await asyncio.sleep(PUT_AGAIN_S)
                 continue
             return
 

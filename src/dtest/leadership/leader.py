@@ -93,6 +93,11 @@ class Leader:
         since = self._busy_since
         return since is None or self._clock.monotonic() - since <= CYCLE_S_MAX
 
+    def waits_for_room(self) -> None:
+        """Note that the journal just said that it is full: no standby could do better."""
+        if self._busy_since is not None:
+            self._busy_since = self._clock.monotonic()
+
     async def run(self) -> None:
         """Lead until deposed (raises Deposed) or cancelled. Needs its follower to run."""
         await self._take_epoch()

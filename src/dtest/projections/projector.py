@@ -27,6 +27,8 @@ FULL_EVENTS = 2_000
 """So many events are worth a transaction of their own: no pause while there is a backlog."""
 """A transaction has a fixed cost of some milliseconds. Pausing in proportion to the last one
 leaves most of a processor to others: the more there is to do, the more goes into each."""
+WORKERS_MAX = 20_000
+"""Of so many workers the latest sample is remembered."""
 TELEMETRY_FIGURES = (
     "cpu_ratio",
     "memory_used_bytes",
@@ -35,6 +37,9 @@ TELEMETRY_FIGURES = (
     "disk_bytes",
     "network_sent_bytes",
     "network_received_bytes",
+    "facts_waiting",
+    "telemetry_shed",
+    "output_dropped_bytes",
 )
 
 
@@ -133,12 +138,31 @@ class Projector:
 
 
 class TelemetryProjector:
-    """Keeps the telemetry of the last day."""
+    """Keeps the telemetry of the last day: a sample of each worker for each second, no more."""
 
     def __init__(self, store: Store, source: Source, *, lock: asyncio.Lock) -> None:
         self._store = store
         self._source = source
         self._lock = lock
+        self.shed = 0
+        """Samples that were not kept."""
+        self._latest: dict[str, int] = {}
+        """Of each worker, the second of its latest sample that was kept."""
+
+    def _thinned(self, batch: list[Stored]) -> list[Row]:
+        """Return what is kept of a batch: a flood must not fill the database."""
+        rows: list[Row] = []
+        if len(self._latest) > WORKERS_MAX:
+            self._latest.clear()
+        for stored in batch:
+            worker_id, second = stored.subject.rpartition(".")[2], int(stored.stored_at)
+            row = _telemetry_row(stored) if self._latest.get(worker_id) != second else None
+            if row is None:
+                self.shed += 1
+            else:
+                self._latest[worker_id] = second
+                rows.append(row)
+        return rows
 
     async def run(self) -> None:
         """Project until cancelled."""
@@ -156,7 +180,7 @@ class TelemetryProjector:
                 )
         async with self._source.journal.follow(after, subject="dtest.*.telemetry.*") as feed:
             async for batch in feed:
-                rows = [row for stored in batch if (row := _telemetry_row(stored)) is not None]
+                rows = self._thinned(batch)
                 progress = Progress(bounds.created, batch[-1].seq)
                 async with self._lock:
                     await asyncio.to_thread(

@@ -15,15 +15,17 @@ import structlog
 import dtest
 from dtest.agents.agent import Agent, AgentIdentity, NoPosition
 from dtest.agents.checkpoints import DEFAULT_CHECKPOINTS, CheckpointPolicy
+from dtest.agents.output import OutputRefused
 from dtest.agents.probe import declared, detect
 from dtest.agents.processes import Clocks, ProcessExecutor, inherited_environment
 from dtest.agents.reporter import Reporter
 from dtest.agents.simulated import SimulatedExecutor
 from dtest.agents.spool import Spool
-from dtest.errors import Conflict, UsageError
+from dtest.errors import Conflict, Unavailable, UsageError
 from dtest.events import subject
 from dtest.events.fields import TaskId, WorkerId
 from dtest.events.worker import Capability
+from dtest.journal.patient import PatientJournal
 from dtest.journal.stores import (
     ObjectStore,
     OutputStore,
@@ -78,8 +80,11 @@ class _Stores:
         self._artifacts = artifacts
 
     async def put_output(self, task_id: TaskId, attempt: int, offset: int, chunk: bytes) -> None:
-        """Store a chunk of output."""
-        await self._output.put(task_id, attempt, offset, chunk)
+        """Store a chunk of output, or raise OutputRefused."""
+        try:
+            await self._output.put(task_id, attempt, offset, chunk)
+        except Unavailable as error:
+            raise OutputRefused(error.message) from error
 
     async def put_artifact(self, name: str, path: Path) -> None:
         """Store a file."""
@@ -154,6 +159,7 @@ def _real_agent(
     options: AgentOptions,
 ) -> Agent:
     clock = SystemClock()
+    journal = PatientJournal(opened.journal)
     identity = AgentIdentity(
         opened.cell,
         worker_id,
@@ -164,7 +170,7 @@ def _real_agent(
         simulated=False,
     )
     reporter = Reporter(
-        opened.journal,
+        journal,
         cell=opened.cell,
         worker_id=worker_id,
         now=clock.now,
@@ -186,7 +192,7 @@ def _real_agent(
     return Agent(
         identity,
         capability,
-        journal=opened.journal,
+        journal=journal,
         line=opened.connection,
         reporter=reporter,
         executor=executor,
@@ -216,6 +222,7 @@ async def serve_simulation(settings: Settings, options: SimulationOptions) -> No
 
 def _simulated_agent(opened: Session, kind: str, number: int, options: SimulationOptions) -> Agent:
     clock = SystemClock()
+    journal = PatientJournal(opened.journal)
     worker_id = WorkerId(f"{options.prefix}-{kind}-{number}")
     identity = AgentIdentity(
         opened.cell,
@@ -227,7 +234,7 @@ def _simulated_agent(opened: Session, kind: str, number: int, options: Simulatio
         simulated=True,
     )
     reporter = Reporter(
-        opened.journal,
+        journal,
         cell=opened.cell,
         worker_id=worker_id,
         now=clock.now,
@@ -240,7 +247,7 @@ def _simulated_agent(opened: Session, kind: str, number: int, options: Simulatio
     return Agent(
         identity,
         capability,
-        journal=opened.journal,
+        journal=journal,
         line=opened.connection,
         reporter=reporter,
         executor=executor,

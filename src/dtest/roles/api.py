@@ -9,13 +9,17 @@ from pathlib import Path
 
 import structlog
 import uvicorn
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from dtest.api.admission import Admission
 from dtest.api.app import create_app, gated
 from dtest.api.context import ApiContext
+from dtest.api.limits import ApiLimits, limits_of
 from dtest.client import Client
-from dtest.errors import UsageError
+from dtest.errors import DtestError, UsageError
 from dtest.events.fields import ClientId
 from dtest.journal.jetstream import JetStreamJournal
+from dtest.journal.room import JournalRoom
 from dtest.journal.stores import OutputStore, artifact_store, output_stream
 from dtest.journal.streams import journal_name, telemetry_name
 from dtest.projections.projector import Projector, Source, TelemetryProjector
@@ -29,6 +33,9 @@ from dtest.settings import Settings, load_settings
 log = structlog.get_logger()
 
 CONNECT_S_MAX = 15.0
+LINGER_S_MAX = 5.0
+"""So long a finished event stream may take to hand over its last bytes."""
+TELEMETRY_AGAIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,7 @@ class ApiOptions:
     port: int
     token: str
     database: Path
+    limits: ApiLimits
 
 
 async def serve(settings: Settings, options: ApiOptions) -> None:
@@ -80,13 +88,19 @@ async def _serve(opened: Session, store: Store, options: ApiOptions) -> None:
         clock.now,
         opened.new_id,
         lambda: opened.connection.is_connected,
+        Admission(options.limits, monotonic=clock.monotonic),
+        JournalRoom(
+            opened.journal,
+            reserve_ratio=options.limits.journal_reserve_ratio,
+            monotonic=clock.monotonic,
+        ),
     )
     application = gated(
         create_app(context), token=options.token, host=options.host, port=options.port
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(projector.run())
-        group.create_task(_telemetry(opened, store, projector).run())
+        group.create_task(_keep_telemetry(_telemetry(opened, store, projector)))
         group.create_task(_http(application, options))
 
 
@@ -94,6 +108,16 @@ def _telemetry(opened: Session, store: Store, projector: Projector) -> Telemetry
     name = telemetry_name(opened.cell)
     stream = JetStreamJournal(opened.connection, name, new_id=opened.new_id)
     return TelemetryProjector(store, Source(stream, name), lock=projector.lock)
+
+
+async def _keep_telemetry(telemetry: TelemetryProjector) -> None:
+    """Project telemetry; what is wrong with its stream concerns nothing else."""
+    while True:
+        try:
+            await telemetry.run()
+        except DtestError as error:
+            log.warning("telemetry_not_projected", problem=error.message, next_step=error.hint)
+            await asyncio.sleep(TELEMETRY_AGAIN_S)
 
 
 async def _http(application: object, options: ApiOptions) -> None:
@@ -104,7 +128,7 @@ async def _http(application: object, options: ApiOptions) -> None:
         log_level="warning",
         access_log=False,
         lifespan="off",
-        ws="websockets-sansio",
+        ws=EventSocket,
         timeout_graceful_shutdown=2,
     )
     server = _Server(config)
@@ -112,6 +136,17 @@ async def _http(application: object, options: ApiOptions) -> None:
     with listener:
         log.info("api_listening", host=options.host, port=options.port)
         await server.serve(sockets=[listener])
+
+
+class EventSocket(WebSocketsSansIOProtocol):
+    """A WebSocket that is gone soon after its stream ended, though its peer reads nothing."""
+
+    async def run_asgi(self) -> None:
+        """Serve it; closing waits for the peer to take what was sent, aborting does not."""
+        try:
+            await super().run_asgi()
+        finally:
+            self.loop.call_later(LINGER_S_MAX, self.transport.abort)
 
 
 class _Server(uvicorn.Server):
@@ -138,7 +173,7 @@ def options_of(settings: Settings, *, database: Path | None) -> ApiOptions:
         message = f"the API's address {url!r} is not of the form http://HOST:PORT"
         raise UsageError(message, hint="set DTEST_API_URL")
     file = database or settings.state_dir / settings.cell / "read-model.duckdb"
-    return ApiOptions(host, int(port), settings.require("token"), file)
+    return ApiOptions(host, int(port), settings.require("token"), file, limits_of(settings))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import structlog
 
 import dtest
+from dtest.journal.patient import PatientJournal
 from dtest.journal.stores import checkpoint_store
 from dtest.leadership.candidate import Candidate, Watch
 from dtest.leadership.checkpoints import CheckpointSweeper
@@ -74,14 +75,15 @@ def _terms(opened: Session, follower: Follower, clock: SystemClock) -> Callable[
     policy = Policy()
 
     def new() -> Leader:
-        return Leader(
-            opened.journal,
+        leader = Leader(
+            PatientJournal(opened.journal, refused=lambda: leader.waits_for_room()),  # noqa: PLW0108 - it is made here
             follower,
             identity=identity,
             clock=clock,
             new_id=opened.new_id,
             policy=policy,
         )
+        return leader
 
     return new
 

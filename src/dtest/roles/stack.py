@@ -30,7 +30,7 @@ from dtest.runtime.nats_cluster import USER, nodes_in, plan_cluster
 from dtest.runtime.nats_server import free_port
 from dtest.runtime.remains import end_remains, note_processes
 from dtest.runtime.stack_file import StackFile, write_stack_file
-from dtest.settings import environment
+from dtest.settings import LIMITS, environment
 
 log = structlog.get_logger()
 
@@ -41,6 +41,7 @@ serve several cells."""
 STOP_S_MAX = 15.0
 RESTART_S_MIN = 0.5
 RESTART_S_MAX = 10.0
+_OF_LIMITS = frozenset(f"DTEST_{key.upper()}" for key in LIMITS)
 STEADY_S = 5.0
 """Who ran so long and ended is started again as if for the first time."""
 
@@ -188,8 +189,12 @@ class Stack:
             await self._add_role("simulation", "agent_main", arguments)
 
     def child_environment(self, name: str = "") -> dict[str, str]:
-        """Return the environment of one process: the stack's settings and nobody's else."""
-        kept = {name: value for name, value in environment().items() if name[:6] != "DTEST_"}
+        """Return the environment of one process: the stack's settings, and the bounds set."""
+        kept = {
+            word: value
+            for word, value in environment().items()
+            if word[:6] != "DTEST_" or word in _OF_LIMITS
+        }
         if self.file is None:
             return kept
         stated = {

@@ -155,7 +155,10 @@ CREATE TABLE telemetry (
     disk_free_bytes DOUBLE,
     disk_bytes DOUBLE,
     network_sent_bytes DOUBLE,
-    network_received_bytes DOUBLE
+    network_received_bytes DOUBLE,
+    facts_waiting DOUBLE,
+    telemetry_shed DOUBLE,
+    output_dropped_bytes DOUBLE
 );
 
 -- A run with the number of its tasks in each state.
