@@ -88,6 +88,37 @@ def run(
     return 0 if all(one.holds for one in reports) else NOT_HELD
 
 
+def replay(*, journal: Path, lose: str = "", call: CallOptions = DEFAULTS) -> int:
+    """Rehearse a recovery on a copy of a journal: what a new leader finds and decides.
+
+    Example: `dtest archive write --to DIR`, then `dtest drill replay --journal DIR --lose gpu-7`
+
+    Parameters
+    ----------
+    journal
+        An archive, as `dtest archive write` makes it. It is only read.
+    lose
+        Workers, with commas, that die as the new leader takes over.
+    """
+    from dtest.archive.reader import read_archive
+    from dtest.drills.rehearsal import rehearse
+
+    names = [name for name in lose.split(",") if name]
+    found = asyncio.run(rehearse(read_archive(journal), names)).document()
+    if call.json:
+        output.as_json(found)
+    else:
+        rows = [{"what": name, "found": _shown(value)} for name, value in found.items()]
+        output.table(rows, ["what", "found"])
+    return NOT_HELD if found["violations"] else 0
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{count} {name}" for name, count in value.items()) or "nothing"
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+
+
 def _sizes(nodes: str, possible: Sequence[int], name: str) -> list[int]:
     try:
         sizes = [int(part) for part in nodes.split(",")]

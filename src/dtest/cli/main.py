@@ -81,6 +81,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "drill": {
         "ls": ("drill", "List the drills."),
         "run": ("drill", "Cause failures on a throw-away cell, and check what became of the work."),
+        "replay": ("drill", "Rehearse a recovery on a copy of a journal."),
     },
     "db": {"query": ("db", "Run one SELECT over the read model.")},
     "cluster": {

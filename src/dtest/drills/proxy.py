@@ -22,6 +22,7 @@ class Proxy:
         self._back.set()
         self._server: asyncio.Server | None = None
         self._pumps: set[asyncio.Task[None]] = set()
+        self._wires: set[asyncio.Task[None] | None] = set()
 
     async def start(self) -> None:
         """Listen."""
@@ -33,7 +34,7 @@ class Proxy:
             self._server.close()
         for pump in list(self._pumps):
             pump.cancel()
-        await asyncio.gather(*self._pumps, return_exceptions=True)
+        await asyncio.gather(*filter(None, self._wires), return_exceptions=True)
 
     def hold(self, *, forth: bool, back: bool) -> None:
         """Hold what clients send (``forth``), what they are to hear (``back``), or both."""
@@ -48,10 +49,18 @@ class Proxy:
         self._back.set()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        wire = asyncio.current_task()
+        self._wires.add(wire)
+        try:
+            await self._forward(reader, writer)
+        finally:
+            self._wires.discard(wire)
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             there = await asyncio.open_connection("127.0.0.1", self._target_port)
         except OSError:
-            writer.close()
+            await _close(writer)
             return
         loop = asyncio.get_running_loop()
         pumps = [
@@ -66,8 +75,13 @@ class Proxy:
                 pump.cancel()
             self._pumps.difference_update(pumps)
             for end in (writer, there[1]):
-                with suppress(OSError):
-                    end.close()
+                await _close(end)
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        writer.close()
+        await writer.wait_closed()
 
 
 async def _pump(
