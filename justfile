@@ -56,7 +56,7 @@ test-slow *args:
 
 # The deterministic simulation of a cell in trouble, by so many seeds
 simulate seeds="10000":
-    DTEST_SIMULATED_SEEDS={{seeds}} {{bin}}/pytest -q -m slow -n logical tests/leadership/test_simulation.py
+    SIMULATED_SEEDS={{seeds}} {{bin}}/pytest -q -m slow -n logical tests/leadership/test_simulation.py
 
 # A cluster of containers; without a running engine it starts its own (root and Debian's docker.io)
 test-docker *args:

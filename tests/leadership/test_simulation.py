@@ -24,7 +24,7 @@ from tests.kit.search import CASES
 from tests.kit.simulation import Simulation
 
 SEEDS = CASES // 3
-SEEDS_SLOW = int(os.environ.get("DTEST_SIMULATED_SEEDS", "10000"))
+SEEDS_SLOW = int(os.environ.get("SIMULATED_SEEDS", "10000"))
 GROUPS, GROUPS_SLOW = 10, 40
 STEPS = 300
 FOUND_WITHIN = 50

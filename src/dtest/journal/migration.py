@@ -4,6 +4,7 @@ A change that could cost messages is not made: neither one that the server refus
 would carry out by forgetting. What is not asked for stays as it is: an operator's sizes above all.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -20,6 +21,8 @@ CLUSTER_REPLICAS = 3
 CREATE_S_MAX = 20.0
 _NAME_IN_USE = 10058
 _NO_PEERS = 10005
+_OFFLINE = "peer offline"
+OFFLINE_AGAIN_S = 0.5
 _STREAM_NOT_FOUND = 10059
 _DURABLE: Mapping[str, Any] = {
     "max_msgs": -1,
@@ -187,6 +190,20 @@ async def find_stream(connection: Connection, name: str) -> dict[str, Any] | Non
     return await get_info(connection, name) if "error" in reply else reply
 
 
+async def _update(
+    connection: Connection, stream: str, request: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Ask for a change; a server that has just come back may count as offline for a while."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + CREATE_S_MAX
+    while True:
+        reply = await ask_api(connection, f"STREAM.UPDATE.{stream}", dict(request))
+        said = str(reply.get("error", {}).get("description"))
+        if _OFFLINE not in said or loop.time() > deadline:
+            return reply
+        await asyncio.sleep(OFFLINE_AGAIN_S)
+
+
 async def apply(connection: Connection, finding: Finding) -> Finding:
     """Create or change a stream as found necessary; return what stays different."""
     if finding.state == "missing":
@@ -197,7 +214,7 @@ async def apply(connection: Connection, finding: Finding) -> Finding:
         return finding
     info = await get_info(connection, finding.stream)
     request = {**info["config"], **changes}
-    reply = await ask_api(connection, f"STREAM.UPDATE.{finding.stream}", request)
+    reply = await _update(connection, finding.stream, request)
     if "error" not in reply:
         left = finding.obstacles
         return replace(finding, state="different" if left else "right", differences=left)
