@@ -1,6 +1,6 @@
 """All drills by name."""
 
-from dtest.drills import brokers, leader, readers, workers
+from dtest.drills import brokers, leader, readers, rolling, workers
 from dtest.drills.drill import Drill
 from dtest.drills.ground import Layout
 from dtest.drills.load import Pace
@@ -111,6 +111,18 @@ DRILLS = {
             brokers.failover,
             runs=3,
             nodes=(1, 3, 5),
+            faults_allowed=False,
+        ),
+        Drill(
+            "rolling",
+            "Restart every part of the cell in order, one after the other, under load.",
+            rolling.restart_everything,
+            runs=1,
+            nodes=(3, 5),
+            layout=Layout(second_api=True),
+            pace=_REAL_WORK,
+            check=rolling.no_request_failed,
+            promise="no request of a client failed",
             faults_allowed=False,
         ),
         Drill(

@@ -25,6 +25,7 @@ from dtest.runtime.nats_server import free_port
 from dtest.settings import Settings, settings_of
 
 CELL = CellId("drill")
+SECOND_API = "api 2"
 LOOK_EVERY_S = 0.02
 LEFT_S_MAX = 10.0
 RESTART_S = 0.5
@@ -43,6 +44,7 @@ class Layout:
     simulated_slots: int = 64
     behind_proxy: tuple[str, ...] = ()
     """Processes whose connection can be cut."""
+    second_api: bool = False
 
 
 class Ground:
@@ -53,6 +55,10 @@ class Ground:
     ) -> None:
         self.proxies = proxies
         self.stack = stack
+        own = settings.require("api_url")
+        second = stack.options.overrides.get(SECOND_API, {}).get("DTEST_API_URL")
+        self.api_urls = {"api": own, **({SECOND_API: second} if second else {})}
+        """Where each API is, by its process."""
         self.settings = settings
         self.opened = opened
 
@@ -140,6 +146,16 @@ async def ground(layout: Layout, *, nodes: int) -> AsyncIterator[Ground]:
     place = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="dtest-drill-"))
     port = free_port()
     proxies = {name: Proxy(free_port(), port) for name in layout.behind_proxy}
+    behind = {
+        name: {"DTEST_NATS_URL": f"nats://127.0.0.1:{proxy.port}"}
+        for name, proxy in proxies.items()
+    }
+    second = {
+        SECOND_API: {
+            "DTEST_API_URL": f"http://127.0.0.1:{free_port()}",
+            "DTEST_STATE_DIR": str(place / "second-api"),
+        }
+    }
     stack = Stack(
         StackOptions(
             CELL,
@@ -153,7 +169,8 @@ async def ground(layout: Layout, *, nodes: int) -> AsyncIterator[Ground]:
             restart_s_max=RESTART_S,
             broker_port=port,
             nodes=nodes,
-            urls={name: f"nats://127.0.0.1:{proxy.port}" for name, proxy in proxies.items()},
+            second_api=layout.second_api,
+            overrides={**behind, **(second if layout.second_api else {})},
         )
     )
     try:

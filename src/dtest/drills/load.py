@@ -192,32 +192,40 @@ class Load:
             seen.acknowledged += [task.task_id for task in tasks]
 
     async def _ask(self) -> None:
-        """Ask and submit by HTTP, one request after the other."""
-        settings, seen = self._ground.settings, self._watcher.seen
-        headers = {"Authorization": f"Bearer {settings.require('token')}"}
-        base = settings.require("api_url")
+        """Ask and submit by HTTP, one request after the other; go to another API if one is away."""
+        seen = self._watcher.seen
+        headers = {"Authorization": f"Bearer {self._ground.settings.require('token')}"}
+        urls = list(self._ground.api_urls.values())
         count = 0
-        async with httpx.AsyncClient(
-            base_url=base, headers=headers, timeout=ASK_S_MAX, trust_env=False
-        ) as api:
+        async with httpx.AsyncClient(headers=headers, timeout=ASK_S_MAX, trust_env=False) as api:
             while not self._stop.is_set():
                 count += 1
                 seen.requests += 1
-                try:
-                    if count % 2:
-                        (await api.get("/api/status")).raise_for_status()
-                    else:
-                        name = f"h{count}"
-                        document = {"task_id": name, "type": "command", "config": SIMULATED}
-                        needs = {"labels": {"simulated": "true"}}
-                        answer = await api.post(
-                            "/api/tasks/submit", json={**document, "requirements": needs}
-                        )
-                        answer.raise_for_status()
-                        seen.acknowledged.append(name)
-                except httpx.HTTPError as error:
-                    seen.errors.append(f"HTTP at {self._watcher.since():.1f} s: {error!r}")
+                problem: httpx.TransportError | None = None
+                for url in list(urls):
+                    try:
+                        await self._request(api, url, count)
+                        break
+                    except httpx.TransportError as error:
+                        urls.append(urls.pop(0))
+                        problem = error
+                    except httpx.HTTPError as error:
+                        seen.errors.append(f"HTTP at {self._watcher.since():.1f} s: {error!r}")
+                        break
+                else:
+                    seen.errors.append(f"HTTP at {self._watcher.since():.1f} s: {problem!r}")
                 await self._pause(ASK_EVERY_S)
+
+    async def _request(self, api: httpx.AsyncClient, url: str, count: int) -> None:
+        if count % 2:
+            (await api.get(f"{url}/api/status")).raise_for_status()
+            return
+        name = f"h{count}"  # the same task again, where an answer was lost, changes nothing
+        document = {"task_id": name, "type": "command", "config": SIMULATED}
+        needs = {"labels": {"simulated": "true"}}
+        answer = await api.post(f"{url}/api/tasks/submit", json={**document, "requirements": needs})
+        answer.raise_for_status()
+        self._watcher.seen.acknowledged.append(name)
 
 
 async def seen_within(future: "asyncio.Future[float]", within_s: float, what: str) -> float:

@@ -12,6 +12,7 @@ from dtest.drills.report import Injection
 from dtest.errors import TimedOut
 
 RECOVERED_S_MAX = 60.0
+LOOK_EVERY_S = 0.02
 
 
 async def kill_projector(scene: Scene, _: int) -> Injection:
@@ -21,16 +22,22 @@ async def kill_projector(scene: Scene, _: int) -> Injection:
     pid = ground.child("api").process.pid
     at = scene.watcher.since()
     os.kill(pid, signal.SIGKILL)
-    headers = {"Authorization": f"Bearer {ground.settings.require('token')}"}
-    base = ground.settings.require("api_url")
-    async with httpx.AsyncClient(base_url=base, headers=headers, trust_env=False) as api:
+    await shows(scene, "api", wanted)
+    return Injection("projector killed", at, scene.watcher.since())
+
+
+async def shows(scene: Scene, name: str, wanted: int) -> None:
+    """Wait until an API shows a message. Raises TimedOut."""
+    headers = {"Authorization": f"Bearer {scene.ground.settings.require('token')}"}
+    url = scene.ground.api_urls[name]
+    async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as api:
         with suppress(TimeoutError):
             async with asyncio.timeout(RECOVERED_S_MAX):
                 while True:
                     with suppress(httpx.HTTPError):
                         shown = (await api.get("/api/status")).json()
                         if shown.get("projected_seq", 0) >= wanted:
-                            return Injection("projector killed", at, scene.watcher.since())
-                    await asyncio.sleep(0.02)
-    message = f"the API did not show message {wanted} within {RECOVERED_S_MAX:g} s"
+                            return
+                    await asyncio.sleep(LOOK_EVERY_S)
+    message = f"{name} did not show message {wanted} within {RECOVERED_S_MAX:g} s"
     raise TimedOut(message)

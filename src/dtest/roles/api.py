@@ -33,6 +33,8 @@ from dtest.settings import Settings, load_settings
 log = structlog.get_logger()
 
 CONNECT_S_MAX = 15.0
+CLOSE_S_MAX = 5.0
+"""Requests that are under way when the API is to end have so long."""
 LINGER_S_MAX = 5.0
 """So long a finished event stream may take to hand over its last bytes."""
 TELEMETRY_AGAIN_S = 5.0
@@ -60,13 +62,27 @@ async def serve(settings: Settings, options: ApiOptions) -> None:
             session(settings, name="dtest api", wait_s=CONNECT_S_MAX) as opened,
             asyncio.TaskGroup() as group,
         ):
-            main = group.create_task(_serve(opened, store, options))
+            door = _Door()
+            main = group.create_task(_serve(opened, store, options, door))
+            stopping = group.create_task(stop.wait())
+            await asyncio.wait({main, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if door.server is not None:  # what is under way is answered before anything is closed
+                door.server.should_exit = True
+                await asyncio.wait({main}, timeout=CLOSE_S_MAX)
+            stop.set()
             await run_until_stopped(main, stop)
     finally:
         store.close()
 
 
-async def _serve(opened: Session, store: Store, options: ApiOptions) -> None:
+@dataclass(slots=True)
+class _Door:
+    """The HTTP server, once there is one."""
+
+    server: "_Server | None" = None
+
+
+async def _serve(opened: Session, store: Store, options: ApiOptions, door: _Door) -> None:
     clock = SystemClock()
     source = Source(opened.journal, journal_name(opened.cell))
     projector = Projector(store, source, cell=opened.cell)
@@ -99,9 +115,13 @@ async def _serve(opened: Session, store: Store, options: ApiOptions) -> None:
         create_app(context), token=options.token, host=options.host, port=options.port
     )
     async with asyncio.TaskGroup() as group:
-        group.create_task(projector.run())
-        group.create_task(_keep_telemetry(_telemetry(opened, store, projector)))
-        group.create_task(_http(application, options))
+        beside = [
+            group.create_task(projector.run()),
+            group.create_task(_keep_telemetry(_telemetry(opened, store, projector))),
+        ]
+        await _http(application, options, door)
+        for task in beside:
+            task.cancel()
 
 
 def _telemetry(opened: Session, store: Store, projector: Projector) -> TelemetryProjector:
@@ -120,7 +140,7 @@ async def _keep_telemetry(telemetry: TelemetryProjector) -> None:
             await asyncio.sleep(TELEMETRY_AGAIN_S)
 
 
-async def _http(application: object, options: ApiOptions) -> None:
+async def _http(application: object, options: ApiOptions, door: _Door) -> None:
     config = uvicorn.Config(
         application,  # type: ignore[arg-type]
         host=options.host,
@@ -131,11 +151,11 @@ async def _http(application: object, options: ApiOptions) -> None:
         ws=EventSocket,
         timeout_graceful_shutdown=2,
     )
-    server = _Server(config)
+    door.server = _Server(config)
     listener = socket.create_server((options.host, options.port), reuse_port=False)
     with listener:
         log.info("api_listening", host=options.host, port=options.port)
-        await server.serve(sockets=[listener])
+        await door.server.serve(sockets=[listener])
 
 
 class EventSocket(WebSocketsSansIOProtocol):

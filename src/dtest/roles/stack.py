@@ -63,6 +63,8 @@ class StackOptions:
     """One leads, the others stand by."""
     api: bool = True
     api_port: int = 0
+    second_api: bool = False
+    """Beside the first, at the address and in the place that ``overrides`` give it."""
     nats: NatsAddress | None = None
     """A broker that runs already; by default an embedded one is started."""
     nodes: int | None = None
@@ -73,8 +75,8 @@ class StackOptions:
     """Start the brokers, make the streams, and leave the roles to somebody else."""
     broker_port: int = 0
     """Of a single embedded broker; by default a free one."""
-    urls: Mapping[str, str] = field(default_factory=dict)
-    """Where single processes, by their names here, find the broker if not at its own address."""
+    overrides: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """What single processes, by their names here, find otherwise in their environment."""
     drain_s: float = 2.0
     restart_s_max: float = RESTART_S_MAX
     """Longest pause before what ends again and again is started once more."""
@@ -177,6 +179,8 @@ class Stack:
             await self._add_role("scheduler" if number == 1 else f"scheduler {number}", "scheduler")
         if options.api:
             await self._add_role("api", "api")
+        if options.second_api:
+            await self._add_role("api 2", "api")
         for number in range(1, options.workers + 1):
             arguments = ["--name", f"local-{number}", "--drain-seconds", str(options.drain_s)]
             if options.slots is not None:
@@ -200,14 +204,15 @@ class Stack:
         stated = {
             "DTEST_CELL": self.file.cell,
             "DTEST_STATE_DIR": str(self.options.state_dir),
-            "DTEST_NATS_URL": self.options.urls.get(name, self.file.nats_url),
+            "DTEST_NATS_URL": self.file.nats_url,
             "DTEST_NATS_USER": self.file.nats_user,
             "DTEST_NATS_PASSWORD": self.file.nats_password,
             "DTEST_NATS_TOKEN": self.file.nats_token,
             "DTEST_API_URL": self.file.api_url,
             "DTEST_TOKEN": self.file.token,
         }
-        return {**kept, **{name: value for name, value in stated.items() if value}}
+        own = {word: value for word, value in stated.items() if value}
+        return {**kept, **own, **self.options.overrides.get(name, {})}
 
     async def _add_role(self, name: str, module: str, arguments: list[str] | None = None) -> None:
         async def start() -> asyncio.subprocess.Process:
