@@ -1,6 +1,6 @@
 """All drills by name."""
 
-from dtest.drills import brokers, leader, readers, rolling, workers
+from dtest.drills import brokers, disks, leader, readers, rolling, workers
 from dtest.drills.drill import Drill
 from dtest.drills.ground import Layout
 from dtest.drills.load import Pace
@@ -124,6 +124,26 @@ DRILLS = {
             check=rolling.no_request_failed,
             promise="no request of a client failed",
             faults_allowed=False,
+        ),
+        Drill(
+            "agent-disk",
+            "Fill the disk of an agent for a while; its work goes elsewhere, or waits. Needs root.",
+            disks.fill_agent,
+            runs=1,
+            layout=Layout(small_disk="agent local-1"),
+            pace=_REAL_WORK,
+            check=workers.verdicts_and_output,
+            promise="all verdicts and all output are those of a quiet run",
+        ),
+        Drill(
+            "projector-disk",
+            "Fill the disk of a read model for a while; its rows are exact. Needs root.",
+            disks.fill_projector,
+            runs=1,
+            layout=Layout(second_api=True, small_disk="api 2", small_disk_mb=64),
+            faults_allowed=False,
+            check=disks.rows_are_exact,
+            promise="the read model whose disk was full equals a replay from zero",
         ),
         Drill(
             "projector",

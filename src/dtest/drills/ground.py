@@ -6,12 +6,13 @@ import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 
+from dtest.drills.mounts import small_disk
 from dtest.drills.proxy import Proxy
 from dtest.errors import TimedOut
 from dtest.events import subject
@@ -26,6 +27,7 @@ from dtest.settings import Settings, settings_of
 
 CELL = CellId("drill")
 SECOND_API = "api 2"
+SECOND_PLACE = "second-api"
 LOOK_EVERY_S = 0.02
 LEFT_S_MAX = 10.0
 RESTART_S = 0.5
@@ -45,6 +47,9 @@ class Layout:
     behind_proxy: tuple[str, ...] = ()
     """Processes whose connection can be cut."""
     second_api: bool = False
+    small_disk: str = ""
+    """A process whose directory lies on a file system of its own."""
+    small_disk_mb: int = 24
 
 
 class Ground:
@@ -53,6 +58,8 @@ class Ground:
     def __init__(
         self, stack: Stack, settings: Settings, opened: Session, proxies: Mapping[str, Proxy]
     ) -> None:
+        self.small_disks: dict[str, Path] = {}
+        """Where the processes with a small disk keep everything."""
         self.proxies = proxies
         self.stack = stack
         own = settings.require("api_url")
@@ -153,7 +160,7 @@ async def ground(layout: Layout, *, nodes: int) -> AsyncIterator[Ground]:
     second = {
         SECOND_API: {
             "DTEST_API_URL": f"http://127.0.0.1:{free_port()}",
-            "DTEST_STATE_DIR": str(place / "second-api"),
+            "DTEST_STATE_DIR": str(place / SECOND_PLACE),
         }
     }
     stack = Stack(
@@ -173,6 +180,24 @@ async def ground(layout: Layout, *, nodes: int) -> AsyncIterator[Ground]:
             overrides={**behind, **(second if layout.second_api else {})},
         )
     )
+    disks = (
+        {layout.small_disk: _directory_of(layout.small_disk, place)} if layout.small_disk else {}
+    )
+    try:
+        async with AsyncExitStack() as mounted:
+            for disk in disks.values():
+                await mounted.enter_async_context(small_disk(disk, layout.small_disk_mb))
+            async with _running(stack, place, proxies) as running:
+                running.small_disks.update(disks)
+                yield running
+    finally:
+        await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+
+
+@asynccontextmanager
+async def _running(
+    stack: Stack, place: Path, proxies: Mapping[str, Proxy]
+) -> AsyncIterator[Ground]:
     try:
         for proxy in proxies.values():
             await proxy.start()
@@ -188,4 +213,10 @@ async def ground(layout: Layout, *, nodes: int) -> AsyncIterator[Ground]:
         await stack.stop()
         for proxy in proxies.values():
             await proxy.stop()
-        await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+
+
+def _directory_of(name: str, place: Path) -> Path:
+    """Where a process keeps everything."""
+    if name == SECOND_API:
+        return place / SECOND_PLACE
+    return place / CELL / "agents" / name.removeprefix("agent ")
