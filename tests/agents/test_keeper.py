@@ -350,8 +350,9 @@ async def test_ends_wait_on_disk_while_no_agent_is_there(keeper: Keeping) -> Non
 async def test_an_end_that_the_disk_did_not_take_is_told_to_the_next_agent(
     keeper: Keeping,
 ) -> None:
-    keeper.spawn("t.1", "/bin/sh", "-c", "echo up; while [ -e go ]; do sleep 0.02; done; exit 9")
+    keeper.slot("t.1").mkdir()
     (keeper.slot("t.1") / "go").touch()
+    keeper.spawn("t.1", "/bin/sh", "-c", "echo up; while [ -e go ]; do sleep 0.02; done; exit 9")
     await keeper.prints("t.1", b"up\n")
     (keeper.slot("t.1") / "exit.json").mkdir()
     pid = (await keeper.hears("spawned"))["pid"]
