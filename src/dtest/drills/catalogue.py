@@ -1,6 +1,6 @@
 """All drills by name."""
 
-from dtest.drills import brokers, disks, leader, readers, rolling, workers
+from dtest.drills import brokers, disks, leader, poison, readers, rolling, workers
 from dtest.drills.drill import Drill
 from dtest.drills.ground import Layout
 from dtest.drills.load import Pace
@@ -71,6 +71,16 @@ DRILLS = {
             runs=3,
             layout=Layout(behind_proxy=("scheduler",)),
             faults_allowed=False,
+        ),
+        Drill(
+            "poison",
+            "Submit a revision that faults on each of ten workers; it is blamed, and not they.",
+            poison.poison,
+            runs=3,
+            layout=Layout(workers=1, simulated=10, simulated_slots=4),
+            pace=Pace(simulated_per_s=50.0, real_per_s=2.0),
+            check=poison.no_worker_is_blamed,
+            promise="no worker stays barred for what the revision did",
         ),
         Drill(
             "brokers",

@@ -5,7 +5,7 @@ submits through the HTTP API; a reader notes when each message is seen.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -88,6 +88,11 @@ class Watcher:
             yield future
         finally:
             self._waiting.remove(entry)
+
+    def events(self) -> Iterator[tuple[str, dict[str, object]]]:
+        """Yield type and data of all that was read."""
+        for stored in self.messages:
+            yield from events_of(stored)
 
     def story(self, task_id: str) -> str:
         """Tell what happened to a task, with the instants at which it was stored."""
