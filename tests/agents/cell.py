@@ -231,6 +231,12 @@ class RealCell:
     async def finished(self, task: str) -> AttemptFinished:
         """Wait until a task is at its end; return how its last attempt ended."""
         await self.terminal(task)
+        seq = self.leader.cell.seq
+        await eventually(
+            lambda: bool(self.history) and self.history[-1].seq >= seq,
+            within_s=WITHIN_S,
+            what=f"message {seq} is read",
+        )
         return await self.wait(AttemptFinished, task)
 
     async def terminal(self, task: str) -> Task:
