@@ -233,6 +233,15 @@ class Load:
         self._watcher.seen.acknowledged.append(name)
 
 
+def of_worker(kind: str, worker: str) -> Condition:
+    """An event of a kind about one worker."""
+
+    def condition(type_: str, data: dict[str, object], _: Stored) -> bool:
+        return type_ == kind and data["worker_id"] == worker
+
+    return condition
+
+
 async def seen_within(future: "asyncio.Future[float]", within_s: float, what: str) -> float:
     """Wait for an instant. Raises TimedOut that names what did not happen."""
     try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dtest.drills.checks import Life
 from dtest.drills.drill import Scene
-from dtest.drills.load import seen_within
+from dtest.drills.load import of_worker, seen_within
 from dtest.drills.report import Injection
 from dtest.events.fields import TaskId
 from dtest.journal.stores import OutputStore, output_stream
@@ -32,10 +32,7 @@ async def restart(scene: Scene, _: int) -> Injection:
     worker = name.removeprefix("agent ")
     pid = scene.ground.child(name).process.pid
 
-    def is_back(kind: str, data: dict[str, object], __: object) -> bool:
-        return kind == "worker.registered" and data["worker_id"] == worker
-
-    async with scene.watcher.expecting(is_back) as back:
+    async with scene.watcher.expecting(of_worker("worker.registered", worker)) as back:
         at = scene.watcher.since()
         os.kill(pid, signal.SIGKILL)
         recovered_at = await seen_within(back, RECOVERED_S_MAX, f"the registration of {worker}")
@@ -51,17 +48,11 @@ async def lose(scene: Scene, number: int) -> Injection:
     worker, hangs = name.removeprefix("agent "), bool(number % 2)
     child = scene.ground.child(name)
 
-    def is_lost(kind: str, data: dict[str, object], _: object) -> bool:
-        return kind == "worker.lost" and data["worker_id"] == worker
-
-    def is_back(kind: str, data: dict[str, object], _: object) -> bool:
-        return kind == "worker.registered" and data["worker_id"] == worker
-
-    def is_noticed(kind: str, data: dict[str, object], _: object) -> bool:
-        return kind == "worker.suspected" and data["worker_id"] == worker
-
     expecting = scene.watcher.expecting
-    async with expecting(is_noticed) as noticed, expecting(is_lost) as lost:
+    async with (
+        expecting(of_worker("worker.suspected", worker)) as noticed,
+        expecting(of_worker("worker.lost", worker)) as lost,
+    ):
         at = scene.watcher.since()
         child.may_start.clear()
         if hangs:
@@ -72,7 +63,7 @@ async def lose(scene: Scene, number: int) -> Injection:
             noticed_at = await seen_within(noticed, RECOVERED_S_MAX, f"suspicion of {worker}")
             lost_at = await seen_within(lost, RECOVERED_S_MAX, f"the loss of {worker}")
         finally:
-            async with scene.watcher.expecting(is_back) as back:
+            async with scene.watcher.expecting(of_worker("worker.registered", worker)) as back:
                 if hangs:
                     os.kill(child.process.pid, signal.SIGCONT)
                 child.may_start.set()
@@ -110,24 +101,18 @@ class Cut:
 async def _cut(scene: Scene, name: str, cut: Cut) -> Injection:
     worker, proxy = name.removeprefix("agent "), scene.ground.proxies[name]
 
-    def is_noticed(kind: str, data: dict[str, object], _: object) -> bool:
-        return kind == "worker.suspected" and data["worker_id"] == worker
-
-    def is_lost(kind: str, data: dict[str, object], _: object) -> bool:
-        return kind == "worker.lost" and data["worker_id"] == worker
-
-    def is_back(kind: str, data: dict[str, object], _: object) -> bool:
-        return kind == "worker.registered" and data["worker_id"] == worker
-
     expecting = scene.watcher.expecting
-    async with expecting(is_noticed) as noticed, expecting(is_lost) as lost:
+    async with (
+        expecting(of_worker("worker.suspected", worker)) as noticed,
+        expecting(of_worker("worker.lost", worker)) as lost,
+    ):
         at = scene.watcher.since()
         proxy.hold(forth=cut.forth, back=cut.back)
         try:
             lost_at = await seen_within(lost, RECOVERED_S_MAX, f"the loss of {worker}")
             await asyncio.sleep(max(0.0, at + cut.for_s - scene.watcher.since()))
         finally:
-            async with expecting(is_back) as back:
+            async with expecting(of_worker("worker.registered", worker)) as back:
                 proxy.mend()
                 await seen_within(back, RECOVERED_S_MAX, f"the registration of {worker}")
     return Injection(cut.kind, at, lost_at, worker, noticed.result())
