@@ -227,6 +227,9 @@ class Connection:
 
     async def _start(self) -> None:
         await self.subscribe(f"{self._inbox}.*", self._answered)
+        # The client sends its ping past what it holds back, so only the second answer comes after
+        # what the server says of the subscription.
+        await cancellable(self.client.flush())
         await cancellable(self.client.flush())
         if f"{self._inbox}.*".lower() in self._denials:
             message = f"this NATS user may not subscribe to {self._inbox}.*"
