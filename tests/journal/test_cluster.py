@@ -171,7 +171,7 @@ async def test_a_follower_outlasts_the_server_that_its_consumer_lives_on(
                 where[:] = [str(info.json()["cluster"]["leader"])]
             return bool(where)
 
-        await eventually(lives_somewhere, what="the consumer is known")
+        await eventually(lives_somewhere, within_s=RESUMED_S_MAX, what="the consumer is known")
         await cluster.stop(where[0])
         second = message(cell)
         await cell.journal.append(second)
