@@ -12,6 +12,7 @@ from dtest.journal.migration import Wanted, compare
 from dtest.journal.mirror import create_mirror, get_mirror, promote
 from dtest.journal.streams import stream_names
 from tests.journal.conformance import Bench, ids, read
+from tests.journal.load import RESUMED_S_MAX
 from tests.kit.nats import (
     LIMITS,
     NatsCell,
@@ -39,7 +40,7 @@ async def mirrored(connection: Connection, cell: NatsCell) -> None:
     async def is_there() -> bool:
         return (await get_mirror(connection, cell.cell)).last_seq >= last
 
-    await eventually(is_there, what="the copy holds everything")
+    await eventually(is_there, within_s=RESUMED_S_MAX, what="the copy holds everything")
 
 
 async def test_a_copy_holds_what_the_journal_holds_under_the_same_numbers(
@@ -110,7 +111,7 @@ async def test_events_stay_in_the_region_in_which_they_are_written(
                 await other.connection.ask("$JS.first.API.INFO", b"", timeout_s=1.0)
             ).status == 0
 
-        await eventually(sees_the_first, what="the regions are joined")
+        await eventually(sees_the_first, within_s=RESUMED_S_MAX, what="the regions are joined")
         bench = Bench(other.journal, cell_id)
         await bench.append_all(bench.messages(3))
 
