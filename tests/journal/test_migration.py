@@ -21,7 +21,7 @@ from dtest.journal.migration import (
 from dtest.journal.streams import all_configs, output_name, stream_names, telemetry_name
 from tests.journal.conformance import Bench
 from tests.kit.cluster import LIMITS_OF_THREE, Cluster
-from tests.kit.nats import LIMITS, NatsCell, Server, connected, joined
+from tests.kit.nats import LIMITS, NatsCell, Server, connected, eventually, joined
 
 SMALL = Wanted(
     journal_bytes=LIMITS.journal_bytes,
@@ -30,6 +30,15 @@ SMALL = Wanted(
     artifact_bytes=LIMITS.artifact_bytes,
     checkpoint_bytes=LIMITS.checkpoint_bytes,
 )
+
+
+async def holds(cell: NatsCell, replicas: int) -> None:
+    """Wait until so many brokers hold the journal: one that is let go is listed for a while."""
+
+    async def holding() -> bool:
+        return len((await get_placement(cell.connection, cell.stream)).replicas) == replicas
+
+    await eventually(holding, within_s=30.0, what=f"{replicas} brokers hold the journal")
 
 
 async def change(cell: NatsCell, stream: str, **settings: Any) -> None:
@@ -174,7 +183,7 @@ async def test_replicas_are_added_and_taken_while_the_journal_keeps_all(
                 assert (await apply(cell.connection, one)).state == "right"
             await await_leaders(cell.connection, cell_id, wait_s=30.0, whole=True)
 
-            assert len((await get_placement(cell.connection, cell.stream)).replicas) == replicas
+            await holds(cell, replicas)
             assert await states(cell.connection, cell_id, wanted) == all_right(cell.cell)
             assert await bench.count() == 10
 
