@@ -136,21 +136,42 @@ async def test_an_attempt_inherits_what_the_agent_said_and_its_own_variables(
         }
 
 
+LOOK = (
+    "import os, signal, sys\n"
+    "ignored = [s.name for s in signal.valid_signals() if isinstance(s, signal.Signals)"
+    " and signal.getsignal(s) is signal.SIG_IGN and s.name not in ('SIGPIPE', 'SIGXFSZ')]\n"
+    "blocked = list(signal.pthread_sigmask(signal.SIG_BLOCK, []))\n"
+    "print(oct(os.umask(0)), ignored, blocked, sorted(map(int, os.listdir('/proc/self/fd')))"
+    "[:-1], os.getsid(0) == os.getpid() == os.getpgid(0), sys.stdin.read() == '')\n"
+)
+
+
+def umask() -> int:
+    found = os.umask(0o022)
+    os.umask(found)
+    return found
+
+
 async def test_an_attempt_starts_with_nothing_but_what_a_program_expects(keeper: Keeping) -> None:
     """Umask, signals, descriptors, session, input: a test suite notices each of them."""
-    look = (
-        "import os, signal, sys\n"
-        "ignored = [s.name for s in signal.valid_signals() if isinstance(s, signal.Signals)"
-        " and signal.getsignal(s) is signal.SIG_IGN and s.name not in ('SIGPIPE', 'SIGXFSZ')]\n"
-        "blocked = list(signal.pthread_sigmask(signal.SIG_BLOCK, []))\n"
-        "print(oct(os.umask(0)), ignored, blocked, sorted(map(int, os.listdir('/proc/self/fd')))"
-        "[:-1], os.getsid(0) == os.getpid() == os.getpgid(0), sys.stdin.read() == '')\n"
-    )
-    umask = os.umask(0o022)
-    os.umask(umask)
-    await keeper.run("t.1", PYTHON, "-c", look)
+    await keeper.run("t.1", PYTHON, "-c", LOOK)
 
-    assert keeper.output("t.1").decode() == f"{umask:#o} [] [] [0, 1, 2] True True\n"
+    assert keeper.output("t.1").decode() == f"{umask():#o} [] [] [0, 1, 2] True True\n"
+
+
+async def test_what_nohup_ignores_and_others_block_is_not_handed_on(tmp_path: Path) -> None:
+    ignored = [signal.signal(each, signal.SIG_IGN) for each in (signal.SIGHUP, signal.SIGINT)]
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    try:
+        async with keeping(tmp_path) as keeper:
+            await keeper.run("t.1", PYTHON, "-c", LOOK)
+            said = keeper.output("t.1").decode()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        for each, handler in zip((signal.SIGHUP, signal.SIGINT), ignored, strict=True):
+            signal.signal(each, handler)
+
+    assert said == f"{umask():#o} [] [] [0, 1, 2] True True\n"
 
 
 async def test_two_hundred_short_processes_at_once_all_end(keeper: Keeping) -> None:

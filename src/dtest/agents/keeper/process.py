@@ -29,6 +29,8 @@ IDLE_S_MAX = 60.0
 LINE_BYTES_MAX = 16 << 20
 TERMINATE_GRACE_S = 1.0
 _PR_SET_CHILD_SUBREAPER = 36
+_IGNORED_BY_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
+"""`subprocess` gives these back by itself."""
 _NO_ORDER = (ValueError, TypeError, KeyError, RecursionError)
 
 
@@ -340,11 +342,20 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def restore_signals() -> None:
+    """Undo what `nohup` or a shell's `&` have left ignored: attempts would inherit it."""
+    for number in signal.valid_signals():
+        if signal.getsignal(number) is signal.SIG_IGN and number not in _IGNORED_BY_PYTHON:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
 def main() -> None:
     """Run a keeper: directory, and how long it may be lonely if that differs."""
     if os.getsid(0) != os.getpid():
         os.setsid()  # what ends the agent's group must not end this
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # what whoever started the agent left open
+    restore_signals()
     adopt_orphans()
     lonely_s_max = float(sys.argv[2]) if len(sys.argv) > 2 else LONELY_S_MAX  # noqa: PLR2004
     sys.exit(Keeper(Path(sys.argv[1]), lonely_s_max=lonely_s_max).run())
