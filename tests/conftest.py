@@ -29,7 +29,7 @@ def anyio_backend() -> str:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests of real processes get a second try; the summary names each one that used it."""
-    debugged = config.getoption("usepdb")
+    debugged = config.getoption("usepdb") or not config.pluginmanager.hasplugin("rerunfailures")
     for item in items:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
         if folder not in PURE and item.get_closest_marker("slow") is None and not debugged:

@@ -23,11 +23,11 @@ GOOD: list[tuple[str, dict[str, Any], CommandConfig | PytestConfig]] = [
         {"command": ["a"], "simulate": {"seconds": 1.5, "outcome": "faulted"}},
         CommandConfig(("a",), simulate=Simulation(1.5, "faulted")),
     ),
-    ("test", {"paths": ["tests"], "cwd": "/w"}, PytestConfig(("tests",), "/w")),
+    ("test", {"paths": ["tests"], "cwd": "/w"}, PytestConfig("/w", ("tests",))),
     (
         "test",
         {"paths": ["a.py::t"], "cwd": "/w", "python": "/py", "args": ["-x"]},
-        PytestConfig(("a.py::t",), "/w", "/py", ("-x",)),
+        PytestConfig("/w", ("a.py::t",), "/py", ("-x",)),
     ),
 ]
 BAD: list[tuple[str, dict[str, Any], str]] = [

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
@@ -33,6 +34,7 @@ from dtest.journal.port import Appended, Guard, GuardRefused, Journal, Outgoing
 from dtest.runtime.ids import IdSource
 from tests.kit import facts
 from tests.kit.nats import eventually
+from tests.kit.queue import MemoryQueue
 
 PYTHON = sys.executable
 WITHIN_S = 20.0
@@ -306,6 +308,7 @@ class MemoryStores:
         self.flowing = asyncio.Event()
         """While this is not set, nothing is acknowledged."""
         self.flowing.set()
+        self.queues: defaultdict[str, MemoryQueue] = defaultdict(MemoryQueue)
         self.artifact_refusals: list[DtestError] = []
         """What the next artefacts raise."""
 
@@ -320,6 +323,10 @@ class MemoryStores:
         if self.artifact_refusals:
             raise self.artifact_refusals.pop(0)
         self.artifacts[name] = await asyncio.to_thread(path.read_bytes)
+
+    def queue(self, name: str) -> MemoryQueue:
+        """The one of that name."""
+        return self.queues[name]
 
     def output(self, name: str = "t.1") -> bytes:
         """What was stored of an attempt's output; no chunk may overlap another."""

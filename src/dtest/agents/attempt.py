@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from dtest.agents.artifacts import store_artifacts
 from dtest.agents.cases import CaseReport
 from dtest.agents.checkpoints import AttemptCheckpoints, CheckpointContext, CheckpointStore
+from dtest.agents.feeder import Feeder, Queue
 from dtest.agents.launch import launch, write_inputs
 from dtest.agents.outcome import Exit, Meaning, meaning
 from dtest.agents.output import OutputPump
@@ -31,6 +32,7 @@ from dtest.events.attempt import (
     AttemptReleased,
     AttemptStarted,
     Checkpoint,
+    TestcaseFinished,
 )
 from dtest.events.fields import TaskId, WorkerId
 from dtest.events.reasons import Reason
@@ -50,7 +52,7 @@ _BAD_LAUNCH = {
 
 
 class Stores(Protocol):
-    """Where output, artefacts and checkpoints go."""
+    """Where output, artefacts and checkpoints go, and units of tests come from."""
 
     @property
     def checkpoints(self) -> CheckpointStore:
@@ -63,6 +65,10 @@ class Stores(Protocol):
 
     async def put_artifact(self, name: str, path: Path) -> None:
         """Store a file under a name; raises DtestError."""
+        ...
+
+    def queue(self, name: str) -> Queue:
+        """Return the queue of that name."""
         ...
 
 
@@ -105,13 +111,33 @@ class RunningAttempt:
         self._end: dict[str, Any] | None = None
         self._ended = asyncio.Event()
         self._peak_bytes = 0
+        self._used_bytes = 0
         self._give_up_preparing: Callable[[], object] = _nothing
         self._checkpoints = AttemptCheckpoints(context.checkpoints, assigned, slot)
-        who = (assigned.task_id, assigned.attempt, context.worker_id)
+        self._feeder = self._fed()
         self._report = CaseReport(
-            slot.path / "cases.jsonl", attempt=who, tell=context.reporter.tell
+            slot.path / "cases.jsonl",
+            attempt=(assigned.task_id, assigned.attempt, context.worker_id),
+            tell=context.reporter.tell if self._feeder is None else self._tell_counted,
+            heard=None if self._feeder is None else self._feeder.heard,
         )
         self._output = OutputPump(slot, self.name, self._store_output)
+
+    def _fed(self) -> Feeder | None:
+        queue = self.assigned.config.get("queue") if self.assigned.type == "test" else None
+        if not isinstance(queue, str):
+            return None
+        taken = self._context.stores.queue(queue)
+        return Feeder(taken, self.slot.path, name=self.name, read=self._read_cases)
+
+    def _tell_counted(self, case: TestcaseFinished) -> None:
+        if self._feeder is not None:
+            self._feeder.told()
+            self._context.reporter.tell(case, stored=self._feeder.stored)
+
+    def _read_cases(self) -> None:
+        if not self._context.reporter.is_full:
+            self._report.read()
 
     @property
     def is_saving(self) -> bool:
@@ -196,9 +222,10 @@ class RunningAttempt:
             async with asyncio.TaskGroup() as group:
                 sending = group.create_task(self._output.follow())
                 keeping = group.create_task(self._checkpoints.follow())
+                feeding = None if self._feeder is None else group.create_task(self._feeder.follow())
                 await self._watch()
-                sending.cancel()
-                keeping.cancel()
+                for task in filter(None, (sending, keeping, feeding)):
+                    task.cancel()
         await self._close(self._end or {})
 
     async def _prepare(self) -> None:
@@ -266,8 +293,7 @@ class RunningAttempt:
                 return
             except TimeoutError:
                 pass
-            if not self._context.reporter.is_full:
-                self._report.read()
+            self._read_cases()
             self._output.bound()
             produced, now = self._output.produced, self._context.now()
             if produced != seen:
@@ -282,6 +308,7 @@ class RunningAttempt:
             pid, age_s_max=LOOK_EVERY_S if limited else PEAK_EVERY_S
         )
         self._peak_bytes = max(self._peak_bytes, used_bytes)
+        self._used_bytes = used_bytes
 
     def _enforce(self, now: float, grown_at: float) -> None:
         limits = self.assigned
@@ -291,11 +318,21 @@ class RunningAttempt:
             limits.idle_timeout_seconds is not None and now - grown_at > limits.idle_timeout_seconds
         ):
             self.stop(Reason.IDLE_OUTPUT_TIMEOUT)
-        elif limits.memory_limit_gb is not None and self._peak_bytes / 1e9 > limits.memory_limit_gb:
+        elif limits.memory_limit_gb is not None and self._used_bytes / 1e9 > limits.memory_limit_gb:
+            self._stop_too_large(limits.memory_limit_gb)
+
+    def _stop_too_large(self, limit_gb: float) -> None:
+        """End what takes too much memory: of a lasting session the test, else the attempt."""
+        if self._feeder is None:
             self.stop(Reason.OOM_TASK)
+        else:
+            used_gb = self._used_bytes / 1e9
+            self._feeder.end_test(f"used {used_gb:.2f} GB of memory; the limit is {limit_gb:g} GB")
 
     async def _close(self, end: dict[str, Any]) -> None:
         self._report.read()
+        if self._feeder is not None:
+            await self._feeder.close()
         if self._abandoned:  # the cell gave the attempt to somebody else
             self._forget()
             return

@@ -27,7 +27,7 @@ _CASE: TypeAdapter[TestcaseFinished] = TypeAdapter(TestcaseFinished)
 
 
 class CaseReport:
-    """The report of one attempt."""
+    """The report of one attempt; ``heard`` takes what it says of units."""
 
     def __init__(
         self,
@@ -35,8 +35,10 @@ class CaseReport:
         *,
         attempt: tuple[TaskId, int, WorkerId],
         tell: Callable[[TestcaseFinished], None],
+        heard: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self._path = path
+        self._heard = heard
         self._attempt = attempt
         self._tell = tell
         self._offset = 0
@@ -83,6 +85,8 @@ class CaseReport:
                 self._case(entry)
             case {"kind": "crash", "nodeid": str(nodeid)}:
                 self._crashed.append(nodeid)
+            case {"unit": str()} if self._heard is not None:
+                self._heard(entry)
 
     def _case(self, entry: dict[str, Any]) -> None:
         task_id, attempt, worker_id = self._attempt

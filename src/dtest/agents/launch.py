@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtest.agents.pytest_session import SESSION_SCRIPT
+from dtest.agents.pytest_session import FED_MODULE, SESSION_SCRIPT
 from dtest.events.attempt import AttemptAssigned
 from dtest.events.config import CommandConfig, TestConfig, parse_config
 
@@ -24,7 +24,7 @@ class Launch:
     cwd: str
     env: dict[str, str]
     """Added to the keeper's base environment."""
-    paths: tuple[str, ...] = ()
+    paths: tuple[str, ...] | None = None
     """For ``test``: what to write into ``paths.txt`` first."""
 
 
@@ -49,18 +49,27 @@ def launch(assigned: AttemptAssigned, directory: Path) -> Launch:
             argv = ("/bin/sh", "-c", line) if isinstance(line, str) else line
             return Launch(argv, config.cwd or str(directory / "work"), {**env, **config.env})
         case TestConfig():
-            session = (sys.executable, "-I", "-S", SESSION_SCRIPT)
-            options = (
-                *("--python", config.python or sys.executable),
-                *("--cwd", config.cwd),
-                *("--out", str(directory / "cases.jsonl")),
-                *("--paths-file", str(directory / "paths.txt")),
-            )
-            argv = (*session, *options, "--", *config.args)
+            argv = (*_session(config, directory), "--", *config.args)
             return Launch(argv, config.cwd, {**env, **config.env}, config.paths)
         case None:
             message = f"this agent does not run tasks of type {assigned.type}"
             raise ValueError(message)
+
+
+def _session(config: TestConfig, directory: Path) -> tuple[str, ...]:
+    """Return what runs pytest: once for given paths, or for what a queue hands out."""
+    options = (
+        *("--python", config.python or sys.executable),
+        *("--cwd", config.cwd),
+        *("--out", str(directory / "cases.jsonl")),
+        *("--paths-file", str(directory / "paths.txt")),
+    )
+    if config.queue is None:
+        return (sys.executable, "-I", "-S", SESSION_SCRIPT, *options)
+    limit_s = config.test_timeout_seconds
+    limited = ("--test-timeout", str(limit_s)) if limit_s is not None else ()
+    fed = (sys.executable, "-I", "-m", FED_MODULE, *options)
+    return (*fed, "--feed", str(directory / "feed.jsonl"), *limited)
 
 
 def _visible_devices(assigned: AttemptAssigned) -> dict[str, str]:
@@ -73,5 +82,6 @@ def _visible_devices(assigned: AttemptAssigned) -> dict[str, str]:
 
 def write_inputs(planned: Launch, directory: Path) -> None:
     """Make the files that the attempt reads."""
-    if planned.paths:
-        (directory / "paths.txt").write_text("\n".join(planned.paths) + "\n", encoding="utf-8")
+    if planned.paths is not None:
+        lines = "".join(f"{path}\n" for path in planned.paths)
+        (directory / "paths.txt").write_text(lines, encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from dtest.events.fields import Document, Seconds
+from dtest.events.fields import TOKEN_PATTERN, Document, Seconds
 
 Argument = Annotated[str, Field(max_length=131_072)]
 
@@ -31,16 +31,30 @@ class CommandConfig:
 
 @dataclass(frozen=True, slots=True)
 class TestConfig:
-    """Tests to run with pytest in a child process."""
+    """Tests to run with pytest in a child process: those of paths, or what a queue hands out."""
 
-    paths: Annotated[tuple[Argument, ...], Field(min_length=1)]
-    """Files, directories or node ids, relative to ``cwd``."""
     cwd: str
+    paths: tuple[Argument, ...] = ()
+    """Files, directories or node ids, relative to ``cwd``. With a queue: what the suite was
+    collected from, which may be nothing for what pytest's own settings say."""
     python: str | None = None
     """Interpreter of the environment that holds the tested project; by default the agent's."""
     args: tuple[Argument, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
+    queue: Annotated[str, Field(pattern=TOKEN_PATTERN)] | None = None
+    """Name of the queue of units of tests. One session lasts until the queue is empty."""
+    test_timeout_seconds: Annotated[float, Field(gt=0)] | None = None
+    """How long one test may take; it is ended and named, the others go on. With a queue only."""
     simulate: "Simulation | None" = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a combination that says nothing."""
+        if self.queue is None and not self.paths:
+            message = "paths is empty, and there is no queue to take tests from"
+            raise ValueError(message)
+        if self.queue is None and self.test_timeout_seconds is not None:
+            message = "test_timeout_seconds needs a queue; timeout_seconds bounds the whole task"
+            raise ValueError(message)
 
 
 @dataclass(frozen=True, slots=True)

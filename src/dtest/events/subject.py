@@ -99,6 +99,21 @@ def standby(cell: CellId) -> str:
     return f"{ROOT}.{cell}.standby"
 
 
+def unit(cell: CellId, queue: str) -> str:
+    """Where units of tests wait for a session (own stream; what is done leaves it)."""
+    return f"{ROOT}.{cell}.queue.{queue}.unit"
+
+
+def plan(cell: CellId, queue: str) -> str:
+    """Where a queue is closed: no more is put in, but what sessions give back."""
+    return f"{ROOT}.{cell}.queue.{queue}.plan"
+
+
+def hungry(cell: CellId, queue: str) -> str:
+    """Where a session says that it has nothing to do (core NATS, not stored)."""
+    return f"{ROOT}.{cell}.hungry.{queue}"
+
+
 def journal_filters(cell: CellId) -> list[str]:
     """The subjects that the journal's stream keeps."""
     return [f"{ROOT}.{cell}.{part}.>" for part in ("client", "agent", "scheduler", "work")]

@@ -12,6 +12,8 @@ from dtest.events.fields import CellId
 
 SECOND_NS = 1_000_000_000
 DAY_NS = 86_400 * SECOND_NS
+QUEUE_DAYS_MAX = 2
+"""A queue whose run was given up is forgotten."""
 CHECKPOINT_DAYS_MAX = 7
 """A task that stood still for longer begins anew."""
 
@@ -26,6 +28,7 @@ class Limits:
     telemetry_bytes: int = 512 << 20
     artifact_bytes: int = 16 << 30
     checkpoint_bytes: int = 8 << 30
+    queue_bytes: int = 512 << 20
 
     @property
     def total_bytes(self) -> int:
@@ -36,6 +39,7 @@ class Limits:
             + self.telemetry_bytes
             + self.artifact_bytes
             + self.checkpoint_bytes
+            + self.queue_bytes
         )
 
     def within(self, room_bytes: int) -> "Limits":
@@ -48,6 +52,7 @@ class Limits:
             int(self.telemetry_bytes * part),
             int(self.artifact_bytes * part),
             int(self.checkpoint_bytes * part),
+            int(self.queue_bytes * part),
         )
 
 
@@ -64,6 +69,11 @@ def output_name(cell: CellId) -> str:
 def telemetry_name(cell: CellId) -> str:
     """Name of the telemetry's stream."""
     return f"dtest-{cell}-telemetry"
+
+
+def queue_name(cell: CellId) -> str:
+    """Name of the stream of queues."""
+    return f"dtest-{cell}-queues"
 
 
 def artifact_bucket(cell: CellId) -> str:
@@ -84,13 +94,14 @@ def bucket_stream(bucket: str) -> str:
 def stream_names(cell: CellId) -> list[str]:
     """Name all streams of a cell, those below the object stores included."""
     own = [journal_name(cell), output_name(cell), telemetry_name(cell)]
-    return [*own, *map(bucket_stream, (artifact_bucket(cell), checkpoint_bucket(cell)))]
+    buckets = map(bucket_stream, (artifact_bucket(cell), checkpoint_bucket(cell)))
+    return [*own, *buckets, queue_name(cell)]
 
 
 def all_configs(cell: CellId, limits: Limits) -> list[dict[str, Any]]:
     """Return the configuration of each of them."""
     buckets = (artifact_config(cell, limits), checkpoint_config(cell, limits))
-    return [*stream_configs(cell, limits), *buckets]
+    return [*stream_configs(cell, limits), *buckets, queue_config(cell, limits)]
 
 
 def stream_configs(cell: CellId, limits: Limits) -> list[dict[str, Any]]:
@@ -153,6 +164,24 @@ def checkpoint_config(cell: CellId, limits: Limits) -> dict[str, Any]:
     """
     config = _bucket_config(checkpoint_bucket(cell), limits.replicas, limits.checkpoint_bytes)
     return {**config, "max_age": CHECKPOINT_DAYS_MAX * DAY_NS}
+
+
+def queue_config(cell: CellId, limits: Limits) -> dict[str, Any]:
+    """Return the configuration of the stream of queues: what is acknowledged leaves it."""
+    return {
+        "name": queue_name(cell),
+        "subjects": [f"{subject.ROOT}.{cell}.queue.>"],
+        "retention": "workqueue",
+        "storage": "file",
+        "num_replicas": limits.replicas,
+        "discard": "new",
+        "max_bytes": limits.queue_bytes,
+        "max_age": QUEUE_DAYS_MAX * DAY_NS,
+        "max_consumers": 10_000,
+        "duplicate_window": 900 * SECOND_NS,
+        "compression": "s2",
+        "allow_direct": True,
+    }
 
 
 def _bucket_config(bucket: str, replicas: int, bytes_max: int) -> dict[str, Any]:

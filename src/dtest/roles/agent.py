@@ -4,9 +4,10 @@ import asyncio
 import fcntl
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -26,6 +27,7 @@ from dtest.events import subject
 from dtest.events.fields import TaskId, WorkerId
 from dtest.events.worker import Capability
 from dtest.journal.patient import PatientJournal
+from dtest.journal.queue import UnitQueue
 from dtest.journal.stores import (
     ObjectStore,
     OutputStore,
@@ -70,12 +72,17 @@ class SimulationOptions:
 
 
 class _Stores:
-    """Output, artefacts and checkpoints of one agent."""
+    """Output, artefacts, checkpoints and queues of one agent."""
 
     def __init__(
-        self, output: OutputStore, artifacts: ObjectStore, checkpoints: ObjectStore
+        self,
+        output: OutputStore,
+        artifacts: ObjectStore,
+        checkpoints: ObjectStore,
+        queue: Callable[[str], UnitQueue],
     ) -> None:
         self.checkpoints = checkpoints
+        self.queue = queue
         self._output = output
         self._artifacts = artifacts
 
@@ -178,7 +185,9 @@ def _real_agent(
     )
     output = OutputStore(output_stream(opened.connection, opened.cell, opened.new_id), opened.cell)
     where = (opened.connection, opened.cell)
-    stores = _Stores(output, artifact_store(*where), checkpoint_store(*where))
+    stores = _Stores(
+        output, artifact_store(*where), checkpoint_store(*where), partial(UnitQueue, *where)
+    )
     spool = Spool(directory)
     executor = ProcessExecutor(
         spool,

@@ -16,6 +16,8 @@ from dtest.agents.pytest_session.session import (
 )
 
 SESSION_SCRIPT: Final = str(Path(__file__).with_name("session.py"))
+FED_MODULE: Final = "dtest.agents.pytest_session.fed"
+"""Runs by ``-m`` and lasts: it takes units of tests from a file while that grows."""
 
 __all__ = [
     "EXIT_CRASHED",
@@ -23,5 +25,6 @@ __all__ = [
     "EXIT_NO_TESTS",
     "EXIT_PASSED",
     "EXIT_USAGE",
+    "FED_MODULE",
     "SESSION_SCRIPT",
 ]

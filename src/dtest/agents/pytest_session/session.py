@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 EXIT_PASSED: Final = 0
@@ -35,6 +36,7 @@ EXIT_CODES: Final = {
     "crashed": EXIT_CRASHED,
 }
 CRASHES_MAX: Final = 20
+LOOK_EVERY_S: Final = 0.02
 PLUGIN: Final = "dtest_pytest_cases"
 PLUGIN_DIRECTORY: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "plugin")
 REQUEST_ENV: Final = "DTEST_PYTEST_CASES"
@@ -160,6 +162,9 @@ def write_request(order: Order, ledger: Ledger) -> None:
         "only": None if ledger.collected is None else ledger.remaining(),
         "reported": sorted(ledger.reported),
         "failures_before": ledger.failures,
+        "again": ledger.collected is not None,
+        "feed": None,
+        "done": None,
     }
     clear(order.scratch)
     with open(os.path.join(order.scratch, "request.json"), "w", encoding="utf-8") as file:
@@ -214,8 +219,19 @@ class Child:
             self._defaults.add(signal.SIGINT)
         signal.signal(signal.SIGTERM, self._pass_on)
 
-    def run(self, command: list[str], env: dict[str, str], *, quiet: bool = False) -> int:
-        """Run it to its end: an exit code, or a negative signal number."""
+    def run(
+        self,
+        command: list[str],
+        env: dict[str, str],
+        *,
+        quiet: bool = False,
+        look: Callable[[int], None] | None = None,
+    ) -> int:
+        """Run it to its end: an exit code, or a negative signal number.
+
+        ``look`` is called with its pid every few milliseconds while it runs, and may end it; then
+        it has a process group of its own.
+        """
         silence = (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)
         # Held back, so that a SIGTERM at this moment finds either no child or a known one.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -229,14 +245,24 @@ class Child:
                 file_actions=[silence] if quiet else [],
                 setsigmask=mask,
                 setsigdef=self._defaults,
+                setpgroup=os.getpgrp() if look is None else 0,
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        _, status = os.waitpid(self._pid, 0)
+        status = self._status(self._pid, look)
         self._pid = None
         if self._told_to_stop:
             self._die()
         return os.waitstatus_to_exitcode(status)
+
+    def _status(self, pid: int, look: Callable[[int], None] | None) -> int:
+        while look is not None:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                return status
+            look(pid)
+            time.sleep(LOOK_EVERY_S)
+        return os.waitpid(pid, 0)[1]
 
     def _die(self) -> None:
         # By the signal itself, so that the caller sees what its own SIGTERM did.
@@ -269,13 +295,15 @@ class Ledger:
         self._out = order.out
         self._offset = 0
 
-    def read(self) -> bool:
+    def read(self, *, alive: bool = False) -> bool:
         """Take in what pytest has written since; say whether a test was started or reported."""
         with open(self._out, "rb") as file:
             file.seek(self._offset)
             data = file.read()
         whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):  # killed within a write; the next record needs its own line
+        if (
+            len(whole) < len(data) and not alive
+        ):  # killed within a write; the next record needs its own line
             os.truncate(self._out, self._offset + len(whole))
         self._offset += len(whole)
         records = [json.loads(line) for line in whole.splitlines()]
@@ -287,8 +315,8 @@ class Ledger:
             self._failures_max = collection["maxfail"]
         return any(record["kind"] in {"started", "case"} for record in records)
 
-    def add_crash(self, exit_code: int, *, now: float) -> None:
-        """Record that pytest died, and a case for the test it was in."""
+    def add_crash(self, exit_code: int, *, now: float, why: str = "", output: str = "") -> None:
+        """Record that pytest died, and a case for the test it was in; ``why`` if it was ended."""
         self._crash_count += 1
         in_flight = list(self._started_at.items())
         nodeid = in_flight[-1][0] if in_flight else None
@@ -298,8 +326,8 @@ class Ledger:
         self.append({"kind": "crash", "nodeid": nodeid, **death, "phase": phase})
         for nodeid, started_at in in_flight:
             self.crashed.append(nodeid)
-            message = describe_death(exit_code)
-            verdict = {"outcome": "error", "phase": "call", "message": message, "output": ""}
+            message = why or describe_death(exit_code)
+            verdict = {"outcome": "error", "phase": "call", "message": message, "output": output}
             times = {"started_at": started_at, "duration_s": round(now - started_at, 6)}
             place = {"file": nodeid.partition("::")[0], "line": None}
             self.append({"kind": "case", "nodeid": nodeid, **verdict, **times, **place})

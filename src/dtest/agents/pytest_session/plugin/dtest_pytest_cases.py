@@ -11,20 +11,27 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Callable, Generator, NamedTuple, Optional, Tuple, TypedDict
+from typing import Any, Callable, Generator, Optional, Tuple, TypedDict
 
 import pytest
+from dtest_pytest_feed import Done, Feeding, file_of, group_of
+from dtest_pytest_verdict import (
+    PHASES,
+    Verdict,
+    bounded,
+    full_output,
+    is_subtest,
+    judge,
+    one_line,
+    reason,
+)
 
 # ruff: noqa: INP001 - the directory is put on a foreign import path, so it is no package of ours
 REQUEST_ENV = "DTEST_PYTEST_CASES"
-OUTPUT_BYTES_MAX = 64 * 1024
-MESSAGE_CHARS_MAX = 500
-PHASES = ("setup", "call", "teardown")
 
 Location = Tuple[str, Optional[int], str]
 HookWrapper = Generator[None, Any, None]
@@ -41,6 +48,9 @@ class Request(TypedDict):
     only: list[str] | None  # after a crash: the tests that are still to run
     reported: list[str]  # node ids that have a record already
     failures_before: int  # failures of earlier runs, for --maxfail
+    again: bool  # an earlier run of this session has got so far
+    feed: str | None  # a file that says what to run while it runs, in the place of paths
+    done: Done | None  # of the feed, by earlier runs
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -57,7 +67,11 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     if pluginmanager.is_blocked("cacheprovider"):
         # The session always sets cache_dir, and an unknown setting fails under --strict-config.
         parser.addini("cache_dir", "set by the session, unused without the cache provider")
-    pluginmanager.register(Recorder(request), "dtest_pytest_cases_recorder")
+    recorder = Recorder(request)
+    pluginmanager.register(recorder, "dtest_pytest_cases_recorder")
+    if request["feed"] is not None and request["done"] is not None:
+        feeding = Feeding(request["feed"], request["done"], recorder.write, recorder.fail)
+        pluginmanager.register(feeding, "dtest_pytest_feed")
 
 
 def _restore_import_path(pythonpath: str | None) -> None:
@@ -78,14 +92,6 @@ class Attempt:
     started_at: float
     reports: list[pytest.TestReport] = field(default_factory=list)
     void: bool = False  # a plugin has dropped this result and runs the test again
-
-
-class Verdict(NamedTuple):
-    """What a finished test comes to."""
-
-    outcome: str
-    phase: str
-    message: str
 
 
 class Recorder:
@@ -110,7 +116,9 @@ class Recorder:
             # Spread over worker processes, a crash could not be laid at the door of one test.
             config.option.numprocesses = 0
             self._header.append("dtest: runs without xdist workers, one test at a time")
-        if config.option.maxfail:
+        if self._request["feed"] is not None:
+            config.option.maxfail = 0  # one session of several: the whole run is counted elsewhere
+        elif config.option.maxfail:
             left = config.option.maxfail - self._request["failures_before"]
             config.option.maxfail = max(1, left)
         yield
@@ -122,9 +130,9 @@ class Recorder:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Write `session`, once however often pytest is started."""
-        if self._request["only"] is None:
+        if not self._request["again"]:
             versions = {"python": platform.python_version(), "pytest": pytest.__version__}
-            self._write({"kind": "session", **versions, "rootdir": str(session.config.rootpath)})
+            self.write({"kind": "session", **versions, "rootdir": str(session.config.rootpath)})
 
     def pytest_collectstart(self) -> None:
         """Note the time, which the report of a failed collection lacks."""
@@ -134,7 +142,7 @@ class Recorder:
         """Write the case of a file that could not be imported or skipped itself."""
         if report.passed:
             return
-        self._uncollected_files.add(_file_of(report.nodeid))
+        self._uncollected_files.add(file_of(report.nodeid))
         if report.nodeid in self._reported:
             return
         verdict = Verdict("error" if report.failed else "skipped", "collect", reason(report))
@@ -159,13 +167,18 @@ class Recorder:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Write `collected`, and leave the ids where only the session reads them."""
+        if self._request["feed"] is not None:
+            return
         nodeids = [item.nodeid for item in session.items]
         option = session.config.option
         self._leave("collected.json", {"nodeids": nodeids, "maxfail": option.maxfail})
-        if self._request["only"] is None:
-            files = Counter(_file_of(nodeid) for nodeid in nodeids)
-            record = {"kind": "collected", "count": len(nodeids), "files": files}
-            self._write({**record, "nodeids": nodeids} if option.collectonly else record)
+        if not self._request["again"]:
+            files = Counter(file_of(nodeid) for nodeid in nodeids)
+            record: dict[str, Any] = {"kind": "collected", "count": len(nodeids), "files": files}
+            if option.collectonly:
+                groups = [group_of(item) for item in session.items]
+                record.update(nodeids=nodeids, groups=groups, maxfail=option.maxfail)
+            self.write(record)
 
     def pytest_runtest_logstart(self, nodeid: str, location: Location) -> None:
         """Write `started`."""
@@ -208,6 +221,17 @@ class Recorder:
         yield
         self._leave("ended.json", {"exitstatus": self._exitstatus})
 
+    def fail(self, phase: str, nodeid: str, problem: str) -> None:
+        """Write an error that no report tells: a planned test that is not there, a late teardown.
+
+        What could not be collected was told for the whole file.
+        """
+        told = file_of(nodeid) in self._uncollected_files or nodeid in self._reported
+        if not (phase == "collect" and told):
+            attempt = Attempt(nodeid, None, self._clock())
+            verdict = Verdict("error", phase, one_line(problem))
+            self._write_case(attempt, verdict, took_s=0.0, output=problem)
+
     def _select_named(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         start = str(config.invocation_params.dir)
         whole = [os.path.abspath(os.path.join(start, path)) for path in self._request["paths"]]
@@ -244,11 +268,11 @@ class Recorder:
         self._finish(complete=True)
         defined_in, line, _ = location
         # A test inherited from another file has its line there: such a line would mislead.
-        if line is not None and (line < 0 or os.path.normpath(defined_in) != _file_of(nodeid)):
+        if line is not None and (line < 0 or os.path.normpath(defined_in) != file_of(nodeid)):
             line = None
         at = self._clock()
         self._current = attempt = Attempt(nodeid, None if line is None else line + 1, at)
-        self._write({"kind": "started", "nodeid": nodeid, "at": at})
+        self.write({"kind": "started", "nodeid": nodeid, "at": at})
         return attempt
 
     def _finish(self, *, complete: bool = False) -> None:
@@ -262,112 +286,24 @@ class Recorder:
             reached = {report.when for report in reports}
             phase = next((phase for phase in PHASES if phase not in reached), "teardown")
             verdict = Verdict("error", phase, f"interrupted: {self._interruption}")
-        took_s = sum(report.duration for report in reports if not _is_subtest(report))
+        took_s = sum(report.duration for report in reports if not is_subtest(report))
         output = "" if verdict.outcome == "passed" else full_output(reports)
         self._write_case(attempt, verdict, took_s=took_s, output=output)
 
     def _write_case(self, test: Attempt, verdict: Verdict, *, took_s: float, output: str) -> None:
         self._reported.add(test.nodeid)
         times = {"started_at": test.started_at, "duration_s": round(took_s, 6)}
-        place = {"file": _file_of(test.nodeid), "line": test.line}
+        place = {"file": file_of(test.nodeid), "line": test.line}
         case = {**verdict._asdict(), **times, "output": bounded(output), **place}
-        self._write({"kind": "case", "nodeid": test.nodeid, **case})
+        self.write({"kind": "case", "nodeid": test.nodeid, **case})
 
-    def _write(self, record: dict[str, Any]) -> None:
+    def write(self, record: dict[str, Any]) -> None:
+        """Append a record."""
         _put(self._request["out"], record, pid=self._pid, flag=os.O_APPEND)
 
     def _leave(self, name: str, value: dict[str, Any]) -> None:
         path = os.path.join(self._request["scratch"], name)
         _put(path, value, pid=self._pid, flag=os.O_TRUNC)
-
-
-def judge(reports: list[pytest.TestReport]) -> Verdict:
-    """The one verdict on a test from the reports of all its phases and subtests."""
-    phases = {str(report.when): report for report in reports if not _is_subtest(report)}
-    # A plugin that runs tests in forks names no phase for a test whose fork died: that is a call.
-    deciding = phases.get("call") or phases.get("setup") or reports[-1]
-    phase = str(deciding.when) if deciding.when in PHASES else "call"
-    verdict = Verdict(_standing(deciding), phase, reason(deciding))
-    if verdict.outcome == "failed" and phase != "call":
-        verdict = verdict._replace(outcome="error")
-    broken = [report for report in reports if _is_subtest(report) and report.failed]
-    if broken:
-        first = f"{getattr(broken[0], 'head_line', '')}: {reason(broken[0])}"
-        message = one_line(f"{len(broken)} failed subtest(s), first: {first}")
-        verdict = Verdict("failed", "call", message)
-    teardown = phases.get("teardown")
-    if teardown is None or teardown is deciding or not teardown.failed:
-        return verdict
-    after = f"teardown: {reason(teardown)}"
-    if verdict.outcome in {"failed", "error"}:
-        return verdict._replace(message=one_line(f"{verdict.message}; {after}"))
-    return Verdict("error", "teardown", one_line(f"{phase} {verdict.outcome}; {after}"))
-
-
-def reason(report: pytest.TestReport | pytest.CollectReport) -> str:
-    """Why it did not simply pass, in one line; empty when it did."""
-    xfail: str | None = getattr(report, "wasxfail", None)
-    if xfail is not None and not report.failed:
-        return one_line(re.sub("^reason: ", "", xfail))
-    if report.passed:
-        return ""
-    if isinstance(report.longrepr, tuple):
-        return one_line(re.sub("^Skipped: ", "", report.longrepr[2]))
-    crash = getattr(report.longrepr, "reprcrash", None)
-    if crash is not None:
-        return one_line(crash.message)
-    lines = [line for line in report.longreprtext.splitlines() if line.strip()]
-    marked = [line[1:] for line in lines if line.startswith("E ")]
-    return one_line((marked or lines or [""])[-1])
-
-
-def full_output(reports: list[pytest.TestReport] | list[pytest.CollectReport]) -> str:
-    """What pytest would show of a test that did not pass."""
-    parts: list[str] = []
-    for report in reports:
-        if isinstance(report.longrepr, tuple):
-            path, line, text = report.longrepr
-            parts.append(f"{path}:{line}: {text}")
-        elif report.longrepr is not None:
-            title = getattr(report, "head_line", "") if _is_subtest(report) else ""
-            parts.append(f"{title}\n{report.longreprtext}".lstrip("\n"))
-    # The sections of a report hold those of the phases before it, but not those of subtests.
-    shown = [report for report in reports[:-1] if _is_subtest(report) and report.failed]
-    for report in [*shown, *reports[-1:]]:
-        parts.extend(f"---- {name} ----\n{content}" for name, content in report.sections)
-    return "\n".join(parts)
-
-
-def one_line(text: str) -> str:
-    """The first line of a text, short enough for a list."""
-    line = next(iter(text.strip().splitlines()), "")
-    kept = line if len(line) <= MESSAGE_CHARS_MAX else line[: MESSAGE_CHARS_MAX - 3] + "..."
-    return kept.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def bounded(text: str, bytes_max: int = OUTPUT_BYTES_MAX) -> str:
-    """The text itself, or its head and tail around a note of how much is missing."""
-    data = text.encode("utf-8", "backslashreplace")
-    if len(data) <= bytes_max:
-        return data.decode("utf-8")
-    half = (bytes_max - 64) // 2  # 64 bytes are room for the note
-    note = f"\n... {len(data) - 2 * half} bytes left out ...\n"
-    return data[:half].decode("utf-8", "ignore") + note + data[-half:].decode("utf-8", "ignore")
-
-
-def _standing(report: pytest.TestReport) -> str:
-    if hasattr(report, "wasxfail") and not report.failed:
-        return "xfailed" if report.skipped else "xpassed"
-    return report.outcome
-
-
-def _is_subtest(report: pytest.TestReport | pytest.CollectReport) -> bool:
-    # pytest 9 says SubtestReport, the plugin for older ones SubTestReport: none is always there.
-    return type(report).__name__.lower() == "subtestreport"
-
-
-def _file_of(nodeid: str) -> str:
-    return nodeid.partition("::")[0]
 
 
 def _name_prefixes(nodeid: str) -> list[str]:

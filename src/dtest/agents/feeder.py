@@ -1,0 +1,419 @@
+"""Feeds a lasting test session from a queue: units in, verdicts out, half of the rest to others.
+
+A unit is acknowledged once the journal has the verdicts of all its tests, so whatever dies, nobody
+loses a test. What was given to the session stands in a file that outlives the agent.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+import structlog
+
+from dtest.errors import DtestError, InvalidDocument, Unavailable
+from dtest.suites.unit import Part, Unit, decode, encode, joined, pieces_of, split, weight
+
+log = structlog.get_logger()
+
+LOOK_EVERY_S = 0.01
+AHEAD = 2
+"""Slices in the session's hands: the one that runs, and the next."""
+SLICE_S = 0.1
+"""What is in its hands cannot go elsewhere any more, so a slice is to take no longer than that."""
+FIRST_SLICE = 1
+"""Tests, while nothing is known of how long they take."""
+SLICE_MAX = 500
+SPEED_WEIGHT = 0.3
+"""Of the latest slice in the mean time of a test."""
+DRY_S = 0.03
+"""A queue that has something answers sooner."""
+BEAT_EVERY_S = 1.0
+STATE_EVERY_S = 0.1
+STATE_EVERY_S_MAX = 0.5
+HUNGRY_EVERY_S = 0.2
+GIVE_EVERY_S = 0.5
+PULL_S = 1.0
+AGAIN_S = 0.5
+STORED_S_MAX = 10.0
+"""After the end of the session, for the journal to take its last verdicts."""
+
+
+class Pulled(Protocol):
+    """A unit that was handed out."""
+
+    @property
+    def body(self) -> bytes:
+        """The unit's document."""
+        ...
+
+    @property
+    def handle(self) -> str:
+        """What names it to the queue."""
+        ...
+
+
+class State(Protocol):
+    """How far a queue is."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all is done and nothing more will come."""
+        ...
+
+
+class Queue(Protocol):
+    """Where units come from. All of it may raise Unavailable."""
+
+    async def open(self) -> None:
+        """Make it if it is not there."""
+        ...
+
+    async def put(self, units: Iterable[tuple[str, bytes]]) -> None:
+        """Put in units, each under an id of its own."""
+        ...
+
+    async def pull(self, wait_s: float) -> Pulled | None:
+        """Take the next unit, if one comes in time."""
+        ...
+
+    async def done(self, handle: str) -> None:
+        """Take a unit out for good."""
+        ...
+
+    async def give_back(self, handle: str) -> None:
+        """Let somebody else have a unit."""
+        ...
+
+    async def beat(self, handles: Iterable[str]) -> None:
+        """Say that units are worked on."""
+        ...
+
+    async def state(self) -> State:
+        """Say how far it is."""
+        ...
+
+    async def say_hungry(self, name: str) -> None:
+        """Tell the other sessions that this one has nothing to do."""
+        ...
+
+    async def on_hungry(self, heard: Callable[[str], None]) -> Callable[[], Awaitable[None]]:
+        """Have ``heard(name)`` called for each that has nothing to do; returns how to stop."""
+        ...
+
+    async def leave(self) -> None:
+        """Pull no more."""
+        ...
+
+
+@dataclass(slots=True)
+class _Held:
+    """A unit that was pulled and not acknowledged."""
+
+    unit: Unit
+    handle: str
+    pieces: list[Part] = field(default_factory=list)
+    """What may go elsewhere as long as the session has not got it; from ``given`` on."""
+    given: int = 0
+    slices: int = 0
+    """How many were made of it."""
+    open: set[str] = field(default_factory=set)
+    """Those that have not ended."""
+    gifts: int = 0
+    putting: bool = False
+    """A part that goes elsewhere is not in the queue yet."""
+    verdicts: int = 0
+    """How many of the session precede the end of its latest slice."""
+
+    @property
+    def left(self) -> int:
+        """Pieces that the session has not got."""
+        return len(self.pieces) - self.given
+
+    def is_done(self, stored: int) -> bool:
+        """Say whether nothing of it is left, and the journal has all its verdicts."""
+        return not (self.left or self.open or self.putting) and self.verdicts <= stored
+
+
+class Feeder:
+    """The units of one session."""
+
+    def __init__(
+        self, queue: Queue, directory: Path, *, name: str, read: Callable[[], None]
+    ) -> None:
+        self._queue = queue
+        self._path = directory / "feed.jsonl"
+        self._kill_path = directory / "cases.jsonl.work" / "kill"
+        self._name = name
+        self._read = read
+        self._held: dict[str, _Held] = {}
+        self._begun: dict[str, tuple[float, int]] = {}
+        """When a slice began, and how many tests it has."""
+        self._test_s: float | None = None
+        """What a test of this session took lately."""
+        self._told = 0
+        self._stored = 0
+        self._gift: tuple[str, Unit] | None = None
+        self._waiting_said = False
+        self._ended = False
+        self._hungry: set[str] = set()
+        self._gave_at = 0.0
+        self._room = asyncio.Event()
+        self._dry_since: float | None = None
+
+    # -- what the session says --------------------------------------------------------------------
+
+    def told(self) -> None:
+        """Count a verdict that was told."""
+        self._told += 1
+
+    def stored(self) -> None:
+        """Count a verdict that the journal has."""
+        self._stored += 1
+
+    def heard(self, entry: dict[str, Any]) -> None:
+        """Take a record of the session that is no verdict."""
+        match entry:
+            case {"kind": "begin", "unit": str(name), "at": float(at)} if name in self._begun:
+                self._begun[name] = (at, self._begun[name][1])
+            case {"kind": "unit", "unit": str(name), "at": float(at)}:
+                held = self._held.get(name.rpartition("/")[0])
+                if held is not None and name in held.open:
+                    held.open.remove(name)
+                    held.verdicts = self._told
+                    self._timed(name, at)
+                    self._room.set()
+
+    def _timed(self, name: str, at: float) -> None:
+        began, tests = self._begun.pop(name, (0.0, 0))
+        if began and tests:
+            mean_s = (at - began) / tests
+            before = self._test_s if self._test_s is not None else mean_s
+            self._test_s = before + SPEED_WEIGHT * (mean_s - before)
+
+    def end_test(self, why: str) -> None:
+        """Have the running test ended, and named with the reason."""
+        with suppress(OSError):  # the session has just ended
+            self._kill_path.write_text(why, encoding="utf-8")
+
+    # -- the work ---------------------------------------------------------------------------------
+
+    async def follow(self) -> None:
+        """Feed the session until the queue is empty, then say so and return."""
+        self._recover()
+        await self._patiently(self._queue.open)
+        stop = await self._queue.on_hungry(self._hungry.add)
+        try:
+            async with asyncio.TaskGroup() as group:
+                pulling = group.create_task(self._pull())
+                await self._feed()
+                pulling.cancel()
+        finally:
+            await stop()
+            await self._queue.leave()
+
+    async def _feed(self) -> None:
+        loop = asyncio.get_running_loop()
+        beat_at = state_at = hungry_at = 0.0
+        state_every_s = STATE_EVERY_S
+        while not self._ended:
+            self._read()
+            await self._acknowledge()
+            self._slice()
+            now = loop.time()
+            if now - beat_at > BEAT_EVERY_S:
+                beat_at = now
+                await self._queue.beat([held.handle for held in self._held.values()])
+            is_idle = self._is_dry(now) and not self._held
+            if self._is_dry(now):
+                self._say_wait()
+            if is_idle and now - state_at > state_every_s:
+                state_at = now
+                state_every_s = min(STATE_EVERY_S_MAX, state_every_s * 1.2)
+                await self._look_whether_all_is_done()
+            if is_idle and now - hungry_at > HUNGRY_EVERY_S:
+                hungry_at = now
+                await self._queue.say_hungry(self._name)
+            if self._hungry:
+                self._give(now)
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def close(self) -> None:
+        """Let go after the end of the session: acknowledge what is stored, give back the rest."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STORED_S_MAX):
+                while any(held.is_done(self._told) for held in self._held.values()):
+                    await self._acknowledge()
+                    await asyncio.sleep(LOOK_EVERY_S)
+        for held in self._held.values():
+            await self._queue.give_back(held.handle)
+        self._held.clear()
+
+    # -- in ---------------------------------------------------------------------------------------
+
+    def _recover(self) -> None:
+        """Take up what an earlier process of this agent gave to the session."""
+        try:
+            lines = self._path.read_bytes().splitlines()
+        except FileNotFoundError:
+            return
+        for line in lines:
+            try:
+                self._recall(orjson.loads(line))
+            except (orjson.JSONDecodeError, InvalidDocument, KeyError):
+                continue  # torn: killed while it was written, and the session has not read it
+
+    def _recall(self, entry: dict[str, Any]) -> None:
+        if "held" in entry:
+            unit = decode(orjson.dumps(entry["held"]))
+            self._held[unit.id] = _Held(unit, entry["handle"], pieces_of(unit))
+        elif "unit" in entry:
+            name = entry["unit"]["id"]
+            held = self._held[name.rpartition("/")[0]]
+            held.given = entry["upto"]
+            held.slices += 1
+            held.open.add(name)
+        elif "gave" in entry:
+            held = self._held[entry["gave"]]
+            del held.pieces[entry["from"] :]
+            held.gifts += 1
+        self._ended = self._ended or bool(entry.get("end"))
+
+    async def _pull(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._room.clear()
+            if not self._has_room():
+                await self._room.wait()
+                continue
+            self._dry_since = loop.time()
+            try:
+                pulled = await self._queue.pull(PULL_S)
+            except Unavailable as error:
+                log.warning("queue_unavailable", problem=error.message)
+                await asyncio.sleep(AGAIN_S)
+                continue
+            if pulled is not None:
+                self._dry_since = None
+                await self._take(pulled)
+
+    def _has_room(self) -> bool:
+        """Say whether the session will soon need more than what is held."""
+        return not any(held.left for held in self._held.values()) and self._open_count <= AHEAD
+
+    @property
+    def _open_count(self) -> int:
+        return sum(len(held.open) for held in self._held.values())
+
+    def _is_dry(self, now: float) -> bool:
+        return self._dry_since is not None and now - self._dry_since > DRY_S
+
+    async def _take(self, pulled: Pulled) -> None:
+        try:
+            unit = decode(pulled.body)
+        except InvalidDocument as error:  # nobody else could read it either
+            log.warning("unit_not_understood", problem=error.message)
+            await self._queue.done(pulled.handle)
+            return
+        known = self._held.get(unit.id)
+        if known is not None:  # it was handed out again: this session still has it
+            known.handle = pulled.handle
+            return
+        self._held[unit.id] = _Held(unit, pulled.handle, pieces_of(unit))
+        self._write({"held": orjson.Fragment(encode(unit)), "handle": pulled.handle})
+        self._slice()
+
+    def _slice(self) -> None:
+        """Hand out as much as the session needs to be busy for a moment, and no more."""
+        for held in self._held.values():
+            while held.left and self._open_count < AHEAD:
+                self._hand_out(held)
+
+    def _hand_out(self, held: _Held) -> None:
+        tests = self._slice_tests(held.unit)
+        first = held.given
+        taken = 0
+        while held.left and (not taken or taken + weight(held.pieces[held.given]) <= tests):
+            taken += weight(held.pieces[held.given])
+            held.given += 1
+        name = f"{held.unit.id}/{held.slices}"
+        held.slices += 1
+        held.open.add(name)
+        self._begun[name] = (0.0, taken)
+        document = {"id": name, "parts": joined(held.pieces[first : held.given])}
+        self._write({"unit": document, "upto": held.given})
+        self._waiting_said = False
+        if not held.left:
+            self._room.set()
+
+    def _slice_tests(self, unit: Unit) -> int:
+        if self._test_s is not None:
+            return max(1, min(SLICE_MAX, int(SLICE_S / max(self._test_s, 1e-6))))
+        known_s = unit.seconds / sum(map(weight, pieces_of(unit)))
+        return FIRST_SLICE if not known_s else max(1, min(SLICE_MAX, int(SLICE_S / known_s)))
+
+    # -- out --------------------------------------------------------------------------------------
+
+    async def _acknowledge(self) -> None:
+        """Put into the queue what goes elsewhere, then take out what is done and stored."""
+        if self._gift is not None:
+            (name, unit), self._gift = self._gift, None
+            parts = split(unit, max(1, len(self._hungry)))
+            documents = [(part.id, encode(part)) for part in parts]
+            self._hungry.clear()
+            await self._patiently(lambda: self._queue.put(documents))
+            if name in self._held:
+                self._held[name].putting = False
+                self._write({"gave": name, "from": len(self._held[name].pieces)})
+        for name, held in list(self._held.items()):
+            if held.is_done(self._stored):
+                await self._queue.done(held.handle)
+                del self._held[name]
+                self._room.set()
+
+    def _give(self, now: float) -> None:
+        """Let go of half of what the session has not got, to somebody who has nothing."""
+        if not self._held:
+            self._hungry.clear()  # as hungry as they are
+        rich = [held for held in self._held.values() if held.left]
+        if self._gift is not None or not rich or now - self._gave_at < GIVE_EVERY_S:
+            return
+        held = rich[-1]
+        first = held.given + (held.left // 2 if held.slices else 0)
+        given, held.pieces = held.pieces[first:], held.pieces[:first]
+        held.gifts += 1
+        held.putting = True
+        self._gave_at = now
+        self._gift = (held.unit.id, Unit(f"{held.unit.id}-{held.gifts}", joined(given)))
+
+    async def _look_whether_all_is_done(self) -> None:
+        try:
+            state = await self._queue.state()
+        except Unavailable as error:
+            log.warning("queue_unavailable", problem=error.message)
+            return
+        if state.is_empty and not self._held:
+            self._write({"end": True})
+            self._ended = True
+
+    def _say_wait(self) -> None:
+        """Tell the session that nothing follows for now: it may run its last test."""
+        if not self._waiting_said and not any(held.left for held in self._held.values()):
+            self._waiting_said = True
+            self._write({"wait": True})
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        with self._path.open("ab") as file:
+            file.write(orjson.dumps(entry) + b"\n")
+
+    async def _patiently(self, ask: Callable[[], Awaitable[None]]) -> None:
+        """Ask until the queue answers."""
+        while True:
+            try:
+                return await ask()
+            except DtestError as error:
+                log.warning("queue_unavailable", problem=error.message, next_step=error.hint)
+                await asyncio.sleep(AGAIN_S)

@@ -1,0 +1,107 @@
+"""Units of tests: what a queue hands out to one session at a time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import orjson
+from pydantic import Field, TypeAdapter, ValidationError
+
+from dtest.errors import InvalidDocument
+from dtest.events import codec
+
+TESTS_MAX = 2_000
+"""Of one unit: its document has to fit into a message."""
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,400}$")]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Tests of one file."""
+
+    file: Annotated[str, Field(min_length=1, max_length=4_096)]
+    """Relative to pytest's root directory, as in a node id."""
+    tests: Annotated[tuple[tuple[int, str], ...], Field(max_length=TESTS_MAX)] | None = None
+    """Place in the file and node id of each; none for the whole file."""
+    together: bool = False
+    """They share dear fixtures and are not to be parted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What one session takes at a time."""
+
+    id: Name
+    parts: Annotated[tuple[Part, ...], Field(min_length=1, max_length=TESTS_MAX)]
+    seconds: Annotated[float, Field(ge=0)] = 0.0
+    """How long it will probably take."""
+
+
+_UNIT: TypeAdapter[Unit] = TypeAdapter(Unit)
+
+
+def encode(unit: Unit) -> bytes:
+    """Write a unit as the document that sessions read."""
+    return orjson.dumps(unit)
+
+
+def decode(body: bytes) -> Unit:
+    """Read a unit. Raises InvalidDocument."""
+    try:
+        return _UNIT.validate_json(body)
+    except ValidationError as error:
+        message = f"this is no unit of tests: {codec.explain(error)}"
+        raise InvalidDocument(message) from error
+
+
+def split(unit: Unit, count: int) -> list[Unit]:
+    """Cut a unit into at most so many of about the same number of tests, in their order.
+
+    Whole files and tests that belong together stay in one.
+    """
+    pieces = [piece for part in unit.parts for piece in _parted(part)]
+    count = max(1, min(count, len(pieces)))
+    total = sum(map(weight, pieces))
+    made: list[list[Part]] = [[] for _ in range(count)]
+    reached = 0
+    for piece in pieces:
+        made[min(count - 1, reached * count // total)].append(piece)
+        reached += weight(piece)
+    made = [parts for parts in made if parts]
+    seconds = unit.seconds / len(made)
+    return [
+        Unit(f"{unit.id}.{number}", joined(parts), seconds) for number, parts in enumerate(made)
+    ]
+
+
+def pieces_of(unit: Unit) -> list[Part]:
+    """Cut a unit as small as may be: into tests, whole files, and tests that belong together."""
+    return [piece for part in unit.parts for piece in _parted(part)]
+
+
+def _parted(part: Part) -> list[Part]:
+    if part.tests is None or part.together:
+        return [part]
+    return [replace(part, tests=(test,)) for test in part.tests]
+
+
+def weight(part: Part) -> int:
+    """Count the tests; a whole file counts as one."""
+    return len(part.tests) if part.tests else 1
+
+
+def joined(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """Make one part again of neighbours from the same file."""
+    made: list[Part] = []
+    for part in parts:
+        last = made[-1] if made else None
+        if (
+            last is not None
+            and last.tests is not None
+            and part.tests is not None
+            and (last.file, last.together, part.together) == (part.file, False, False)
+        ):
+            made[-1] = replace(last, tests=(*last.tests, *part.tests))
+        else:
+            made.append(part)
+    return tuple(made)

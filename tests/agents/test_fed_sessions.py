@@ -1,0 +1,299 @@
+"""Lasting sessions fed from a queue: every test one verdict, whatever tests do to the process."""
+
+from collections import Counter
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from dtest.events.attempt import AttemptFinished, TestcaseFinished
+from dtest.events.reasons import Reason
+from dtest.suites.unit import Part, Unit, encode
+from tests.kit.agent import Workbench, marked
+from tests.kit.nats import eventually
+
+COUNTED = """
+    import os, pathlib, pytest
+    HERE = pathlib.Path(__file__).parent
+
+    def note(name):
+        with (HERE / "notes.txt").open("a") as file:
+            file.write(f"{name}\\n")
+
+    @pytest.fixture(scope="module")
+    def module(): note("module up"); yield; note("module down")
+    @pytest.fixture(scope="session", autouse=True)
+    def session(): note(f"session {os.getpid()}"); yield
+    @pytest.mark.parametrize("n", range(6))
+    def test_n(module, n): note(f"test {n}")
+"""
+
+
+def suite(tmp_path: Path, **files: str) -> Path:
+    root = tmp_path / "suite"
+    root.mkdir()
+    (root / "pytest.ini").write_text("[pytest]\n")
+    for name, text in files.items():
+        (root / f"{name}.py").write_text(dedent(text))
+    return root
+
+
+def unit(name: str, file: str, *tests: str, together: bool = False) -> Unit:
+    chosen = tuple((place, f"{file}::{test}") for place, test in enumerate(tests)) or None
+    return Unit(name, (Part(file, chosen, together),))
+
+
+class Fed:
+    """A workbench with one queue."""
+
+    def __init__(self, bench: Workbench, root: Path) -> None:
+        self.bench = bench
+        self.root = root
+        self.queue = bench.stores.queue("q")
+
+    def start(self, task: str = "t", **more: object) -> None:
+        config = {"queue": "q", "cwd": str(self.root), **more.pop("config", {})}  # type: ignore[dict-item]
+        self.bench.start([], task, type="test", config=config, **more)
+
+    async def put(self, *units: Unit, close: bool = True) -> None:
+        await self.queue.put((each.id, encode(each)) for each in units)
+        self.queue.closed = close
+
+    async def cases(self, *tasks: str) -> Counter[tuple[str, str]]:
+        facts = await self.bench.journal.facts(TestcaseFinished)
+        return Counter(
+            (case.nodeid.rpartition("::")[2], case.outcome)
+            for case in facts
+            if case.task_id in (tasks or ("t",))
+        )
+
+    async def end(self, task: str = "t") -> AttemptFinished:
+        return await self.bench.ended(task)
+
+    def notes(self) -> list[str]:
+        return (self.root / "notes.txt").read_text().splitlines()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Workbench:
+    return Workbench(tmp_path / "agent")
+
+
+async def test_one_session_runs_all_units_and_keeps_its_fixtures(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    fed = Fed(bench, suite(tmp_path, test_a=COUNTED))
+    async with bench.agent():
+        await fed.put(
+            *(
+                unit(f"u{n}", "test_a.py", f"test_n[{2 * n}]", f"test_n[{2 * n + 1}]")
+                for n in (0, 1)
+            ),
+            close=False,
+        )
+        fed.start()
+        await eventually(lambda: fed.queue.ended == ["u0", "u1"])
+        await fed.put(unit("u2", "test_a.py", "test_n[4]", "test_n[5]"))
+        end = await fed.end()
+
+    assert (end.outcome, fed.queue.ended) == ("passed", ["u0", "u1", "u2"])
+    assert await fed.cases() == Counter({(f"test_n[{n}]", "passed"): 1 for n in range(6)})
+    assert sum(note.startswith("session") for note in fed.notes()) == 1
+    assert [note for note in fed.notes() if note.startswith("test")] == [
+        f"test {n}" for n in range(6)
+    ]
+    assert marked(bench.directory) == []
+
+
+async def test_an_error_at_the_end_of_the_session_is_told_at_its_last_test(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    text = """
+        import pytest
+        @pytest.fixture(scope="session")
+        def rude():
+            yield
+            raise OSError("cannot end")
+        def test_a(rude): pass
+    """
+    fed = Fed(bench, suite(tmp_path, test_a=text))
+    async with bench.agent():
+        await fed.put(unit("u", "test_a.py", "test_a"))
+        fed.start()
+        end = await fed.end()
+        cases = await bench.journal.facts(TestcaseFinished)
+
+    assert end.outcome == "failed"
+    assert [(case.outcome, case.phase) for case in cases] == [
+        ("passed", "call"),
+        ("error", "teardown"),
+    ]
+    assert "cannot end" in cases[1].message
+
+
+async def test_an_empty_queue_that_is_closed_ends_the_session(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    fed = Fed(bench, suite(tmp_path, test_a="def test_a(): pass"))
+    async with bench.agent():
+        await fed.put()
+        fed.start()
+        end = await fed.end()
+
+    assert (end.outcome, await fed.cases()) == ("passed", Counter())
+
+
+async def test_each_test_that_ends_the_process_is_named_and_the_others_run(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    text = """
+        import os, signal, time
+        def test_exit(): os._exit(3)
+        def test_a(): pass
+        def test_kill(): os.kill(os.getpid(), signal.SIGKILL)
+        def test_hang(): time.sleep(600)
+        def test_fails(): assert False
+        def test_b(): pass
+    """
+    root = suite(tmp_path, test_a=text, test_b="import os\nos._exit(1)\n", test_c="def test_c(): 0")
+    fed = Fed(bench, root)
+    async with bench.agent():
+        await fed.put(Unit("u", (Part("test_a.py"), Part("test_b.py"), Part("test_c.py"))))
+        fed.start(config={"test_timeout_seconds": 1.0})
+        end = await fed.end()
+        cases = {case.nodeid: case for case in await bench.journal.facts(TestcaseFinished)}
+
+    assert (end.outcome, end.reason) == ("failed", Reason.ASSERTION_FAILED)
+    assert await fed.cases() == Counter(
+        {
+            ("test_exit", "error"): 1,
+            ("test_a", "passed"): 1,
+            ("test_kill", "error"): 1,
+            ("test_hang", "error"): 1,
+            ("test_fails", "failed"): 1,
+            ("test_b", "passed"): 1,
+            ("test_b.py", "error"): 1,
+            ("test_c", "passed"): 1,
+        }
+    )
+    assert cases["test_a.py::test_exit"].message == (
+        "crashed: exit code 3 without finishing, os._exit?"
+    )
+    assert cases["test_a.py::test_kill"].message == "crashed: signal SIGKILL"
+    assert cases["test_a.py::test_hang"].message == "timed out after 1 s"
+    assert "test_hang" in cases["test_a.py::test_hang"].output  # where it hung
+    assert cases["test_b.py"].message.startswith("its import crashed")
+    assert fed.queue.ended == ["u"]
+
+
+async def test_a_test_that_eats_memory_is_ended_alone(bench: Workbench, tmp_path: Path) -> None:
+    text = """
+        import time
+        def test_eats():
+            hoard = bytearray(b"x") * 700_000_000
+            time.sleep(600)
+        def test_a(): pass
+    """
+    fed = Fed(bench, suite(tmp_path, test_a=text))
+    async with bench.agent():
+        await fed.put(unit("u", "test_a.py", "test_eats", "test_a"))
+        fed.start(memory_limit_gb=0.4)
+        await fed.end()
+        cases = {case.nodeid: case for case in await bench.journal.facts(TestcaseFinished)}
+
+    assert await fed.cases() == Counter({("test_eats", "error"): 1, ("test_a", "passed"): 1})
+    assert cases["test_a.py::test_eats"].message.endswith("GB of memory; the limit is 0.4 GB")
+
+
+async def test_who_has_nothing_to_do_gets_half_of_what_is_left(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    text = """
+        import os, pathlib, pytest, time
+        GO = pathlib.Path(__file__).with_name("go")
+        @pytest.mark.parametrize("n", range(20))
+        def test_n(n):
+            while n == 0 and not GO.exists():
+                time.sleep(0.01)
+    """
+    fed = Fed(bench, suite(tmp_path, test_a=text))
+    names = [f"test_n[{n}]" for n in range(20)]
+    async with bench.agent():
+        await fed.put(unit("u", "test_a.py", *names))
+        fed.start("t")
+        fed.start("t2")
+
+        async def others_have_some() -> bool:
+            told = {task: await fed.cases(task) for task in ("t", "t2")}
+            return sum(map(len, told.values())) >= 9
+
+        await eventually(others_have_some, what="tests run elsewhere")
+        (fed.root / "go").touch()
+        for task in ("t", "t2"):
+            assert (await fed.end(task)).outcome == "passed"
+
+    assert await fed.cases("t", "t2") == Counter({(name, "passed"): 1 for name in names})
+    assert "u-1.0" in fed.queue.ended
+
+
+async def test_ids_that_every_process_makes_anew_are_found_by_their_places(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    text = """
+        import os, pytest
+        @pytest.mark.parametrize("n", [f"{os.getpid()}-{n}" for n in range(4)])
+        def test_n(n): pass
+    """
+    fed = Fed(bench, suite(tmp_path, test_a=text))
+    async with bench.agent():
+        tests = tuple((place, f"test_a.py::test_n[1-{place}]") for place in (1, 3))
+        missing = ((7, "test_a.py::test_n[1-7]"),)
+        await fed.put(Unit("u", (Part("test_a.py", tests + missing),)))
+        fed.start()
+        await fed.end()
+        cases = await bench.journal.facts(TestcaseFinished)
+
+    assert Counter(case.outcome for case in cases) == {"passed": 2, "error": 1}
+    (lost,) = (case for case in cases if case.outcome == "error")
+    assert "not found: test_a.py has 4 other tests" in lost.message
+
+
+async def test_a_restarted_agent_goes_on_feeding(bench: Workbench, tmp_path: Path) -> None:
+    text = """
+        import pathlib, time
+        GO = pathlib.Path(__file__).with_name("go")
+        def test_waits():
+            while not GO.exists(): time.sleep(0.01)
+        def test_b(): pass
+    """
+    fed = Fed(bench, suite(tmp_path, test_a=text))
+    async with bench.agent():
+        await fed.put(unit("u", "test_a.py", "test_waits"), close=False)
+        fed.start()
+        await eventually(lambda: any(slot for slot in bench.slots()))
+        feed = next((bench.directory / "slots").iterdir()) / "feed.jsonl"
+        await eventually(lambda: feed.exists() and feed.read_bytes().count(b"\n") >= 1)
+    async with bench.agent():
+        (fed.root / "go").touch()
+        await fed.put(unit("u2", "test_a.py", "test_b"))
+        end = await fed.end()
+
+    assert end.outcome == "passed"
+    assert set(await fed.cases()) == {("test_waits", "passed"), ("test_b", "passed")}
+    assert sorted(fed.queue.ended) == ["u", "u2"]
+
+
+async def test_units_of_a_stopped_session_go_back(bench: Workbench, tmp_path: Path) -> None:
+    text = "import time\ndef test_hangs(): time.sleep(600)\n"
+    fed = Fed(bench, suite(tmp_path, test_a=text))
+    async with bench.agent():
+        await fed.put(unit("u", "test_a.py", "test_hangs"))
+        fed.start()
+        await eventually(lambda: bool(fed.queue.held))
+        assert bench.executor.held()
+        bench.executor.stop(bench.executor.held()[0].task_id, 1, Reason.CANCELLED_USER)
+        end = await fed.end()
+
+    assert end.outcome == "cancelled"
+    assert [name for name, _ in fed.queue.waiting] == ["u"]
+    assert marked(bench.directory) == []
