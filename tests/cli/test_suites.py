@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from junitparser import JUnitXml
 
-from dtest.cli.suite import parts
 from tests.cli.cell import CellUser
 from tests.cli.command import Ended, Person
 from tests.cli.conftest import Suite
@@ -360,16 +359,6 @@ def test_a_suite_alone_gets_a_cell_for_the_call_and_nothing_stays(
     person.nothing_is_left()
     assert not person.state.exists()
     assert person.here("status").code == 3
-
-
-def test_parts_are_of_similar_size_and_hold_each_file_once() -> None:
-    files = {"a": 50, "b": 30, "c": 20, "d": 1, "e": 1, "f": 1}
-
-    cut = parts(files, 3)
-
-    assert sorted(file for part in cut for file in part) == sorted(files)
-    assert sorted(sum(files[file] for file in part) for part in cut) == [23, 30, 50]
-    assert parts({"a": 1}, 8) == [["a"]]
 
 
 def test_the_report_of_a_run_is_json_that_programs_read(cell: CellUser, suite: Suite) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import orjson
 import structlog
 
-from dtest.errors import DtestError, InvalidDocument, Unavailable
+from dtest.errors import DtestError, InvalidDocument, NotFound, Unavailable
 from dtest.suites.unit import Part, Unit, decode, encode, joined, pieces_of, split, weight
 
 log = structlog.get_logger()
@@ -38,6 +38,8 @@ HUNGRY_EVERY_S = 0.2
 GIVE_EVERY_S = 0.5
 PULL_S = 1.0
 AGAIN_S = 0.5
+UNCLOSED_S_MAX = 900.0
+"""For a queue that nobody fills and nobody closes: whoever wanted to has gone."""
 STORED_S_MAX = 10.0
 """After the end of the session, for the journal to take its last verdicts."""
 
@@ -62,6 +64,11 @@ class State(Protocol):
     @property
     def is_empty(self) -> bool:
         """Whether all is done and nothing more will come."""
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more will come but what is given back."""
         ...
 
 
@@ -93,7 +100,7 @@ class Queue(Protocol):
         ...
 
     async def state(self) -> State:
-        """Say how far it is."""
+        """Say how far it is. Raises NotFound too."""
         ...
 
     async def say_hungry(self, name: str) -> None:
@@ -289,7 +296,8 @@ class Feeder:
             if not self._has_room():
                 await self._room.wait()
                 continue
-            self._dry_since = loop.time()
+            if self._dry_since is None:
+                self._dry_since = loop.time()
             try:
                 pulled = await self._queue.pull(PULL_S)
             except Unavailable as error:
@@ -392,10 +400,18 @@ class Feeder:
     async def _look_whether_all_is_done(self) -> None:
         try:
             state = await self._queue.state()
+        except NotFound:  # forgotten after long silence
+            await self._patiently(self._queue.open)
+            return
         except Unavailable as error:
             log.warning("queue_unavailable", problem=error.message)
             return
-        if state.is_empty and not self._held:
+        now = asyncio.get_running_loop().time()
+        since = self._dry_since if self._dry_since is not None else now
+        is_forsaken = not state.closed and now - since > UNCLOSED_S_MAX
+        if is_forsaken:
+            log.warning("queue_forsaken", session=self._name, seconds=UNCLOSED_S_MAX)
+        if (state.is_empty or is_forsaken) and not self._held:
             self._write({"end": True})
             self._ended = True
 

@@ -12,6 +12,7 @@ from dtest.client import Client
 from dtest.errors import InvalidDocument, NotFound, TimedOut
 from dtest.events.fields import CellId, TaskId
 from dtest.journal.port import Journal
+from dtest.journal.queue import UnitQueue
 from dtest.journal.room import JournalRoom
 from dtest.journal.stores import ObjectStore, OutputStore
 from dtest.projections.projector import Projector
@@ -37,6 +38,7 @@ class ApiContext:
     is_connected: Callable[[], bool]
     admission: Admission
     room: JournalRoom
+    queue: Callable[[str], UnitQueue]
 
     def unfinished(self) -> int:
         """Return how many tasks the cell has to finish."""

@@ -1,4 +1,4 @@
-"""A pytest suite as tasks: collect once, cut into parts, and the report at the end."""
+"""A pytest suite: what it holds, how it is cut into units, and the report at the end."""
 
 import os
 import re
@@ -10,27 +10,56 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
 from dtest.agents.pytest_session import EXIT_USAGE, SESSION_SCRIPT
 from dtest.errors import TimedOut, UsageError
 from dtest.runtime.lifecycle import end_with_parent, signals_held
+from dtest.suites.history import History
+from dtest.suites.plan import plan
+from dtest.suites.unit import Part, Unit
 
-PARTS_PER_WORKER = 4
 _TOLD_BY_CASES = ("collection_error", "crash_signal")
+NOT_FOUND_PLACE = 10**9
+"""Where no test stands: a node id of no test is reported by the session that looks for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
     """What pytest found."""
 
-    files: dict[str, int]
-    """Absolute path of each file with the number of its tests; files that cannot be collected
-    count as one."""
-    tests: int
+    tests: tuple[tuple[str, str], ...]
+    """Node id of each, and the group of tests that it shares dear fixtures with."""
     broken: tuple[str, ...]
+    """Files, and node ids of no test, that are errors."""
+    skipped: tuple[str, ...] = ()
+    """Files that skip themselves as a whole."""
+    failures_max: int = 0
+    """What the suite's own settings say of ``--maxfail``; 0 for no limit."""
+
+    @property
+    def files(self) -> set[str]:
+        """All files."""
+        names = (*(nodeid for nodeid, _ in self.tests), *self.broken, *self.skipped)
+        return {name.partition("::")[0] for name in names}
+
+    def units(self, history: History, *, sessions: int) -> list[Unit]:
+        """Cut the suite into what the sessions take at a time."""
+        known = {nodeid.partition("::")[0] for nodeid, _ in self.tests}
+        named = [name for name in self.broken if "::" in name]
+        whole = [name for name in (*self.broken, *self.skipped) if "::" not in name]
+        units = plan(
+            history.predicted(self.tests),
+            [name for name in whole if name not in known],
+            sessions=sessions,
+        )
+        lost = [
+            Unit(f"lost{number}", (Part(name.partition("::")[0], ((NOT_FOUND_PLACE, name),)),))
+            for number, name in enumerate(named)
+        ]
+        return [*units, *lost]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,29 +71,50 @@ class SuiteOptions:
     args: tuple[str, ...] = ()
 
 
-def collect(
-    paths: Sequence[str], options: SuiteOptions, *, wait_s: float | None = None
-) -> Collected:
-    """Ask pytest what it would run. Raises UsageError when pytest cannot be run, TimedOut."""
-    with tempfile.TemporaryDirectory(prefix="dtest-collect-") as directory:
-        report = Path(directory) / "cases.jsonl"
-        wanted = Path(directory) / "paths.txt"
+class Collecting:
+    """pytest, asked what it would run, while something else is done."""
+
+    def __init__(self, paths: Sequence[str], options: SuiteOptions) -> None:
+        self._options = options
+        self._directory = tempfile.TemporaryDirectory(prefix="dtest-collect-")
+        home = Path(self._directory.name)
+        self._report = home / "cases.jsonl"
+        self._said = home / "said.txt"
+        wanted = home / "paths.txt"
         wanted.write_text("".join(f"{path}\n" for path in paths), encoding="utf-8")
         command = [sys.executable, "-I", "-S", SESSION_SCRIPT, "--collect-only"]
         command += ["--python", options.python, "--cwd", str(options.cwd)]
-        command += ["--out", str(report), "--paths-file", str(wanted), "--", *options.args]
-        said = Path(directory) / "said.txt"
-        code = _run(command, said, wait_s)
-        complaint = _complaint(said.read_text(encoding="utf-8", errors="replace"))
-        entries = _entries(report)
-    if code == EXIT_USAGE or not entries:
-        message = f"pytest cannot run this suite: {complaint}"
-        raise UsageError(message, hint=f"`{options.python} -m pytest --collect-only`")
-    return _collected(entries, options.cwd)
+        command += ["--out", str(self._report), "--paths-file", str(wanted), "--", *options.args]
+        self._process = _started(command, self._said)
+
+    def __enter__(self) -> Self:
+        """Nothing more to do."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End whatever still runs of it."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._directory.cleanup()
+
+    def result(self, *, wait_s: float | None = None) -> Collected:
+        """Wait for the answer. Raises UsageError when pytest cannot be run, TimedOut."""
+        try:
+            code = self._process.wait(timeout=wait_s)
+        except subprocess.TimeoutExpired as error:
+            message = f"pytest did not list the tests in {wait_s:g} s"
+            raise TimedOut(message, hint="look for work that is done at import") from error
+        complaint = _complaint(self._said.read_text(encoding="utf-8", errors="replace"))
+        entries = _entries(self._report)
+        if code == EXIT_USAGE or not entries:
+            message = f"pytest cannot run this suite: {complaint}"
+            raise UsageError(message, hint=f"`{self._options.python} -m pytest --collect-only`")
+        return _collected(entries)
 
 
-def _run(command: list[str], output: Path, wait_s: float | None) -> int:
-    """Run it to its end, or end all of it; return its exit code.
+def _started(command: list[str], output: Path) -> "subprocess.Popen[bytes]":
+    """Start it in a session of its own, which ends with this process.
 
     What it says goes to a file: a pipe would be kept open by what a test left running.
     """
@@ -82,16 +132,8 @@ def _run(command: list[str], output: Path, wait_s: float | None) -> int:
             start_new_session=True,
             preexec_fn=prepare,  # noqa: PLW1509 - no threads yet
         )
-        try:
-            release()
-            return process.wait(timeout=wait_s)
-        except subprocess.TimeoutExpired as error:
-            message = f"pytest did not list the tests in {wait_s:g} s"
-            raise TimedOut(message, hint="look for work that is done at import") from error
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        release()
+        return process
 
 
 def _complaint(said: str) -> str:
@@ -109,55 +151,19 @@ def _entries(report: Path) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in lines]
 
 
-def _collected(entries: list[dict[str, Any]], cwd: Path) -> Collected:
-    root = cwd
-    files: dict[str, int] = {}
-    tests = 0
+def _collected(entries: list[dict[str, Any]]) -> Collected:
+    tests: list[tuple[str, str]] = []
     broken: list[str] = []
+    skipped: list[str] = []
+    failures_max = 0
     for entry in entries:
         match entry["kind"]:
-            case "session":
-                root = Path(entry["rootdir"])
             case "collected":
-                tests += int(entry["count"])
-                for name, count in entry["files"].items():
-                    path = str(root / name)
-                    files[path] = files.get(path, 0) + int(count)
+                tests += zip(entry["nodeids"], entry["groups"], strict=True)
+                failures_max = int(entry["maxfail"] or 0)
             case "case":  # could not be collected, or is skipped as a whole: run it to report it
-                name = str(entry["nodeid"]).partition("::")[0]
-                files.setdefault(str(root / name), 1)
-                if entry["outcome"] == "error":
-                    broken.append(str(entry["nodeid"]))
-    return Collected(files, tests, tuple(broken))
-
-
-def parts(files: dict[str, int], count: int) -> list[list[str]]:
-    """Cut files into at most ``count`` parts of similar size: largest first, to the smallest."""
-    wanted = max(1, min(count, len(files)))
-    made: list[list[str]] = [[] for _ in range(wanted)]
-    sizes = [0] * wanted
-    for path, tests in sorted(files.items(), key=lambda item: (-item[1], item[0])):
-        smallest = sizes.index(min(sizes))
-        made[smallest].append(path)
-        sizes[smallest] += tests
-    return [sorted(part) for part in made if part]
-
-
-def task_documents(
-    found: Collected, asked: Sequence[str], options: SuiteOptions, *, workers: int
-) -> list[dict[str, Any]]:
-    """Return the tasks that run the suite."""
-    named = [path for path in asked if "::" in path]
-    cut = [list(asked)] if named else parts(found.files, workers * PARTS_PER_WORKER)
-    shared = {"cwd": str(options.cwd), "python": options.python, "args": list(options.args)}
-    return [
-        {
-            "type": "test",
-            "name": f"tests {number}/{len(cut)}",
-            "config": {"paths": part, **shared},
-        }
-        for number, part in enumerate(cut, 1)
-    ]
+                (broken if entry["outcome"] == "error" else skipped).append(str(entry["nodeid"]))
+    return Collected(tuple(tests), tuple(broken), tuple(skipped), failures_max)
 
 
 def write_junit(

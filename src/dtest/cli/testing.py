@@ -1,5 +1,6 @@
 """``dtest test``: a pytest suite on the workers of a cell."""
 
+import os
 import shutil
 import sys
 import time
@@ -16,17 +17,15 @@ from dtest.cli import output
 from dtest.cli.api_client import ApiClient, open_api
 from dtest.cli.local_stack import throw_away_stack
 from dtest.cli.options import DEFAULTS, CallOptions
-from dtest.cli.runs import every_task
-from dtest.cli.suite import SuiteOptions, collect, task_documents, write_junit
-from dtest.cli.watching import Patience, exit_code, watch_run
-from dtest.errors import DtestError, NoWorkerMatches, TimedOut, UsageError
+from dtest.cli.suite import Collecting, SuiteOptions, write_junit
+from dtest.cli.suite_run import RunEnd, SessionOptions, SuiteRun, usual_sessions
+from dtest.cli.watching import Patience, exit_code
+from dtest.errors import DtestError, UsageError
+from dtest.suites.history import History
 
 NOTHING_SELECTED = 5
 INTERRUPTED = 130
-STOP_S_MAX = 20.0
-"""How long the run may take to end once it is cancelled."""
 LISTED_MAX = 50
-_VERDICTS = ("passed", "failed")
 _ORDER = ("failed", "error", "passed", "skipped", "xfailed", "xpassed")
 
 
@@ -34,12 +33,14 @@ def test(  # noqa: PLR0913 - one option each
     paths: list[str] | None = None,
     /,
     *,
-    workers: int = 2,
+    workers: int | None = None,
     python: str | None = None,
     junit: Path | None = None,
     keyword: Annotated[str | None, Parameter(name=["--keyword", "-k"])] = None,
     marker: Annotated[str | None, Parameter(name=["--marker", "-m"])] = None,
     timeout: float | None = None,
+    test_timeout: float | None = None,
+    memory_limit: float | None = None,
     fail_unmatched: Annotated[bool, Parameter(negative="")] = False,
     call: CallOptions = DEFAULTS,
 ) -> int:
@@ -55,7 +56,8 @@ def test(  # noqa: PLR0913 - one option each
     paths
         Files, directories or node ids; by default what pytest's own settings say.
     workers
-        Agents of a cell that lives for this call; a running cell has its own.
+        How many test sessions run at once: by default one for each slot of the running cell's
+        workers, or for each processor where the cell lives for this call only.
     python
         Interpreter of the environment that holds the tested project.
     junit
@@ -67,25 +69,25 @@ def test(  # noqa: PLR0913 - one option each
     timeout
         Longest wait for the whole run in seconds; then the run is cancelled and the exit code is
         6, or 8 if no worker can ever run the rest.
+    test_timeout
+        Longest time of one test in seconds: it is ended and named, the others run on.
+    memory_limit
+        Most memory of a session in GB (10^9 bytes): the test that runs then is ended and named.
     fail_unmatched
         Cancel the run with exit code 8 when a task waits that no worker could ever run.
     """
     _check(workers, junit)
-    started = time.monotonic()
     extra = [*(("-k", keyword) if keyword else ()), *(("-m", marker) if marker else ())]
-    interpreter = _interpreter(python)
-    options = SuiteOptions(Path.cwd(), interpreter, tuple(extra))
-    found = collect(paths or [], options, wait_s=timeout)
-    if not found.files:
+    options = SuiteOptions(Path.cwd(), _interpreter(python), tuple(extra))
+    bounds = SessionOptions(test_timeout, memory_limit)
+    with Collecting(paths or [], options) as collecting, _cell(call, workers) as api:
+        sessions = workers or usual_sessions(api)
+        run = SuiteRun(api, Path.cwd().name or "tests", paths or [])
+        run.start(options, bounds, sessions=sessions)
+        end = _run(run, collecting, sessions, _Wanted(timeout, fail_unmatched, call.json))
+    if end is None:
         output.say("no tests ran: pytest found none")
         return NOTHING_SELECTED
-    if not call.json:
-        broken = f", {len(found.broken)} could not be collected" if found.broken else ""
-        output.say(f"{found.tests} tests in {len(found.files)} files{broken}")
-    with _cell(call, workers) as api:
-        left_s = None if timeout is None else max(0.0, timeout - (time.monotonic() - started))
-        documents = task_documents(found, paths or [], options, workers=_active(api))
-        end = _run(api, documents, Patience(left_s, fail_unmatched), as_json=call.json)
     code = _tell(end, as_json=call.json)
     if junit is not None:
         write_junit(junit, end.run, end.cases, end.faults)
@@ -95,29 +97,49 @@ def test(  # noqa: PLR0913 - one option each
 
 
 @dataclass(frozen=True, slots=True)
-class _End:
-    """What is known of the run, and what cut it short if something did."""
+class _Wanted:
+    """How long to wait, for what not, and what to show."""
 
-    run: dict[str, Any]
-    cases: list[dict[str, Any]]
-    faults: list[dict[str, Any]]
-    """Tasks that came to no verdict."""
-    cut: BaseException | None = None
+    timeout_s: float | None
+    fail_unmatched: bool
+    as_json: bool
 
-    @property
-    def code(self) -> int:
-        """The exit code."""
-        match self.cut:
-            case None if not self.faults and all(map(_skips_itself, self.cases)):
-                return NOTHING_SELECTED
-            case None:
-                return exit_code(self.run)
-            case DtestError() as error:
-                return error.exit_code
-            case SystemExit(code=int(code)):
-                return code
-            case _:
-                return INTERRUPTED
+
+def _run(run: SuiteRun, collecting: Collecting, sessions: int, wanted: _Wanted) -> RunEnd | None:
+    """Fill the queue with what was collected and watch the run; none if there is nothing."""
+    started = time.monotonic()
+    try:
+        found = collecting.result(wait_s=wanted.timeout_s)
+        units = found.units(History(), sessions=sessions)
+        if units:
+            run.fill(units)
+    except BaseException as error:
+        run.stop(reason=type(error).__name__)
+        raise
+    if not units:
+        run.stop(reason="no tests")
+        return None
+    if not wanted.as_json:
+        broken = f", {len(found.broken)} could not be collected" if found.broken else ""
+        output.say(f"{len(found.tests)} tests in {len(found.files)} files{broken}")
+    left_s = wanted.timeout_s
+    if left_s is not None:
+        left_s = max(0.0, left_s - (time.monotonic() - started))
+    return run.watch(Patience(left_s, wanted.fail_unmatched), as_json=wanted.as_json)
+
+
+def _code(end: RunEnd) -> int:
+    match end.cut:
+        case None if not end.faults and all(map(_skips_itself, end.cases)):
+            return NOTHING_SELECTED
+        case None:
+            return exit_code(end.run)
+        case DtestError() as error:
+            return error.exit_code
+        case SystemExit(code=int(code)):
+            return code
+        case _:
+            return INTERRUPTED
 
 
 def _skips_itself(case: dict[str, Any]) -> bool:
@@ -125,9 +147,9 @@ def _skips_itself(case: dict[str, Any]) -> bool:
     return bool(case["outcome"] == "skipped" and case["phase"] == "collect")
 
 
-def _check(workers: int, junit: Path | None) -> None:
+def _check(workers: int | None, junit: Path | None) -> None:
     """Raise UsageError before anything runs."""
-    if workers < 1:
+    if workers is not None and workers < 1:
         message = f"--workers is {workers}; at least 1 is needed"
         raise UsageError(message)
     if junit is not None and (junit.is_dir() or not junit.absolute().parent.is_dir()):
@@ -146,63 +168,17 @@ def _interpreter(python: str | None) -> str:
 
 
 @contextmanager
-def _cell(call: CallOptions, workers: int) -> Iterator[ApiClient]:
+def _cell(call: CallOptions, workers: int | None) -> Iterator[ApiClient]:
     settings = call.settings()
     if settings.get("api_url"):
         yield open_api(settings)
         return
-    with throw_away_stack(workers=workers, slots=1) as own:
+    with throw_away_stack(workers=1, slots=workers or os.cpu_count() or 1) as own:
         yield open_api(own)
 
 
-def _active(api: ApiClient) -> int:
-    return max(1, int(api.get("/api/status")["workers"].get("active", 0)))
-
-
-def _run(
-    api: ApiClient, documents: list[dict[str, Any]], patience: Patience, *, as_json: bool
-) -> _End:
-    name = Path.cwd().name or "tests"
-    answer = api.post("/api/tasks/submit", {"name": name, "tasks": documents})
-    cut: BaseException | None = None
-    try:
-        run = watch_run(
-            api, answer["run_id"], after=answer["seq"], patience=patience, as_json=as_json
-        )
-    except (KeyboardInterrupt, SystemExit, TimedOut, NoWorkerMatches) as error:
-        cut = error
-        run = _stopped(api, answer["run_id"], reason=type(error).__name__)
-    cases = verdicts(api, run["run_id"])
-    faults = [task for task in every_task(api, run["run_id"]) if task["status"] not in _VERDICTS]
-    return _End(run, cases, faults, cut)
-
-
-def _stopped(api: ApiClient, run_id: str, *, reason: str) -> dict[str, Any]:
-    """Cancel a run and wait for its processes to end; return the run as it is then."""
-    output.say("cancelling the run")
-    seq = api.post(f"/api/runs/{run_id}/cancel", {"reason": reason})["seq"]
-    try:
-        return watch_run(api, run_id, after=seq, patience=Patience(STOP_S_MAX), as_json=True)
-    except (TimedOut, NoWorkerMatches):
-        return api.get(f"/api/runs/{run_id}")
-
-
-def verdicts(api: ApiClient, run_id: str) -> list[dict[str, Any]]:
-    """Return the one verdict of each test case of a run: that of its last attempt."""
-    latest: dict[str, dict[str, Any]] = {}
-    cursor: str | None = None
-    while True:
-        page = api.get("/api/testcases", run_id=run_id, limit=1000, cursor=cursor)
-        for case in page["items"]:
-            known = latest.get(case["nodeid"])
-            if known is None or case["attempt"] > known["attempt"]:
-                latest[case["nodeid"]] = case
-        cursor = page["next"]
-        if cursor is None:
-            return list(latest.values())
-
-
-def _tell(end: _End, *, as_json: bool) -> int:
+def _tell(end: RunEnd, *, as_json: bool) -> int:
+    code = _code(end)
     counts = Counter(str(case["outcome"]) for case in end.cases)
     if as_json:
         keys = ("nodeid", "outcome", "phase", "duration_s", "message", "file", "line", "worker_id")
@@ -216,10 +192,10 @@ def _tell(end: _End, *, as_json: bool) -> int:
                     {key: task[key] for key in ("task_id", "name", "status", "reason")}
                     for task in end.faults
                 ],
-                "exit_code": end.code,
+                "exit_code": code,
             }
         )
-        return end.code
+        return code
     for case in [case for case in end.cases if case["outcome"] in ("failed", "error")][:LISTED_MAX]:
         if case["output"]:
             output.say(f"\n--- {case['outcome'].upper()} {case['nodeid']}")
@@ -228,4 +204,4 @@ def _tell(end: _End, *, as_json: bool) -> int:
         output.say(f"{task['name']}: {task['status']}, {task['reason']}")
     shown = [f"{counts[name]} {name}" for name in _ORDER if counts[name]]
     print(", ".join(shown) or "no tests ran")
-    return end.code
+    return code

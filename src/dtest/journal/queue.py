@@ -16,7 +16,7 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from dtest.errors import JournalFull, Unavailable
+from dtest.errors import JournalFull, NotFound, Unavailable
 from dtest.events import subject
 from dtest.events.fields import CellId
 from dtest.journal.api import ask_api, get_message
@@ -138,13 +138,13 @@ class UnitQueue:
         raise Unavailable(message)
 
     async def state(self) -> QueueState:
-        """Return how far it is. Raises Unavailable."""
+        """Return how far it is. Raises NotFound or Unavailable."""
         reply = await ask_api(
             self._connection, f"CONSUMER.INFO.{self._stream}.{self.name}", {}, wait_s=PUT_S_MAX
         )
         if reply.get("error", {}).get("err_code") == NO_CONSUMER:
-            await self.open()
-            return await self.state()
+            message = f"there is no queue {self.name}"
+            raise NotFound(message, hint="it is made by whoever fills it")
         if "error" in reply:
             message = f"the queue {self.name}: {reply['error'].get('description')}"
             raise Unavailable(message)

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -19,6 +20,7 @@ from dtest.client import Client
 from dtest.errors import DtestError, UsageError
 from dtest.events.fields import ClientId
 from dtest.journal.jetstream import JetStreamJournal
+from dtest.journal.queue import UnitQueue
 from dtest.journal.room import JournalRoom
 from dtest.journal.stores import OutputStore, artifact_store, output_stream
 from dtest.journal.streams import journal_name, telemetry_name
@@ -110,6 +112,7 @@ async def _serve(opened: Session, store: Store, options: ApiOptions, door: _Door
             reserve_ratio=options.limits.journal_reserve_ratio,
             monotonic=clock.monotonic,
         ),
+        partial(UnitQueue, opened.connection, opened.cell),
     )
     application = gated(
         create_app(context), token=options.token, host=options.host, port=options.port

@@ -1,9 +1,9 @@
 """Run units of tests in one lasting pytest session, as they come in by a file.
 
-The file, the feed, is written by the agent; records go to another file as those of ``session``, and
-besides: ``collecting``, ``begin`` and ``unit`` (all of a unit's tests have their verdict). It starts
-pytest again when a test takes it down, ends a test
-that takes too long or that the agent wants ended, and says of each what became of it. Run as
+The agent writes that file, the feed. Records go to another file, as those of ``session``, and
+besides: ``collecting``, ``begin``, and ``unit`` once all tests of a unit have their verdict. It
+starts pytest again when a test takes it down, ends a test that takes too long or that the agent
+wants ended, and says of each what became of it. Run as
 ``python -I -m dtest.agents.pytest_session.fed``; it needs the standard library only.
 """
 

@@ -1,0 +1,58 @@
+"""Queues of units of tests: fill one, and see how far it is."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, ConfigDict, Field
+
+from dtest.api.body import StrictRoute
+from dtest.api.context import Context
+from dtest.events.fields import TOKEN_PATTERN
+from dtest.suites.unit import Unit, encode
+
+router = APIRouter(prefix="/api/queues", tags=["queues"], route_class=StrictRoute)
+
+UNITS_MAX = 20_000
+Name = Annotated[str, Path(pattern=TOKEN_PATTERN)]
+
+
+class UnitsBody(BaseModel):
+    """Units to append, and whether they are the last."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    units: Annotated[list[Unit], Field(max_length=UNITS_MAX)] = Field(default_factory=list)
+    close: bool = False
+
+
+class QueueAnswer(BaseModel):
+    """How far a queue is."""
+
+    waiting: int
+    held: int = Field(description="Units in the hands of sessions.")
+    pullers: int = Field(description="Sessions that wait for a unit.")
+    closed: bool
+
+
+@router.post("/{name}", status_code=202, summary="Append units of tests to a queue")
+async def fill(context: Context, name: Name, body: UnitsBody) -> QueueAnswer:
+    """Make the queue if it is not there. A unit whose id is in the queue already is left alone."""
+    queue = context.queue(name)
+    await queue.open()
+    await queue.put((unit.id, encode(unit)) for unit in body.units)
+    if body.close:
+        await queue.close()
+    return await _answer(context, name)
+
+
+@router.get("/{name}", summary="How far a queue is")
+async def show(context: Context, name: Name) -> QueueAnswer:
+    """Return the numbers of units; those that are done are in neither."""
+    return await _answer(context, name)
+
+
+async def _answer(context: Context, name: str) -> QueueAnswer:
+    state = await context.queue(name).state()
+    return QueueAnswer(
+        waiting=state.waiting, held=state.held, pullers=state.pullers, closed=state.closed
+    )

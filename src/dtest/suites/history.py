@@ -1,0 +1,52 @@
+"""What earlier runs say about how long tests take and which of them failed."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+
+from dtest.suites.plan import PlannedTest
+
+GUESS_S = 0.005
+"""For a test when nothing at all is known."""
+LATEST_WEIGHT = 0.5
+"""Of the latest duration in the one that is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Of one suite on one class of hardware."""
+
+    durations: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by node id."""
+    failed: Collection[str] = ()
+    """Node ids that did not pass in the latest run in which they ran."""
+
+    def predicted(self, tests: Sequence[tuple[str, str]]) -> list[PlannedTest]:
+        """Return tests, given by node id and group, with how long each will probably take.
+
+        A test that is not known is like those of its file, else like all others.
+        """
+        by_file: dict[str, list[float]] = {}
+        for nodeid, _ in tests:
+            if nodeid in self.durations:
+                of_file = by_file.setdefault(nodeid.partition("::")[0], [])
+                of_file.append(self.durations[nodeid])
+        file_s = {file: fmean(found) for file, found in by_file.items()}
+        usual_s = fmean(file_s.values()) if file_s else GUESS_S
+        return [
+            PlannedTest(
+                nodeid,
+                group,
+                self.durations.get(nodeid, file_s.get(nodeid.partition("::")[0], usual_s)),
+            )
+            for nodeid, group in tests
+        ]
+
+    def with_run(self, cases: Iterable[tuple[str, float, bool]]) -> "History":
+        """Return the history after a run: node id, seconds and whether it failed, of each test."""
+        durations, failed = dict(self.durations), set(self.failed)
+        for nodeid, seconds, has_failed in cases:
+            before_s = durations.get(nodeid, seconds)
+            durations[nodeid] = before_s + LATEST_WEIGHT * (seconds - before_s)
+            (failed.add if has_failed else failed.discard)(nodeid)
+        return History(durations, frozenset(failed))
