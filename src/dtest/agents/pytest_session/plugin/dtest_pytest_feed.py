@@ -14,11 +14,15 @@ from collections import defaultdict, deque
 from typing import Any, Callable, Dict, Iterator, NamedTuple, TypedDict
 
 import pytest
+from _pytest.runner import collect_one_node  # what pytest itself collects by, since 2015
 
 # ruff: noqa: INP001 - the directory is put on a foreign import path, so it is no package of ours
 LOOK_EVERY_S = 0.002
 TOGETHER = frozenset({"class", "module", "package"})
 """Scopes of fixtures that are dear enough to keep those tests in one unit who share them."""
+
+DIRECTORIES = tuple(filter(None, (getattr(pytest, "Directory", None), pytest.Package)))
+"""Before pytest 8 only packages were directories, and the rest was looked through at once."""
 
 Write = Callable[[Dict[str, Any]], None]
 
@@ -79,7 +83,10 @@ class Feeding:
         self._offset = 0
         self._planned: deque[Planned] = deque()
         self._left: dict[str, int] = {}
+        self._files: dict[str, list[pytest.Collector]] = {}
+        """Those whose tests are not collected yet."""
         self._collected: dict[str, list[pytest.Item]] = {}
+        self._searching = False
         self._current = ""
         self._last = ""
         self._later: _Later | None = None
@@ -88,10 +95,31 @@ class Feeding:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> bool:
-        """Collect nothing yet."""
-        session.items = []
-        session.testscollected = 0
+        """Find the files, and import none of them yet."""
+        self._searching = True
+        session.perform_collect(genitems=False)
+        self._searching = False
         return True
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(
+        self, items: list[pytest.Item] | list[pytest.Collector]
+    ) -> None:
+        """Take what was found while the session still collects: later conftest files are lost."""
+        if self._searching:
+            for node in items:
+                self._find_files(node)
+            items.clear()
+
+    def _find_files(self, node: pytest.Item | pytest.Collector) -> None:
+        """Look through directories; the nodes stay, for what conftest files say hangs on them."""
+        if isinstance(node, pytest.Collector) and isinstance(node, DIRECTORIES):
+            report = collect_one_node(node)
+            node.ihook.pytest_collectreport(report=report)
+            for inner in report.result if report.passed else ():
+                self._find_files(inner)
+        elif isinstance(node, pytest.Collector):
+            self._files.setdefault(file_of(node.nodeid), []).append(node)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -183,16 +211,17 @@ class Feeding:
             self._write({"kind": "collecting", "files": []})
 
     def _collected_now(self, session: pytest.Session, files: list[str]) -> list[pytest.Item]:
-        root = str(session.config.rootpath)
-        known = session.items
         items: list[pytest.Item] = []
-        try:
-            where = [os.path.join(root, file) for file in files]
-            items = list(session.perform_collect(where, genitems=True))
-        except pytest.UsageError as error:  # a file that is not there, on this machine
-            for file in files:
-                self._fail("collect", file, str(error))
-        session.items = [*known, *items]
+        for file in files:
+            if file not in self._files:
+                self._fail("collect", file, f"not found: {file} is none of this suite's files here")
+            for node in self._files.pop(file, ()):
+                items.extend(session.genitems(node))
+        session.config.pluginmanager.check_pending()
+        session.config.hook.pytest_collection_modifyitems(
+            session=session, config=session.config, items=items
+        )
+        session.items.extend(items)
         session.testscollected = len(session.items)
         return items
 
