@@ -1,0 +1,148 @@
+"""Plans: every test once, in units that shrink, what belongs together in one."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dtest.suites.history import GUESS_S, History
+from dtest.suites.plan import PlannedTest, makespan_s, plan
+from dtest.suites.unit import (
+    TESTS_MAX,
+    Part,
+    Unit,
+    decode,
+    encode,
+    joined,
+    pieces_of,
+    split,
+    weight,
+)
+
+SECONDS = st.floats(0, 100, allow_nan=False)
+
+
+@st.composite
+def suites(draw: st.DrawFn) -> list[PlannedTest]:
+    """Tests in the order of collection, some in groups."""
+    tests = []
+    for file in range(draw(st.integers(0, 6))):
+        for group in draw(st.lists(st.sampled_from(["", "A", "B"]), max_size=6, unique=True)):
+            tests += [
+                PlannedTest(
+                    f"f{file}.py::{group}test_{n}", group and f"f{file}.py::{group}", draw(SECONDS)
+                )
+                for n in range(draw(st.integers(1, 12)))
+            ]
+    return tests
+
+
+def told(units: list[Unit]) -> Counter[str]:
+    """All node ids of units."""
+    return Counter(
+        nodeid for unit in units for part in unit.parts for _, nodeid in part.tests or ()
+    )
+
+
+@given(tests=suites(), sessions=st.integers(1, 9))
+def test_every_test_is_in_one_unit_at_its_place(tests: list[PlannedTest], sessions: int) -> None:
+    units = plan(tests, ["broken.py"], sessions=sessions)
+
+    assert told(units) == Counter(test.nodeid for test in tests)
+    parts = [part for unit in units for part in unit.parts]
+    assert [part.file for part in parts if part.tests is None] == ["broken.py"]
+    assert len({unit.id for unit in units}) == len(units)
+    order: dict[str, list[str]] = {}
+    for test in tests:
+        order.setdefault(test.file, []).append(test.nodeid)
+    for unit in units:
+        for part in unit.parts:
+            for place, nodeid in part.tests or ():
+                assert order[part.file][place] == nodeid
+
+
+@given(tests=suites(), sessions=st.integers(1, 9))
+def test_a_group_is_never_parted(tests: list[PlannedTest], sessions: int) -> None:
+    group_of = {test.nodeid: test.group for test in tests}
+    pieces = [piece for unit in plan(tests, [], sessions=sessions) for piece in pieces_of(unit)]
+
+    where = Counter(group_of[piece.tests[0][1]] for piece in pieces if piece.tests)
+    assert all(count == 1 for group, count in where.items() if group)
+    for piece in pieces:
+        assert len({group_of[nodeid] for _, nodeid in piece.tests or ()}) <= 1
+        if piece.together:
+            assert group_of[(piece.tests or ())[0][1]]
+
+
+@given(tests=suites(), sessions=st.integers(1, 9))
+def test_the_longest_come_first(tests: list[PlannedTest], sessions: int) -> None:
+    units = plan(tests, [], sessions=sessions)
+    total_s = sum(unit.seconds for unit in units)
+
+    singles = [unit.seconds for unit in units if len(unit.parts) == 1]
+    assert singles == sorted(singles, reverse=True) or any(len(u.parts) > 1 for u in units)
+    largest = max((unit.seconds for unit in units), default=0.0)
+    made = makespan_s(units, sessions=sessions)
+    # Graham's bound for a list that is handed out in order.
+    assert made <= total_s / sessions + largest + 1e-6
+    assert made >= max(largest, total_s / sessions) - 1e-6
+
+
+def test_a_large_file_is_cut_and_small_ones_are_put_together() -> None:
+    tests = [PlannedTest(f"large.py::test_{n}", seconds=1.0) for n in range(100)]
+    tests += [PlannedTest(f"s{n}.py::test", seconds=0.001) for n in range(200)]
+
+    units = plan(tests, [], sessions=2)
+
+    large = [unit for unit in units if any(part.file == "large.py" for part in unit.parts)]
+    assert len(large) >= 4
+    assert len(units) < 100
+    assert units[0].seconds == max(unit.seconds for unit in units)
+    assert makespan_s(units, sessions=2) == pytest.approx(52.0, abs=5)
+
+
+def test_no_unit_holds_more_than_a_message_can() -> None:
+    tests = [PlannedTest(f"a.py::test_{n}") for n in range(3 * TESTS_MAX)]
+
+    units = plan(tests, [], sessions=1)
+
+    assert told(units) == Counter(test.nodeid for test in tests)
+    assert all(sum(map(weight, unit.parts)) <= TESTS_MAX for unit in units)
+
+
+TESTS = st.lists(st.tuples(st.integers(0, 99), st.text(max_size=5)), min_size=1, max_size=9)
+PART = st.builds(
+    Part, st.sampled_from(["a.py", "b.py"]), st.none() | TESTS.map(tuple), st.booleans()
+)
+PARTS = st.lists(PART, min_size=1, max_size=6)
+
+
+@given(parts=PARTS, count=st.integers(1, 9))
+def test_splitting_keeps_every_piece_in_order(parts: list[Part], count: int) -> None:
+    unit = Unit("u", tuple(parts), 1.0)
+
+    made = split(unit, count)
+
+    assert 1 <= len(made) <= count
+    assert [piece for each in made for piece in pieces_of(each)] == pieces_of(unit)
+    assert sum(each.seconds for each in made) == pytest.approx(1.0)
+    assert pieces_of(Unit("u", joined(pieces_of(unit)))) == pieces_of(unit)
+    for each in made:
+        assert decode(encode(each)) == each
+
+
+def test_what_is_not_known_is_guessed_from_its_neighbours() -> None:
+    tests = [("a.py::one", ""), ("a.py::two", ""), ("b.py::three", "")]
+
+    assert [test.seconds for test in History().predicted(tests)] == [GUESS_S] * 3
+    known = History({"a.py::one": 4.0})
+    assert [test.seconds for test in known.predicted(tests)] == [4.0, 4.0, 4.0]
+
+
+def test_a_history_follows_the_latest_runs() -> None:
+    history = History().with_run([("a", 4.0, True), ("b", 1.0, False)])
+    assert (history.durations, set(history.failed)) == ({"a": 4.0, "b": 1.0}, {"a"})
+
+    history = history.with_run([("a", 2.0, False)])
+    assert (history.durations["a"], set(history.failed)) == (3.0, set())
