@@ -48,7 +48,7 @@ test *args:
 
 # The tests of the pure floors: no server, no process, seconds
 test-fast *args:
-    {{bin}}/pytest -q tests/events tests/state tests/scheduling tests/recovery {{args}}
+    {{bin}}/pytest -q tests/events tests/state tests/scheduling tests/recovery tests/reports {{args}}
 
 # The long drills
 test-slow *args:

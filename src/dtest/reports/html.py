@@ -20,6 +20,7 @@ import dtest
 from dtest.reports.observation import Attempt, Observation
 from dtest.reports.plan import split
 from dtest.reports.report import Report, duration_s
+from dtest.reports.terminal import uncoloured
 from dtest.reports.verdicts import VERDICTS, Result
 
 OUTPUT_CHARS_MAX = 20_000
@@ -152,11 +153,11 @@ def _rarely(
     """Note what few tests have."""
     decided = result.deciding
     entry = report.muted.get(result.key.nodeid)
-    bad = result.bad
+    said = result.bad[-1] if result.bad else decided
     told = {
         "place": result.key.occurrence if result.key.occurrence > 1 else None,
         "group": group,
-        "message": bad[-1].message if bad else decided.message if decided is not None else None,
+        "message": uncoloured(said.message) if said is not None else None,
         "cause": result.cause,
         "muted": entry and (entry.reason, entry.expires.isoformat(), entry.issue),
     }
@@ -222,7 +223,7 @@ class _Outputs:
             self.held[n] = [self._told(item) for item in seen]
 
     def _told(self, item: Observation) -> tuple[object, ...]:
-        output = item.output
+        output = uncoloured(item.output)
         if len(output) > OUTPUT_CHARS_MAX:
             half = OUTPUT_CHARS_MAX // 2
             note = f"\n… {len(output) - 2 * half} characters are left out …\n"
@@ -237,7 +238,7 @@ class _Outputs:
             self._workers.of(item.worker_id) if item.worker_id else -1,
             round(item.duration_s * 1000),
             f"{item.file}:{item.line}" if item.file and item.line else item.file,
-            item.message,
+            uncoloured(item.message),
             output,
             self._tried.get((item.task_id, item.attempt), -1),
         )

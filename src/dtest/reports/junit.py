@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 from dtest.reports.observation import Observation
 from dtest.reports.plan import split
 from dtest.reports.report import Report, blamed, duration_s
+from dtest.reports.terminal import uncoloured
 from dtest.reports.verdicts import CaseKey, Fault, Result
 
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -130,5 +131,5 @@ def _names(key: CaseKey, *, several: bool) -> tuple[str, str]:
 
 
 def printable(text: str) -> str:
-    """Replace the characters that XML 1.0 cannot hold."""
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+    """Return a text without colours, and without the characters that XML 1.0 cannot hold."""
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", uncoloured(text))

@@ -16,6 +16,7 @@ from dtest.reports.report import (
     Report,
     title,
 )
+from dtest.reports.terminal import uncoloured
 from dtest.reports.verdicts import BAD, VERDICTS, Result
 
 CHARS_MAX = 60_000
@@ -180,7 +181,7 @@ def _plain(text: str) -> str:
 
 
 def _line(text: str) -> str:
-    line = " ".join(text.split())
+    line = " ".join(uncoloured(text).split())
     return line if len(line) <= NAME_CHARS_MAX else f"{line[:NAME_CHARS_MAX]}…"
 
 
@@ -194,6 +195,7 @@ def _code(text: str) -> str:
 
 def _fenced(text: str) -> list[str]:
     """Return the end of a text as a block of code that nothing in it can close."""
+    text = uncoloured(text)
     kept = text if len(text) <= OUTPUT_CHARS_MAX else f"…\n{text[-OUTPUT_CHARS_MAX:]}"
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", kept)), default=0))
     return [f"{fence}text", kept.replace("\r", ""), fence]

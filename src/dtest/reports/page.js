@@ -1,6 +1,7 @@
 "use strict";
 // The page of a report. All text of tests goes into the page as text, never as markup.
 (() => {
+  const HINT = "Choose a test: arrow keys or pointer. Keys: / filter, Enter read, Escape back.";
   const ROW = 26, SPARE = 10, BARS_MAX = 5000, ATTEMPTS_MAX = 1000, KINDS_MAX = 50;
   const $ = (id) => document.getElementById(id);
   const data = JSON.parse($("data").textContent);
@@ -58,6 +59,8 @@
     }
     entries = found;
     chosen = -1;
+    $("heads").hidden = !asMatrix;
+    $("detail").replaceChildren(make("p", "faint", HINT));
     $("count").textContent = count === total ? `${total} tests` : `${count} of ${total} tests`;
     $("space").style.height = `${entries.length * ROW}px`;
     $("list").scrollTop = 0;
@@ -104,8 +107,6 @@
     const list = $("list"), first = Math.max(0, Math.floor(list.scrollTop / ROW) - SPARE);
     const last = Math.min(entries.length, first + Math.ceil(list.clientHeight / ROW) + 2 * SPARE);
     const rows = [];
-    if (asMatrix && first === 0) list.title = data.hardware.map((_, i) => hardwareName(i)).join(" · ");
-    else list.title = "";
     for (let position = first; position < last; position++) rows.push(row(position));
     $("space").replaceChildren(...rows);
   };
@@ -225,6 +226,7 @@
   offer($("worker"), "all workers", data.workers, "worker");
   offer($("hardware"), "all hardware", data.hardware, "hardware");
   $("matrix").hidden = !data.matrix;
+  $("heads").append(...data.hardware.map((_, i) => make("span", "", hardwareName(i))), make("span", "", "test"));
   $("hardware").hidden = !data.several;
   $("matrix").addEventListener("click", () => {
     asMatrix = !asMatrix;
@@ -282,20 +284,28 @@
     if (!timed.length) return;
     const begin = Math.min(...timed.map((item) => item.start)), LEFT = 160, WIDTH = 1000, LANE = 22;
     const span = Math.max(1, timed.reduce((most, item) => Math.max(most, item.end), begin) - begin);
-    const lanes = [...new Set(timed.map((item) => item.worker))].sort((a, b) => a - b);
+    // A worker has as many lanes as attempts ran on it at once.
+    const lanes = [], laneOf = new Map();
+    for (const item of [...timed].sort((a, b) => a.worker - b.worker || a.start - b.start)) {
+      let lane = lanes.findIndex((one) => one.worker === item.worker && one.until <= item.start);
+      if (lane < 0) lane = lanes.push({ worker: item.worker, until: 0 }) - 1;
+      lanes[lane].until = item.end;
+      laneOf.set(item, lane);
+    }
+    const workers = new Set(lanes.map((lane) => lane.worker)).size;
     const svg = drawn("svg", {
       viewBox: `0 0 ${LEFT + WIDTH + 10} ${lanes.length * LANE + 24}`, role: "img",
-      "aria-label": `${timed.length} attempts on ${lanes.length} workers in ${seconds(span)}; the table below lists them`,
+      "aria-label": `${timed.length} attempts on ${workers} workers in ${seconds(span)}; the table below lists them`,
     });
-    lanes.forEach((worker, lane) => {
-      const y = lane * LANE;
-      svg.append(drawn("text", { x: 0, y: y + 15 }, data.workers[worker].slice(0, 24)));
+    lanes.forEach(({ worker }, lane) => {
+      const y = lane * LANE, isFirst = lane === 0 || lanes[lane - 1].worker !== worker;
+      if (isFirst) svg.append(drawn("text", { x: 0, y: y + 15 }, data.workers[worker].slice(0, 24)));
       svg.append(drawn("line", { x1: LEFT, x2: LEFT + WIDTH, y1: y + LANE - 1, y2: y + LANE - 1 }));
     });
     for (const item of timed.slice(0, BARS_MAX)) {
       const known = ["passed", "failed", "faulted", "cancelled", "running"].includes(item.status);
       const bar = drawn("rect", {
-        x: LEFT + ((item.start - begin) / span) * WIDTH, y: lanes.indexOf(item.worker) * LANE + 3,
+        x: LEFT + ((item.start - begin) / span) * WIDTH, y: laneOf.get(item) * LANE + 3,
         width: Math.max(1, ((item.end - item.start) / span) * WIDTH - 0.5), height: LANE - 7,
         class: known ? item.status : "other",
       });

@@ -12,12 +12,13 @@ from dtest.reports.observation import Planned
 
 def unseen(planned: Iterable[Planned], observed: Iterable[tuple[str, str]]) -> list[Planned]:
     """Return the plan's tests that no observed (node id, hardware) answers to, in order."""
+    wanted = list(planned)
     answers: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
-    for nodeid, hardware in observed:
+    for nodeid, hardware in observed if wanted else ():
         file, names = split(nodeid)
         for name in names_answered(names):
             answers[_base(file), name].add((file, hardware))
-    return [item for item in planned if not _is_answered(item, answers)]
+    return [item for item in wanted if not _is_answered(item, answers)]
 
 
 def _is_answered(item: Planned, answers: dict[tuple[str, str], set[tuple[str, str]]]) -> bool:

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from dtest.reports.observation import Observation
+from dtest.reports.terminal import uncoloured
 
 MESSAGE_CHARS_MAX = 300
 OUTPUT_CHARS_MAX = 200_000
@@ -23,7 +24,7 @@ _VARYING = (
     (re.compile(r"(?<![\w<])(?:[A-Za-z]:)?(?:[\\/][\w.+~@%-]+){2,}[\\/]?"), "<path>"),
     (re.compile(r"\b(?=[0-9a-fA-F]*\d)(?=[0-9a-fA-F]*[a-fA-F])[0-9a-fA-F]{7,}\b"), "<id>"),
     (re.compile(r"\b[0-9A-HJKMNP-TV-Z]{26}\b"), "<id>"),
-    (re.compile(r"(?<![A-Za-z_])[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"), "<n>"),
+    (re.compile(r"(?<!\w)[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"), "<n>"),
 )
 """Order matters: what holds others comes first."""
 _KIND = re.compile(r"((?:\w+\.)*\w*[A-Za-z]\w*)(?::\s|:?$)")
@@ -51,7 +52,7 @@ class Signature:
 
 def signature(failure: Observation) -> Signature:
     """Return the signature of a failure or error."""
-    line = failure.message.partition("\n")[0].strip()
+    line = uncoloured(failure.message).partition("\n")[0].strip()
     kind, message = _kind(line)
     return Signature(kind or failure.outcome, normalised(message), _frame(failure))
 
@@ -79,7 +80,7 @@ _LIMITS = ("run_timeout", "idle_output_timeout", "oom_task", "disk_quota")
 
 def _frame(failure: Observation) -> str:
     """Return the innermost frame that is not of an installed package."""
-    output = failure.output[-OUTPUT_CHARS_MAX:]
+    output = uncoloured(failure.output[-OUTPUT_CHARS_MAX:])
     found = [*_PYTEST_FRAME.finditer(output), *_NATIVE_FRAME.finditer(output)]
     for match in sorted(found, key=lambda match: -match.start()):
         if not _FOREIGN.search(match["file"]):
