@@ -62,6 +62,10 @@ simulate seeds="10000":
 test-docker *args:
     {{bin}}/pytest -m docker {{args}}
 
+# The HTML report in a real browser: `.venv/bin/pip install --no-build-isolation -e '.[browser]'`, `apt install chromium`
+test-browser *args:
+    {{bin}}/pytest -m browser -n 0 {{args}}
+
 # Foreign test suites, downloaded and run through dtest
 acceptance *args:
     {{bin}}/pytest -m acceptance {{args}}

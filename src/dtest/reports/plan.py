@@ -17,13 +17,13 @@ def unseen(planned: Iterable[Planned], observed: Iterable[tuple[str, str]]) -> l
     for nodeid, hardware in observed if wanted else ():
         file, names = split(nodeid)
         for name in names_answered(names):
-            answers[_base(file), name].add((file, hardware))
+            answers[_last_part(file), name].add((file, hardware))
     return [item for item in wanted if not _is_answered(item, answers)]
 
 
 def _is_answered(item: Planned, answers: dict[tuple[str, str], set[tuple[str, str]]]) -> bool:
     wanted, name = split(item.nodeid)
-    found = answers.get((_base(wanted), name), ())
+    found = answers.get((_last_part(wanted), name), ())
     return any(
         _same_file(wanted, file) and item.hardware in (None, hardware) for file, hardware in found
     )
@@ -50,5 +50,5 @@ def _same_file(one: str, other: str) -> bool:
     return one == other or one.endswith(f"/{other}") or other.endswith(f"/{one}")
 
 
-def _base(file: str) -> str:
+def _last_part(file: str) -> str:
     return file.rpartition("/")[2]
