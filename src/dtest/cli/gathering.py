@@ -30,11 +30,17 @@ def gather(
     known = Known(
         _run(found, api_url),
         tuple(_part(item) for item in _pages(api, "/api/tasks", run_id)),
-        tuple(_attempt(item) for item in _pages(api, "/api/attempts", run_id)),
+        tuple(attempts_of(api, run_id)),
         tuple(_observation(item) for item in _pages(api, "/api/testcases", run_id)),
         tuple(planned),
     )
     return compose(known, flaky=flaky)
+
+
+def attempts_of(api: Asked, run_id: str) -> Iterator[Attempt]:
+    """Yield the attempts of a run, by its full id."""
+    for item in _pages(api, "/api/attempts", run_id):
+        yield _attempt(item)
 
 
 def _pages(api: Asked, path: str, run_id: str) -> Iterator[dict[str, Any]]:

@@ -47,7 +47,10 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "watch": ("runs", "Follow a run until it ends."),
         "cancel": ("runs", "Cancel every task of a run."),
     },
-    "report": {"build": ("reports", "Write the report of a run.")},
+    "report": {
+        "build": ("reports", "Write the report of a run."),
+        "coverage": ("coverage", "Combine what a run's workers measured with coverage.py."),
+    },
     "task": {
         "ls": ("tasks", "List tasks."),
         "show": ("tasks", "Show one task with its attempts and test cases."),
