@@ -75,6 +75,11 @@ def test_the_kind_of_a_failure_is_told_from_its_message(message: str, kind: str,
             "tests/a.py:3: in t\n.venv/lib/python3.11/site-packages/x/y.py:9: ValueError",
             "tests/a.py:3",
         ),
+        (
+            "tests/a.py:3: ValueError\n---- Captured stdout call ----\napp.py:9: said",
+            "tests/a.py:3",
+        ),
+        ("---- Captured stdout call ----\napp.py:9: said", ""),
         ("no frame at all", ""),
         ("", ""),
     ],
@@ -108,5 +113,13 @@ def test_any_text_has_a_bounded_signature(message: str, output: str) -> None:
 
 
 def test_a_long_message_takes_no_long_time() -> None:
-    for text in ("a" * 4000, "/" * 4000, "0" * 4000, "a." * 2000, "/a" * 2000, "-1" * 2000):
+    for text in (
+        "a" * 4000,
+        "/" * 4000,
+        "0" * 4000,
+        "a." * 2000,
+        "/a" * 2000,
+        "-1" * 2000,
+        "a" * 3999 + "!",
+    ):
         assert len(of(text, text * 40).message) <= MESSAGE_CHARS_MAX

@@ -92,9 +92,8 @@ def _data(report: Report, results: list[Result]) -> tuple[dict[str, Any], dict[i
     workers = _Index(attempt.worker_id for attempt in report.attempts)
     hardware = _Index(report.hardware)
     paths = _Index()
-    places = {
-        key: group for group, found in enumerate(report.groups) for key in _keys(found.results)
-    }
+    groups = report.groups
+    places = {key: group for group, found in enumerate(groups) for key in _keys(found.results)}
     tried = {(item.task_id, item.attempt): n for n, item in enumerate(report.attempts)}
     names = {part.task_id: part.name for part in report.parts}
     columns: dict[str, list[Any]] = {
@@ -126,7 +125,7 @@ def _data(report: Report, results: list[Result]) -> tuple[dict[str, Any], dict[i
                 "frame": group.signature.frame,
                 "count": len(group.results),
             }
-            for group in report.groups
+            for group in groups
         ],
         "faults": [f"{item.name}: {item.status}, {item.reason}" for item in report.faults],
         "attempts": [

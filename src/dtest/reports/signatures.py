@@ -12,8 +12,12 @@ from dtest.reports.observation import Observation
 from dtest.reports.terminal import uncoloured
 
 MESSAGE_CHARS_MAX = 300
-OUTPUT_CHARS_MAX = 200_000
-"""Only so much of an output is searched for frames, from its end: the innermost one is there."""
+LINE_CHARS_MAX = 1_000
+"""Of a message, before what varies is left out."""
+TRACE_CHARS_MAX = 20_000
+"""Only so much of a trace is searched for frames, from its end: the innermost one is there."""
+_SECTION = "\n---- "
+"""Begins what the test itself printed, after the trace; it may look like frames."""
 _VARYING = (
     (
         re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?"),
@@ -27,7 +31,7 @@ _VARYING = (
     (re.compile(r"(?<!\w)[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"), "<n>"),
 )
 """Order matters: what holds others comes first."""
-_KIND = re.compile(r"((?:\w+\.)*\w*[A-Za-z]\w*)(?::\s|:?$)")
+_KIND = re.compile(r"((?:\w+\.)*\w+)(?::\s|:?$)")
 _WORDS = ("Error", "Exception", "Warning", "Failed", "Exit", "Interrupt", "Timeout")
 _PYTEST_FRAME = re.compile(r"^(?P<file>[^\s:<>][^:\n<>]*\.py):(?P<line>\d+): ", re.MULTILINE)
 _NATIVE_FRAME = re.compile(r'^\s*File "(?P<file>[^"\n<>]+)", line (?P<line>\d+)', re.MULTILINE)
@@ -52,7 +56,7 @@ class Signature:
 
 def signature(failure: Observation) -> Signature:
     """Return the signature of a failure or error."""
-    line = uncoloured(failure.message).partition("\n")[0].strip()
+    line = uncoloured(failure.message).partition("\n")[0].strip()[:LINE_CHARS_MAX]
     kind, message = _kind(line)
     return Signature(kind or failure.outcome, normalised(message), _frame(failure))
 
@@ -80,8 +84,9 @@ _LIMITS = ("run_timeout", "idle_output_timeout", "oom_task", "disk_quota")
 
 def _frame(failure: Observation) -> str:
     """Return the innermost frame that is not of an installed package."""
-    output = uncoloured(failure.output[-OUTPUT_CHARS_MAX:])
-    found = [*_PYTEST_FRAME.finditer(output), *_NATIVE_FRAME.finditer(output)]
+    trace = f"\n{failure.output}".partition(_SECTION)[0][-TRACE_CHARS_MAX:]
+    text = uncoloured(trace)
+    found = [*_PYTEST_FRAME.finditer(text), *_NATIVE_FRAME.finditer(text)]
     for match in sorted(found, key=lambda match: -match.start()):
         if not _FOREIGN.search(match["file"]):
             return f"{match['file']}:{match['line']}"
