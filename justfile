@@ -48,7 +48,7 @@ test *args:
 
 # The tests of the pure floors: no server, no process, seconds
 test-fast *args:
-    {{bin}}/pytest -q tests/events tests/state tests/scheduling tests/recovery tests/suites {{args}}
+    {{bin}}/pytest -q tests/events tests/state tests/scheduling tests/recovery tests/reports tests/suites {{args}}
 
 # The long drills
 test-slow *args:
@@ -61,6 +61,10 @@ simulate seeds="10000":
 # A cluster of containers; without a running engine it starts its own (root and Debian's docker.io)
 test-docker *args:
     {{bin}}/pytest -m docker {{args}}
+
+# The HTML report in a real browser: `.venv/bin/pip install --no-build-isolation -e '.[browser]'`, `apt install chromium`
+test-browser *args:
+    {{bin}}/pytest -m browser -n 0 {{args}}
 
 # Foreign test suites, downloaded and run through dtest
 acceptance *args:

@@ -16,7 +16,7 @@ settings.register_profile("ci", max_examples=200, derandomize=True, deadline=Non
 settings.register_profile("nightly", max_examples=5000, deadline=None)
 settings.load_profile(os.environ.get("DTEST_HYPOTHESIS_PROFILE", "default"))
 
-PURE = ("architecture", "events", "recovery", "scheduling", "state", "suites")
+PURE = ("architecture", "events", "recovery", "reports", "scheduling", "state", "suites")
 """Folders whose tests start nothing: there, what fails once is a bug."""
 FLAKY_MAX = 3
 """So many tests of a run may need their second try; more is no bad luck but a bug (ADR 19)."""

@@ -80,6 +80,7 @@ def test_the_document_names_every_path_of_the_mission() -> None:
         "/api/tasks/submit",
         "/api/tasks/{task_id}",
         "/api/results/{task_id}",
+        "/api/attempts",
         "/api/status",
         "/api/health",
         "/api/health/db",

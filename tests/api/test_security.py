@@ -30,6 +30,7 @@ PATHS = [
     ("GET", "/api/tasks"),
     ("GET", "/api/tasks/x"),
     ("GET", "/api/results/x"),
+    ("GET", "/api/attempts"),
     ("GET", "/api/tasks/x/logs"),
     ("GET", "/api/runs"),
     ("GET", "/api/workers"),

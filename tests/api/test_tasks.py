@@ -321,7 +321,7 @@ def test_a_list_is_newest_first_and_its_items_are_plain(api: Api) -> None:
 
     assert [task["task_id"] for task in items] == ids(new) + ids(old)
     assert items[0]["document"]["requirements"]["hardware"] == ["qnn"]
-    for path in ("/api/tasks", "/api/runs", "/api/events", "/api/testcases", "/api/workers"):
+    for path in ("/api/tasks", "/api/runs", "/api/events", "/api/testcases", "/api/attempts"):
         for item in api.get(path, limit=5)["items"]:
             assert "page_key" not in item, path
 
@@ -394,7 +394,7 @@ def test_a_query_that_makes_no_sense_is_refused(api: Api, query: Json) -> None:
 
 @pytest.mark.parametrize("cursor", ["x", "'", "\x00", "", "9" * 30, "ü"])
 def test_a_made_up_cursor_breaks_nothing(api: Api, cursor: str) -> None:
-    for path in ("/api/tasks", "/api/events", "/api/workers", "/api/runs", "/api/testcases"):
+    for path in ("/api/tasks", "/api/events", "/api/attempts", "/api/runs", "/api/testcases"):
         answer = api.http.get(path, params={"cursor": cursor})
 
         assert answer.status_code in {200, 422}
@@ -586,7 +586,9 @@ def test_attempts_show_what_they_went_on_from_and_what_they_left(api: Api) -> No
     retry = {"max_retries": 2}
     task = {**command("sh", "-c", line, task_id="goes-on"), "retry_policy": retry}
     answer = api.post(SUBMIT, task)
-    shown = api.finished("goes-on", after=answer["seq"] - 1)
+    with api.stack.events(answer["seq"] - 1, "attempt.finished") as stream:
+        ends = [stream.until("dev.dtest.attempt.finished.v1", "goes-on") for _ in range(3)]
+    shown = api.get("/api/tasks/goes-on", after=ends[-1])
 
     assert shown["status"] == "passed", shown
     attempts = shown["attempts"]

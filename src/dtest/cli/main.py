@@ -47,6 +47,10 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "watch": ("runs", "Follow a run until it ends."),
         "cancel": ("runs", "Cancel every task of a run."),
     },
+    "report": {
+        "build": ("reports", "Write the report of a run."),
+        "coverage": ("coverage", "Combine what a run's workers measured with coverage.py."),
+    },
     "task": {
         "ls": ("tasks", "List tasks."),
         "show": ("tasks", "Show one task with its attempts and test cases."),
@@ -101,6 +105,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
 }
 _GROUP_HELP = {
     "run": "Runs: submissions of tasks that belong together.",
+    "report": "Reports: what a run came to, for people and programs.",
     "drill": "Failures on purpose, on a throw-away cell.",
     "task": "Tasks.",
     "worker": "Workers.",

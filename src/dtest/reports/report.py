@@ -1,0 +1,154 @@
+"""The report of a run: what every format writes down. Pure: the same run, the same report."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+
+from dtest.reports.muting import NONE_MUTED, KnownFlaky, Muted
+from dtest.reports.observation import Attempt, Known, Observation, Part, Run
+from dtest.reports.signatures import Signature, signature
+from dtest.reports.verdicts import (
+    BAD,
+    VERDICTS,
+    CaseKey,
+    Fault,
+    Result,
+    Verdict,
+    faults,
+    verdicts,
+)
+
+ALL_WELL, FAILED, NOT_PROVEN, NOTHING_SELECTED = 0, 1, 3, 5
+"""Exit codes."""
+COMMIT_LABELS = ("commit", "revision")
+"""Labels of a run that name the tested commit, the first that is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Failures with one signature."""
+
+    signature: Signature
+    results: tuple[Result, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All of it."""
+
+    run: Run
+    results: tuple[Result, ...]
+    faults: tuple[Fault, ...] = ()
+    parts: tuple[Part, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    muted: Mapping[str, Muted] = field(default_factory=dict)
+    """Entries of the list of known flaky tests, by node id."""
+    exit_code: int = ALL_WELL
+
+    @property
+    def counts(self) -> dict[Verdict, int]:
+        """How many tests have each verdict, worst first; none that is not there."""
+        found = Counter(result.verdict for result in self.results)
+        return {verdict: found[verdict] for verdict in VERDICTS if found[verdict]}
+
+    @property
+    def hardware(self) -> tuple[str, ...]:
+        """The classes of hardware that are known, sorted."""
+        return tuple(sorted({result.key.hardware for result in self.results} - {""}))
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether some test has a verdict for each of several classes of hardware."""
+        tests = {(result.key.nodeid, result.key.occurrence) for result in self.results}
+        return len(tests) < len(self.results)
+
+    @property
+    def commit(self) -> str:
+        """What was tested; empty if unknown."""
+        labels = dict(self.run.labels)
+        return next((labels[name] for name in COMMIT_LABELS if labels.get(name)), "")
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """What failed, by signature, the largest group first."""
+        found: dict[Signature, list[Result]] = {}
+        for result in self.results:
+            if result.bad:
+                found.setdefault(signature(blamed(result)), []).append(result)
+        made = [Group(key, tuple(results)) for key, results in found.items()]
+        return tuple(sorted(made, key=lambda group: (-len(group.results), group.signature)))
+
+    @property
+    def span(self) -> tuple[datetime, datetime] | None:
+        """From the first start of an attempt to the last end; none where none began and ended."""
+        starts = [item.started_at for item in self.attempts if item.started_at is not None]
+        ends = [item.finished_at for item in self.attempts if item.finished_at is not None]
+        if not starts or not ends:
+            return None
+        return min(starts), max(*ends, min(starts))
+
+
+def compose(known: Known, *, flaky: KnownFlaky = NONE_MUTED) -> Report:
+    """Judge all that is known of a run."""
+    results, open_ends = verdicts(known), faults(known)
+    muted = flaky.of(result.key.nodeid for result in results)
+    return Report(
+        known.run,
+        results,
+        open_ends,
+        known.parts,
+        tuple(sorted(known.attempts, key=lambda item: (item.task_id, item.attempt))),
+        muted,
+        _code(results, open_ends, muted),
+    )
+
+
+def gate(
+    results: Iterable[Result],
+    flaky: KnownFlaky = NONE_MUTED,
+    *,
+    today: date,
+    faults: Iterable[Fault] = (),
+) -> int:
+    """Return the exit code: 1 failures, 3 not proven, 5 nothing selected, 0 all well.
+
+    Entries of the list mute their tests until the day that they state.
+    """
+    listed = tuple(results)
+    holding = KnownFlaky(tuple(entry for entry in flaky.entries if entry.expires >= today))
+    return _code(listed, tuple(faults), holding.of(result.key.nodeid for result in listed))
+
+
+def _code(
+    results: tuple[Result, ...], open_ends: tuple[Fault, ...], muted: Mapping[str, Muted]
+) -> int:
+    gating = {result.verdict for result in results if result.key.nodeid not in muted}
+    if gating & BAD or any(fault.of_work for fault in open_ends):
+        return FAILED
+    if "not_proven" in gating or open_ends:
+        return NOT_PROVEN
+    return NOTHING_SELECTED if all(map(_skips_itself, results)) else ALL_WELL
+
+
+def _skips_itself(result: Result) -> bool:
+    """Say whether this is a whole file, none of whose tests was collected."""
+    return result.verdict == "skipped" and all(
+        item.phase == "collect" for item in result.observations
+    )
+
+
+def blamed(result: Result) -> Observation:
+    """Return the failure that a result is known by: the one that decides, else the last one."""
+    return result.bad[-1]
+
+
+def title(key: CaseKey, *, several: bool) -> str:
+    """Return the name that no other test has; ``several`` tells that the report is a matrix."""
+    place = f" #{key.occurrence}" if key.occurrence > 1 else ""
+    return f"{key.nodeid}{place}" + (f" @ {key.hardware or 'unknown'}" if several else "")
+
+
+def duration_s(result: Result) -> float:
+    """Return how long the deciding observation took."""
+    return result.deciding.duration_s if result.deciding is not None else 0.0
