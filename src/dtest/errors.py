@@ -82,6 +82,13 @@ class TimedOut(DtestError):
     code = "timed_out"
 
 
+class TooManyFailures(DtestError):
+    """A run was ended after as many failures as it was to have."""
+
+    exit_code = 1
+    code = "too_many_failures"
+
+
 class NoWorkerMatches(DtestError):
     """A task waits that no worker of the cell could ever run."""
 

@@ -68,7 +68,9 @@ def _part(item: dict[str, Any]) -> Part:
     document = item["document"]
     wanted = document.get("requirements", {}).get("hardware", ())
     labelled = str(document.get("labels", {}).get("rerun", ""))
-    paths = document.get("config", {}).get("paths", ()) if item["type"] == "test" else ()
+    config = document.get("config", {})
+    names_tests = item["type"] == "test" and "queue" not in config
+    paths = config.get("paths", ()) if names_tests else ()
     return Part(
         task_id=item["task_id"],
         name=item["name"],

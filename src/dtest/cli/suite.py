@@ -1,14 +1,14 @@
-"""A pytest suite: what it holds, how it is cut into units, and the report at the end."""
+"""A pytest suite: what it holds, and how it is cut into units."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +21,6 @@ from dtest.suites.history import History
 from dtest.suites.plan import plan
 from dtest.suites.unit import Part, Unit
 
-_TOLD_BY_CASES = ("collection_error", "crash_signal")
 NOT_FOUND_PLACE = 10**9
 """Where no test stands: a node id of no test is reported by the session that looks for it."""
 
@@ -45,21 +44,43 @@ class Collected:
         names = (*(nodeid for nodeid, _ in self.tests), *self.broken, *self.skipped)
         return {name.partition("::")[0] for name in names}
 
-    def units(self, history: History, *, sessions: int) -> list[Unit]:
+    def places(self) -> dict[str, int]:
+        """Return the place of each test in its file."""
+        counts: Counter[str] = Counter()
+        found: dict[str, int] = {}
+        for nodeid, _ in self.tests:
+            file = nodeid.partition("::")[0]
+            found.setdefault(nodeid, counts[file])
+            counts[file] += 1
+        return found
+
+    def only(self, nodeids: Collection[str]) -> "Collected":
+        """Return it with none but these tests."""
+        return replace(
+            self,
+            tests=tuple(test for test in self.tests if test[0] in nodeids),
+            broken=tuple(name for name in self.broken if name in nodeids),
+            skipped=(),
+        )
+
+    def units(self, history: History, *, sessions: int, failed_first: bool = False) -> list[Unit]:
         """Cut the suite into what the sessions take at a time."""
         known = {nodeid.partition("::")[0] for nodeid, _ in self.tests}
         named = [name for name in self.broken if "::" in name]
         whole = [name for name in (*self.broken, *self.skipped) if "::" not in name]
-        units = plan(
-            history.predicted(self.tests),
-            [name for name in whole if name not in known],
-            sessions=sessions,
-        )
+        files = [name for name in whole if name not in known]
+        units = plan(history.predicted(self.tests), files, sessions=sessions)
+        if failed_first:
+            units.sort(key=lambda unit: not _holds(unit, history.failed))
         lost = [
             Unit(f"lost{number}", (Part(name.partition("::")[0], ((NOT_FOUND_PLACE, name),)),))
             for number, name in enumerate(named)
         ]
         return [*units, *lost]
+
+
+def _holds(unit: Unit, nodeids: Collection[str]) -> bool:
+    return any(nodeid in nodeids for part in unit.parts for _, nodeid in part.tests or ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,76 +185,3 @@ def _collected(entries: list[dict[str, Any]]) -> Collected:
             case "case":  # could not be collected, or is skipped as a whole: run it to report it
                 (broken if entry["outcome"] == "error" else skipped).append(str(entry["nodeid"]))
     return Collected(tuple(tests), tuple(broken), tuple(skipped), failures_max)
-
-
-def write_junit(
-    path: Path,
-    run: dict[str, Any],
-    cases: Sequence[dict[str, Any]],
-    faults: Sequence[dict[str, Any]] = (),
-) -> None:
-    """Write a JUnit XML report (xunit2): failure is an assertion, error is all else.
-
-    ``faults`` are tasks that came to no verdict; one that no case explains is an error of its own.
-    """
-    from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
-
-    suites: dict[str, TestSuite] = {}
-    for case in sorted(cases, key=lambda item: str(item["nodeid"])):
-        file, classname, name = _split(_printable(str(case["nodeid"])))
-        written = TestCase(name, classname=classname)
-        written.time = float(case["duration_s"])
-        match case["outcome"]:
-            case "failed":
-                written.result = [_result(Failure, case)]
-            case "error":
-                written.result = [_result(Error, case)]
-            case "skipped" | "xfailed":
-                written.result = [_result(Skipped, case)]
-        suite = suites.setdefault(file, TestSuite(file))
-        suite.add_testcase(written)
-    for fault in [task for task in faults if not _is_explained(task, cases)]:
-        written = TestCase(str(fault["name"]), classname="dtest.task")
-        written.result = [Error(f"{fault['status']}: {fault['reason']}", str(fault["reason"]))]
-        suites.setdefault("dtest", TestSuite("dtest")).add_testcase(written)
-    report = JUnitXml(_printable(str(run["name"])))
-    for suite in suites.values():
-        suite.add_property("dtest.run_id", str(run["run_id"]))
-        report.add_testsuite(suite)
-    report.update_statistics()  # type: ignore[no-untyped-call]
-    report.write(str(path), pretty=True)
-
-
-def _is_explained(fault: dict[str, Any], cases: Sequence[dict[str, Any]]) -> bool:
-    """Say whether a case tells the same: a file that was not collected, a test that crashed."""
-    return fault["reason"] in _TOLD_BY_CASES and any(
-        case["outcome"] == "error" and case["task_id"] == fault["task_id"] for case in cases
-    )
-
-
-def _split(nodeid: str) -> tuple[str, str, str]:
-    """Return file, dotted class and name of a test; of a file that was not collected, its module.
-
-    Parameters of a test may hold any character, ``::`` too.
-    """
-    file, _, inside = nodeid.partition("::")
-    module = file.removesuffix(".py").replace("/", ".")
-    words, bracket, parameters = inside.partition("[")
-    *classes, name = words.split("::")
-    if not name:
-        return file, "", module
-    return file, ".".join((module, *classes)), name + bracket + parameters
-
-
-def _result(kind: type[Any], case: dict[str, Any]) -> Any:  # noqa: ANN401 - junitparser is untyped
-    made = kind(_printable(str(case["message"])), str(case["outcome"]))
-    made.text = _printable(str(case["output"]))
-    return made
-
-
-_UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-def _printable(text: str) -> str:
-    """Replace the characters that XML 1.0 cannot hold."""
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)

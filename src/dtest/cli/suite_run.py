@@ -2,129 +2,173 @@
 
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dtest.cli import output
 from dtest.cli.api_client import ApiClient
-from dtest.cli.runs import every_task
-from dtest.cli.suite import SuiteOptions
+from dtest.cli.gathering import gather
+from dtest.cli.suite import Collected, SuiteOptions
+from dtest.cli.suite_options import Bounds
 from dtest.cli.watching import Patience, watch_run
-from dtest.errors import NoWorkerMatches, TimedOut
-from dtest.suites.unit import Unit
+from dtest.errors import NoWorkerMatches, TimedOut, TooManyFailures
+from dtest.reports.muting import KnownFlaky
+from dtest.reports.observation import Planned
+from dtest.reports.report import Report
+from dtest.reports.verdicts import BAD, Result
+from dtest.suites.plan import makespan_s
+from dtest.suites.unit import Part, Unit
 
 STOP_S_MAX = 20.0
 """How long the run may take to end once it is cancelled."""
 SESSIONS_MAX = 64
 REFILLS_MAX = 3
 """How often sessions that ended before their work are replaced."""
-_VERDICTS = ("passed", "failed")
-
-
-@dataclass(frozen=True, slots=True)
-class SessionOptions:
-    """What each session is bound by."""
-
-    test_timeout_s: float | None = None
-    memory_limit_gb: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RunEnd:
     """What is known of the run, and what cut it short if something did."""
 
-    run: dict[str, Any]
-    cases: list[dict[str, Any]]
-    faults: list[dict[str, Any]]
-    """Sessions that came to no verdict."""
+    report: Report
     took_s: float
+    """Since the tests were handed in."""
+    predicted_s: float
     cut: BaseException | None = None
 
 
 class SuiteRun:
     """One run of a suite."""
 
-    def __init__(self, api: ApiClient, name: str, paths: Sequence[str]) -> None:
+    def __init__(self, api: ApiClient, name: str, flaky: KnownFlaky, *, as_json: bool) -> None:
         self._api = api
         self._name = name
-        self._paths = tuple(paths)
+        self._flaky = flaky
+        self._as_json = as_json
         self._queue = f"q{uuid.uuid4().hex}"
         self._run_id = ""
         self._seq = 0
-        self._documents: list[dict[str, Any]] = []
-        self._started = time.monotonic()
+        self._document: dict[str, Any] = {}
+        self._sessions = 1
 
-    def start(self, suite: SuiteOptions, bounds: SessionOptions, *, sessions: int) -> None:
+    def start(
+        self, suite: SuiteOptions, paths: Sequence[str], bounds: Bounds, *, sessions: int
+    ) -> None:
         """Start the sessions; they warm up while the suite is collected."""
+        self._sessions = sessions
         config = {
             "queue": self._queue,
-            "paths": self._paths,
+            "paths": list(paths),
             "cwd": str(suite.cwd),
             "python": suite.python,
-            "args": suite.args,
-            "test_timeout_seconds": bounds.test_timeout_s,
+            "args": list(suite.args),
+            "test_timeout_seconds": bounds.test_timeout,
         }
-        self._documents = [
-            {
-                "type": "test",
-                "name": f"session {number}/{sessions}",
-                "config": {name: value for name, value in config.items() if value is not None},
-                "memory_limit_gb": bounds.memory_limit_gb,
-            }
+        self._document = {
+            "type": "test",
+            "config": {name: value for name, value in config.items() if value is not None},
+            "memory_limit_gb": bounds.memory_limit,
+        }
+        tasks = [
+            {**self._document, "name": f"session {number}/{sessions}"}
             for number in range(1, sessions + 1)
         ]
-        body = {"name": self._name, "tasks": self._documents}
-        answer = self._api.post("/api/tasks/submit", body)
+        answer = self._api.post("/api/tasks/submit", {"name": self._name, "tasks": tasks})
         self._run_id, self._seq = str(answer["run_id"]), int(answer["seq"])
 
-    def fill(self, units: Sequence[Unit]) -> None:
-        """Hand in all units; nothing else will come."""
-        body = {"units": [asdict(unit) for unit in units], "close": True}
-        self._api.post(f"/api/queues/{self._queue}", body)
-
-    def watch(self, patience: Patience, *, as_json: bool) -> RunEnd:
-        """Wait for the end; where there is no more patience, cancel and take what is known."""
+    def carry(self, found: Collected, units: Sequence[Unit], bounds: Bounds) -> RunEnd:
+        """Hand in all units and wait for the end; without patience, take what is known."""
+        started = time.monotonic()
+        until = Patience(
+            bounds.timeout,
+            bounds.fail_unmatched,
+            bounds.failures_max or found.failures_max or None,
+            len(found.tests),
+        )
         cut: BaseException | None = None
         try:
-            run = self._watched(patience, as_json=as_json)
-            for _ in range(REFILLS_MAX):
-                if not self._left():
-                    break
-                self._refill()
-                run = self._watched(patience, as_json=as_json)
-        except (KeyboardInterrupt, SystemExit, TimedOut, NoWorkerMatches) as error:
+            self._fill(self._queue, units)
+            self._watched(until)
+            self._finish(self._queue, until)
+            self._rerun(found, bounds, until)
+        except (KeyboardInterrupt, SystemExit, TimedOut, NoWorkerMatches, TooManyFailures) as error:
             cut = error
-            run = self.stop(reason=type(error).__name__)
-        cases = verdicts(self._api, self._run_id)
-        tasks = every_task(self._api, self._run_id)
-        faults = [task for task in tasks if task["status"] not in _VERDICTS]
-        return RunEnd(run, cases, faults, time.monotonic() - self._started, cut)
+            self.stop(reason=type(error).__name__)
+        took_s = time.monotonic() - started
+        report = self._report(found)
+        return RunEnd(report, took_s, makespan_s(units, sessions=self._sessions), cut)
 
-    def _watched(self, patience: Patience, *, as_json: bool) -> dict[str, Any]:
-        return watch_run(
-            self._api, self._run_id, after=self._seq, patience=patience, as_json=as_json
+    def _report(self, found: Collected) -> Report:
+        planned = [Planned(nodeid) for nodeid, _ in found.tests]
+        report = gather(self._api, self._run_id, planned=planned, flaky=self._flaky)
+        lost = [result for result in report.results if result.verdict == "not_proven"]
+        if lost and len(report.results) - len(lost) >= len(planned):
+            # Every process makes ids of its own: what was planned ran under other names.
+            report = gather(self._api, self._run_id, flaky=self._flaky)
+        return replace(report, run=replace(report.run, api_url=self._api.url))
+
+    def _fill(self, queue: str, units: Iterable[Unit]) -> None:
+        body = {"units": [asdict(unit) for unit in units], "close": True}
+        self._api.post(f"/api/queues/{queue}", body)
+
+    def _watched(self, patience: Patience) -> None:
+        watch_run(
+            self._api, self._run_id, after=self._seq, patience=patience, as_json=self._as_json
         )
 
-    def _left(self) -> bool:
-        state = self._api.get(f"/api/queues/{self._queue}")
-        return bool(state["waiting"] or state["held"])
+    def _finish(self, queue: str, patience: Patience) -> None:
+        """Replace sessions that ended while there was work: a crash too many, a lost agent."""
+        for _ in range(REFILLS_MAX):
+            state = self._api.get(f"/api/queues/{queue}")
+            if not state["waiting"] and not state["held"]:
+                return
+            output.say("all sessions have ended before their work; starting another one")
+            self._add(queue, "session again", rerun=0)
+            self._watched(patience)
 
-    def _refill(self) -> None:
-        output.say("all sessions have ended before the queue was empty; starting one more")
-        document = {**self._documents[0], "run_id": self._run_id, "name": "session again"}
-        self._seq = int(self._api.post("/api/tasks/submit", document)["seq"])
+    def _add(self, queue: str, name: str, *, rerun: int) -> None:
+        config = {**self._document["config"], "queue": queue}
+        labels = {"labels": {"rerun": str(rerun)}} if rerun else {}
+        task = {**self._document, **labels, "config": config, "name": name, "run_id": self._run_id}
+        self._seq = int(self._api.post("/api/tasks/submit", task)["seq"])
 
-    def stop(self, *, reason: str) -> dict[str, Any]:
-        """Cancel the run and wait for its processes to end; return the run as it is then."""
+    def _rerun(self, found: Collected, bounds: Bounds, patience: Patience) -> None:
+        """Run what failed again, in new processes; what passes then is flaky."""
+        places = found.places()
+        for number in range(1, bounds.reruns + 1):
+            failed = [result for result in self._report(found).results if _is_worth_it(result)]
+            if not failed:
+                return
+            output.say(f"running {len(failed)} again ({number}/{bounds.reruns})")
+            queue = f"{self._queue}r{number}"
+            for session in range(1, min(self._sessions, len(failed)) + 1):
+                self._add(queue, f"re-run {number}, session {session}", rerun=number)
+            nodeids = dict.fromkeys(result.key.nodeid for result in failed)
+            self._fill(queue, [_alone(nodeid, places) for nodeid in nodeids])
+            self._watched(patience)
+
+    def stop(self, *, reason: str) -> None:
+        """Cancel the run and wait for its processes to end."""
         output.say("cancelling the run")
         seq = self._api.post(f"/api/runs/{self._run_id}/cancel", {"reason": reason})["seq"]
         try:
-            return watch_run(
-                self._api, self._run_id, after=seq, patience=Patience(STOP_S_MAX), as_json=True
-            )
+            patience = Patience(STOP_S_MAX)
+            watch_run(self._api, self._run_id, after=seq, patience=patience, as_json=True)
         except (TimedOut, NoWorkerMatches):
-            return self._api.get(f"/api/runs/{self._run_id}")
+            return
+
+
+def _is_worth_it(result: Result) -> bool:
+    """Say whether a second try could tell more: not of what cannot be collected."""
+    found = result.deciding
+    return result.verdict in BAD and found is not None and found.phase != "collect"
+
+
+def _alone(nodeid: str, places: dict[str, int]) -> Unit:
+    place = places.get(nodeid, 0)
+    file = nodeid.partition("::")[0]
+    return Unit(f"again-{uuid.uuid4().hex}", (Part(file, ((place, nodeid),)),))
 
 
 def usual_sessions(api: ApiClient) -> int:
@@ -132,16 +176,3 @@ def usual_sessions(api: ApiClient) -> int:
     workers = api.get("/api/workers")["items"]
     slots = sum(int(worker["slots"]) for worker in workers if worker["status"] == "active")
     return max(1, min(SESSIONS_MAX, slots))
-
-
-def verdicts(api: ApiClient, run_id: str) -> list[dict[str, Any]]:
-    """Return the one verdict of each test case of a run: the latest that was told."""
-    latest: dict[str, dict[str, Any]] = {}
-    cursor: str | None = None
-    while True:
-        page = api.get("/api/testcases", run_id=run_id, limit=1000, cursor=cursor)
-        for case in page["items"]:
-            latest.setdefault(case["nodeid"], case)
-        cursor = page["next"]
-        if cursor is None:
-            return list(latest.values())

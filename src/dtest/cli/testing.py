@@ -3,50 +3,55 @@
 import os
 import shutil
 import sys
-import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
-
-from cyclopts import Parameter
+from typing import Any
 
 from dtest.cli import output
 from dtest.cli.api_client import ApiClient, open_api
 from dtest.cli.local_stack import throw_away_stack
 from dtest.cli.options import DEFAULTS, CallOptions
-from dtest.cli.suite import Collecting, SuiteOptions, write_junit
-from dtest.cli.suite_run import RunEnd, SessionOptions, SuiteRun, usual_sessions
-from dtest.cli.watching import Patience, exit_code
-from dtest.errors import DtestError, UsageError
+from dtest.cli.reports import known_flaky_tests, write_report
+from dtest.cli.suite import Collected, Collecting, SuiteOptions
+from dtest.cli.suite_history import HistoryFile
+from dtest.cli.suite_options import (
+    EVERYTHING,
+    NO_FILES,
+    UNBOUND,
+    Bounds,
+    ReportFiles,
+    Selection,
+)
+from dtest.cli.suite_run import RunEnd, SuiteRun, usual_sessions
+from dtest.errors import DtestError, TooManyFailures, UsageError
+from dtest.reports.report import NOTHING_SELECTED, Report, title
+from dtest.reports.verdicts import BAD, Result
 from dtest.suites.history import History
+from dtest.suites.unit import Unit
 
-NOTHING_SELECTED = 5
 INTERRUPTED = 130
 LISTED_MAX = 50
-_ORDER = ("failed", "error", "passed", "skipped", "xfailed", "xpassed")
+HARDWARE = "cpu"
+"""What sessions ask for."""
 
 
-def test(  # noqa: PLR0913 - one option each
+def test(
     paths: list[str] | None = None,
     /,
     *,
     workers: int | None = None,
     python: str | None = None,
-    junit: Path | None = None,
-    keyword: Annotated[str | None, Parameter(name=["--keyword", "-k"])] = None,
-    marker: Annotated[str | None, Parameter(name=["--marker", "-m"])] = None,
-    timeout: float | None = None,
-    test_timeout: float | None = None,
-    memory_limit: float | None = None,
-    fail_unmatched: Annotated[bool, Parameter(negative="")] = False,
+    selection: Selection = EVERYTHING,
+    bounds: Bounds = UNBOUND,
+    reports: ReportFiles = NO_FILES,
     call: CallOptions = DEFAULTS,
 ) -> int:
     """Run a pytest suite: in the running cell, or in one that lives for this call.
 
     Every test gets one verdict; a test that takes its process down is named and the rest runs on.
+    The suite is collected once and cut into units, longest first; sessions stay and pull them.
     Ctrl-C cancels the run, ends its processes and tells what is known.
 
     Examples: `dtest test tests/` · `dtest test --workers 4 --python .venv/bin/python --junit r.xml`
@@ -60,101 +65,77 @@ def test(  # noqa: PLR0913 - one option each
         workers, or for each processor where the cell lives for this call only.
     python
         Interpreter of the environment that holds the tested project.
-    junit
-        Write a JUnit XML report to this file.
-    keyword
-        Only tests whose names match the expression.
-    marker
-        Only tests whose markers match the expression.
-    timeout
-        Longest wait for the whole run in seconds; then the run is cancelled and the exit code is
-        6, or 8 if no worker can ever run the rest.
-    test_timeout
-        Longest time of one test in seconds: it is ended and named, the others run on.
-    memory_limit
-        Most memory of a session in GB (10^9 bytes): the test that runs then is ended and named.
-    fail_unmatched
-        Cancel the run with exit code 8 when a task waits that no worker could ever run.
     """
-    _check(workers, junit)
-    extra = [*(("-k", keyword) if keyword else ()), *(("-m", marker) if marker else ())]
-    options = SuiteOptions(Path.cwd(), _interpreter(python), tuple(extra))
-    bounds = SessionOptions(test_timeout, memory_limit)
-    with Collecting(paths or [], options) as collecting, _cell(call, workers) as api:
+    if workers is not None and workers < 1:
+        message = f"--workers is {workers}; at least 1 is needed"
+        raise UsageError(message)
+    bounds.check()
+    reports.check()
+    flaky = known_flaky_tests(reports.known_flaky)
+    options = SuiteOptions(Path.cwd(), _interpreter(python), selection.arguments)
+    asked = paths or []
+    kept = HistoryFile(Path.cwd())
+    with Collecting(asked, options) as collecting, _cell(call, workers) as api:
         sessions = workers or usual_sessions(api)
-        run = SuiteRun(api, Path.cwd().name or "tests", paths or [])
-        run.start(options, bounds, sessions=sessions)
-        end = _run(run, collecting, sessions, _Wanted(timeout, fail_unmatched, call.json))
-    if end is None:
-        output.say("no tests ran: pytest found none")
-        return NOTHING_SELECTED
-    code = _tell(end, as_json=call.json)
-    if junit is not None:
-        write_junit(junit, end.run, end.cases, end.faults)
-    if end.cut is not None:
+        run = SuiteRun(api, Path.cwd().name or "tests", flaky, as_json=call.json)
+        run.start(options, asked, bounds, sessions=sessions)
+        try:
+            found = collecting.result(wait_s=bounds.timeout)
+            found, units = _chosen(found, selection, kept.load(HARDWARE), sessions)
+        except BaseException as error:
+            run.stop(reason=type(error).__name__)
+            raise
+        if not units:
+            run.stop(reason="no tests")
+            output.say("no tests ran: pytest found none")
+            return NOTHING_SELECTED
+        if not call.json:
+            broken = f", {len(found.broken)} could not be collected" if found.broken else ""
+            output.say(f"{len(found.tests)} tests in {len(found.files)} files{broken}")
+        end = run.carry(found, units, bounds)
+    kept.add(end.report, HARDWARE)
+    return _concluded(end, reports, as_json=call.json)
+
+
+def _chosen(
+    found: Collected, selection: Selection, history: History, sessions: int
+) -> tuple[Collected, list[Unit]]:
+    """Return what is to run, and the units."""
+    if selection.last_failed and history.failed:
+        again = found.only(history.failed)
+        if again.files:
+            found = again
+        else:
+            output.say("none of the tests that failed last time is selected: all run")
+    first = selection.failed_first
+    return found, found.units(history, sessions=sessions, failed_first=first)
+
+
+def _concluded(end: RunEnd, reports: ReportFiles, *, as_json: bool) -> int:
+    """Tell what the run came to, write the reports, and return the exit code."""
+    code = _code(end)
+    report = replace(end.report, exit_code=code)
+    if as_json:
+        output.as_json(_document(report, end))
+    else:
+        _tell(report, end, durations=reports.durations)
+    for path, form, _ in reports.files:
+        write_report(path, form, report)
+    if end.cut is not None and not isinstance(end.cut, TooManyFailures):
         raise end.cut
     return code
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """How long to wait, for what not, and what to show."""
-
-    timeout_s: float | None
-    fail_unmatched: bool
-    as_json: bool
-
-
-def _run(run: SuiteRun, collecting: Collecting, sessions: int, wanted: _Wanted) -> RunEnd | None:
-    """Fill the queue with what was collected and watch the run; none if there is nothing."""
-    started = time.monotonic()
-    try:
-        found = collecting.result(wait_s=wanted.timeout_s)
-        units = found.units(History(), sessions=sessions)
-        if units:
-            run.fill(units)
-    except BaseException as error:
-        run.stop(reason=type(error).__name__)
-        raise
-    if not units:
-        run.stop(reason="no tests")
-        return None
-    if not wanted.as_json:
-        broken = f", {len(found.broken)} could not be collected" if found.broken else ""
-        output.say(f"{len(found.tests)} tests in {len(found.files)} files{broken}")
-    left_s = wanted.timeout_s
-    if left_s is not None:
-        left_s = max(0.0, left_s - (time.monotonic() - started))
-    return run.watch(Patience(left_s, wanted.fail_unmatched), as_json=wanted.as_json)
-
-
 def _code(end: RunEnd) -> int:
     match end.cut:
-        case None if not end.faults and all(map(_skips_itself, end.cases)):
-            return NOTHING_SELECTED
         case None:
-            return exit_code(end.run)
+            return end.report.exit_code
         case DtestError() as error:
             return error.exit_code
         case SystemExit(code=int(code)):
             return code
         case _:
             return INTERRUPTED
-
-
-def _skips_itself(case: dict[str, Any]) -> bool:
-    """Say whether this is a whole file, none of whose tests was collected."""
-    return bool(case["outcome"] == "skipped" and case["phase"] == "collect")
-
-
-def _check(workers: int | None, junit: Path | None) -> None:
-    """Raise UsageError before anything runs."""
-    if workers is not None and workers < 1:
-        message = f"--workers is {workers}; at least 1 is needed"
-        raise UsageError(message)
-    if junit is not None and (junit.is_dir() or not junit.absolute().parent.is_dir()):
-        message = f"--junit {junit} cannot be written"
-        raise UsageError(message, hint="give a file in a directory that exists")
 
 
 def _interpreter(python: str | None) -> str:
@@ -177,31 +158,63 @@ def _cell(call: CallOptions, workers: int | None) -> Iterator[ApiClient]:
         yield open_api(own)
 
 
-def _tell(end: RunEnd, *, as_json: bool) -> int:
-    code = _code(end)
-    counts = Counter(str(case["outcome"]) for case in end.cases)
-    if as_json:
-        keys = ("nodeid", "outcome", "phase", "duration_s", "message", "file", "line", "worker_id")
-        listed = [{key: case[key] for key in keys} for case in end.cases]
-        output.as_json(
-            {
-                "run_id": end.run["run_id"],
-                "counts": dict(counts),
-                "testcases": listed,
-                "faults": [
-                    {key: task[key] for key in ("task_id", "name", "status", "reason")}
-                    for task in end.faults
-                ],
-                "exit_code": code,
-            }
-        )
-        return code
-    for case in [case for case in end.cases if case["outcome"] in ("failed", "error")][:LISTED_MAX]:
-        if case["output"]:
-            output.say(f"\n--- {case['outcome'].upper()} {case['nodeid']}")
-            output.say(case["output"])
-    for task in end.faults:
-        output.say(f"{task['name']}: {task['status']}, {task['reason']}")
-    shown = [f"{counts[name]} {name}" for name in _ORDER if counts[name]]
+def _document(report: Report, end: RunEnd) -> dict[str, Any]:
+    return {
+        "run_id": report.run.run_id,
+        "counts": report.counts,
+        "testcases": [_case(result) for result in report.results],
+        "faults": [
+            {"task_id": each.task_id, "name": each.name, "status": each.status}
+            | {"reason": each.reason}
+            for each in report.faults
+        ],
+        "seconds": round(end.took_s, 3),
+        "predicted_seconds": round(end.predicted_s, 3),
+        "exit_code": report.exit_code,
+    }
+
+
+def _case(result: Result) -> dict[str, Any]:
+    found = result.deciding
+    return {
+        "nodeid": result.key.nodeid,
+        "outcome": result.verdict,
+        "phase": found.phase if found is not None else None,
+        "duration_s": found.duration_s if found is not None else None,
+        "message": found.message if found is not None else result.cause,
+        "file": found.file if found is not None else result.key.nodeid.partition("::")[0],
+        "line": found.line if found is not None else None,
+        "worker_id": found.worker_id if found is not None else None,
+        "tries": len(result.observations),
+    }
+
+
+def _tell(report: Report, end: RunEnd, *, durations: int) -> None:
+    several = report.is_matrix
+    told = [result for result in report.results if result.verdict in BAD]
+    for result in told[:LISTED_MAX]:
+        if result.bad[-1].output:
+            output.say(f"\n--- {result.verdict.upper()} {title(result.key, several=several)}")
+            output.say(result.bad[-1].output)
+    if len(told) > LISTED_MAX:
+        output.say(f"... and {len(told) - LISTED_MAX} more")
+    for group in report.groups:
+        if len(group.results) > 1:
+            output.say(f"{len(group.results)} x {group.signature}")
+    for result in report.results:
+        if result.verdict in ("flaky", "not_proven"):
+            why = f": {result.cause}" if result.cause else ""
+            output.say(f"{result.verdict.upper()} {title(result.key, several=several)}{why}")
+    for nodeid, entry in sorted(report.muted.items()):
+        output.say(f"MUTED {nodeid} until {entry.expires}: {entry.reason}")
+    for fault in report.faults:
+        output.say(f"{fault.name}: {fault.status}, {fault.reason}")
+    timed = [(found.duration_s, result) for result in report.results if (found := result.deciding)]
+    for seconds, result in sorted(timed, key=lambda item: -item[0])[:durations]:
+        output.say(f"{seconds:8.2f} s  {title(result.key, several=several)}")
+    output.say(f"{end.took_s:.2f} s; predicted {end.predicted_s:.2f} s")
+    if isinstance(end.cut, TooManyFailures):
+        output.say(end.cut.message)
+    counts = report.counts
+    shown = [f"{count} {name.replace('_', ' ')}" for name, count in counts.items()]
     print(", ".join(shown) or "no tests ran")
-    return code

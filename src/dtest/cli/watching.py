@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from dtest.cli.api_client import ApiClient, Asked
 from dtest.cli.output import say
 from dtest.cli.unmatched import unmatched_of
-from dtest.errors import TimedOut, Unavailable
+from dtest.errors import TimedOut, TooManyFailures, Unavailable
 
 LOOK_EVERY_S = 0.1
 LOOK_EVERY_S_MAX = 0.5
@@ -19,10 +19,14 @@ UNMATCHED_EVERY_S = 5.0
 SILENCE_S_MAX = 30.0
 """How long an API that has answered before may be away: a local one is started again."""
 _FAILING = ("failed", "error")
+_STATES = (
+    *("passed", "failed", "errored", "cancelled", "skipped", "expired"),
+    *("running", "waiting"),
+)
 
 
 class _Screen(Protocol):
-    def state(self, run: dict[str, Any]) -> None: ...
+    def state(self, progress: "Progress") -> None: ...
     def line(self, text: str) -> None: ...
 
 
@@ -33,11 +37,11 @@ class _Plain:
         self._told_at = 0.0
         self._told = ""
 
-    def state(self, run: dict[str, Any]) -> None:
+    def state(self, progress: "Progress") -> None:
         """Tell how far the run is, if that changed."""
-        text = progress_text(run)
+        text = progress.text
         now = time.monotonic()
-        if text != self._told and (now - self._told_at > PLAIN_EVERY_S or run["finished"]):
+        if text != self._told and (now - self._told_at > PLAIN_EVERY_S or progress.finished):
             self._told_at, self._told = now, text
             say(text)
 
@@ -52,19 +56,18 @@ def _screen() -> Iterator[_Screen]:
         yield _Plain()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
-        bar = progress.add_task("tasks", total=None)
+    with Bars(*columns, TimeElapsedColumn(), console=console, transient=True) as bars:
+        bar = bars.add_task("tasks", total=None)
 
         class Drawn:
-            def state(self, run: dict[str, Any]) -> None:
-                done = run["tasks"] - run["waiting"] - run["running"]
-                progress.update(
-                    bar, description=progress_text(run), total=run["tasks"], completed=done
-                )
+            def state(self, progress: Progress) -> None:
+                text, done, total = progress.text, progress.done, progress.total
+                bars.update(bar, description=text, total=total, completed=done)
 
             def line(self, text: str) -> None:
                 console.print(text, markup=False, highlight=False)
@@ -72,22 +75,30 @@ def _screen() -> Iterator[_Screen]:
         yield Drawn()
 
 
-def progress_text(run: dict[str, Any]) -> str:
-    """Say in one line how far a run is."""
-    states = (
-        "passed",
-        "failed",
-        "errored",
-        "cancelled",
-        "skipped",
-        "expired",
-        "running",
-        "waiting",
-    )
-    counts = [f"{run[name]} {name}" for name in states if run[name]]
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: by its tests where their number is known, else by its tasks."""
+
+    text: str
+    done: int
+    total: int
+    finished: bool
+
+
+def progress_of(run: dict[str, Any], tests: int | None, since_s: float) -> Progress:
+    """Say how far a run is, ``since_s`` seconds after it began."""
     cases = [f"{count} {name}" for name, count in sorted(run["testcases"].items())]
+    finished = bool(run["finished"])
+    if tests:
+        done = min(tests, sum(run["testcases"].values()))
+        left = f", about {since_s * (tests - done) / done:.0f} s left" if 0 < done < tests else ""
+        text = f"{done}/{tests} tests: {', '.join(cases) or 'none yet'}{left}"
+        return Progress(text, done, tests, finished)
+    counts = [f"{run[name]} {name}" for name in _STATES if run[name]]
     shown = f"tasks: {', '.join(counts) or 'none'}"
-    return f"{shown}; tests: {', '.join(cases)}" if cases else shown
+    text = f"{shown}; tests: {', '.join(cases)}" if cases else shown
+    done = run["tasks"] - run["waiting"] - run["running"]
+    return Progress(text, done, run["tasks"], finished)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +108,10 @@ class Patience:
     wait_s: float | None = None
     fail_unmatched: bool = False
     """Do not wait for a worker that does not exist."""
+    failures_max: int | None = None
+    """Do not wait once so many tests have failed."""
+    tests: int | None = None
+    """How many tests there are to be, where that is known: what is left can be told then."""
 
 
 UNTIL_ENDED = Patience()
@@ -112,18 +127,22 @@ def watch_run(
 ) -> dict[str, Any]:
     """Wait until a run has ended; tell failures of tests as they come.
 
-    Raises TimedOut, or NoWorkerMatches when that is why it does not end.
+    Raises TimedOut, or NoWorkerMatches when that is why it does not end, and TooManyFailures.
     """
     started = time.monotonic()
     run = api.get(f"/api/runs/{run_id}", after=after)
     delay_s = LOOK_EVERY_S
     with _screen() as screen:
         asked = _Patient(api, screen)
-        watch = _Watch(asked, screen, as_json=as_json)
+        watch = _Watch(asked, screen, started, patience.tests, as_json=as_json)
         while True:
             watch.tell(run)
             if run["finished"] and run["tasks"]:
                 return run
+            failures = sum(run["testcases"].get(name, 0) for name in _FAILING)
+            if patience.failures_max is not None and failures >= patience.failures_max:
+                message = f"ended after {failures} failures"
+                raise TooManyFailures(message, hint="--maxfail says how many a run may have")
             over = patience.wait_s is not None and time.monotonic() - started > patience.wait_s
             watch.look_for_unmatched(run, raising=over or patience.fail_unmatched)
             if over:
@@ -163,6 +182,8 @@ class _Watch:
 
     api: Asked
     screen: _Screen
+    started: float
+    tests: int | None
     as_json: bool
     seen: set[tuple[str, int, int]] = field(default_factory=set)
     unmatched: set[str] = field(default_factory=set)
@@ -177,7 +198,7 @@ class _Watch:
             self.screen.line(f"{case['outcome'].upper():6} {case['nodeid']}{attempt}")
             if case["message"]:
                 self.screen.line(f"       {case['message'].splitlines()[0][:200]}")
-        self.screen.state(run)
+        self.screen.state(progress_of(run, self.tests, time.monotonic() - self.started))
 
     def look_for_unmatched(self, run: dict[str, Any], *, raising: bool) -> None:
         """Tell, or raise, what waits for a worker that does not exist; look now and then."""
