@@ -361,6 +361,121 @@ def test_a_suite_alone_gets_a_cell_for_the_call_and_nothing_stays(
     assert person.here("status").code == 3
 
 
+SHAKY = """
+import pathlib
+
+NOTES = pathlib.Path(__file__).with_name("notes")
+
+def test_shaky():
+    NOTES.write_text(NOTES.read_text() + "x" if NOTES.exists() else "x")
+    assert len(NOTES.read_text()) > 1
+
+def test_bad():
+    assert False
+
+def test_good():
+    pass
+"""
+
+
+def test_what_passes_at_its_second_try_is_flaky_and_never_plain_passed(
+    cell: CellUser, suite: Suite
+) -> None:
+    home = suite(test_shaky=SHAKY)
+
+    ended = cell.at(home).here("test", "--reruns", "2", "--json", "--junit", "report.xml")
+
+    assert ended.code == 1
+    told = {case["nodeid"]: (case["outcome"], case["tries"]) for case in ended.json["testcases"]}
+    assert told == {
+        "test_shaky.py::test_shaky": ("flaky", 2),
+        "test_shaky.py::test_bad": ("failed", 3),
+        "test_shaky.py::test_good": ("passed", 1),
+    }
+    assert "flakyFailure" in (home / "report.xml").read_text()
+    assert (junit(home / "report.xml").tests, junit(home / "report.xml").failures) == (3, 1)
+
+
+def test_a_muted_test_runs_and_does_not_gate(cell: CellUser, suite: Suite) -> None:
+    home = suite(test_bad="def test_bad():\n    assert False\n")
+    (home / "dtest-known-flaky.toml").write_text(
+        '[[flaky]]\ntest = "test_bad.py::test_bad"\nreason = "a race"\nexpires = 2999-12-31\n'
+    )
+
+    ended = cell.at(home).dtest("test").good()
+
+    assert ended.out == "1 failed\n"
+    assert "MUTED test_bad.py::test_bad until 2999-12-31: a race" in ended.err
+
+
+def test_only_what_failed_last_time_runs_again(cell: CellUser, suite: Suite) -> None:
+    home = suite(test_all=ALL_OUTCOMES)
+    cell.at(home).here("test", "--json")
+
+    ended = cell.at(home).here("test", "--lf", "--json")
+
+    assert names(ended) == {"test_all.py::test_bad", "test_all.py::test_without_its_fixture"}
+    assert "predicted_seconds" in ended.json
+
+
+def test_a_run_ends_after_as_many_failures_as_it_may_have(cell: CellUser, suite: Suite) -> None:
+    long = (
+        "import time\n\ndef test_bad():\n    assert False\n\ndef test_long():\n    time.sleep(600)"
+    )
+    home = suite(test_bad=long)
+
+    ended = cell.at(home).dtest("test", "-x")
+
+    assert ended.code == 1
+    assert "ended after 1 failures" in ended.err
+    assert ended.out == "1 failed, 1 not proven\n"
+
+
+def test_a_hanging_test_is_ended_named_and_shown_where_it_hung(
+    cell: CellUser, suite: Suite
+) -> None:
+    hang = "import threading\n\ndef test_hangs():\n    threading.Event().wait()\n"
+    home = suite(test_hang=hang + GOOD)
+
+    ended = cell.at(home).here("test", "--test-timeout", "1", "--json", "--html", "report.html")
+
+    assert ended.code == 1
+    told = {case["nodeid"]: case for case in ended.json["testcases"]}
+    assert told["test_hang.py::test_hangs"]["message"] == "timed out after 1 s"
+    assert outcomes(ended) == {"error": 1, "passed": 2}
+    assert "test_hangs" in (home / "report.html").read_text()
+
+
+def test_what_was_not_run_is_not_proven(cell: CellUser, suite: Suite) -> None:
+    """Sessions that can never start say nothing about the tests."""
+    dies = "import os\n\nif 'DTEST_TASK_ID' in os.environ:\n    os._exit(9)\n"
+    home = suite(conftest=dies, test_good=GOOD)
+
+    ended = cell.at(home).dtest("test")
+
+    assert ended.code == 1  # the suite is to blame
+    assert "missing_input" in ended.err
+    assert ended.out == "2 not proven\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--maxfail", "0"], "--maxfail is 0"),
+        (["--test-timeout", "-1"], "--test-timeout is -1"),
+        (["--reruns", "99"], "--reruns is 99"),
+        (["--html", "no/such/file.html"], "--html no/such/file.html cannot be written"),
+    ],
+)
+def test_bounds_that_make_no_sense_are_refused(
+    cell: CellUser, suite: Suite, words: list[str], problem: str
+) -> None:
+    ended = cell.at(suite(test_good=GOOD)).here("test", *words)
+
+    assert ended.code == 2
+    assert problem in ended.err
+
+
 def test_the_report_of_a_run_is_json_that_programs_read(cell: CellUser, suite: Suite) -> None:
     ended = cell.at(suite(test_good=GOOD)).dtest("test", "--json").good()
 

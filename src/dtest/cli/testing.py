@@ -27,12 +27,17 @@ from dtest.cli.suite_options import (
 from dtest.cli.suite_run import RunEnd, SuiteRun, usual_sessions
 from dtest.errors import DtestError, TooManyFailures, UsageError
 from dtest.reports.report import NOTHING_SELECTED, Report, title
-from dtest.reports.verdicts import BAD, Result
+from dtest.reports.verdicts import BAD, Result, Verdict
 from dtest.suites.history import History
 from dtest.suites.unit import Unit
 
 INTERRUPTED = 130
 LISTED_MAX = 50
+SHOWN: tuple[Verdict, ...] = (
+    *("failed", "error", "not_proven", "flaky"),
+    *("passed", "skipped", "xfailed", "xpassed"),
+)
+"""The order of the last line."""
 HARDWARE = "cpu"
 """What sessions ask for."""
 
@@ -216,5 +221,5 @@ def _tell(report: Report, end: RunEnd, *, durations: int) -> None:
     if isinstance(end.cut, TooManyFailures):
         output.say(end.cut.message)
     counts = report.counts
-    shown = [f"{count} {name.replace('_', ' ')}" for name, count in counts.items()]
+    shown = [f"{counts[name]} {name.replace('_', ' ')}" for name in SHOWN if name in counts]
     print(", ".join(shown) or "no tests ran")
