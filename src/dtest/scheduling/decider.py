@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 from dtest.events.attempt import AttemptAssigned
 from dtest.events.fields import TaskId, WorkerId
+from dtest.scheduling.limits import config_of, limits_of
 from dtest.scheduling.policy import SchedulingPolicy
 from dtest.scheduling.ranking import RANKINGS, Rank
 from dtest.state.cell import Cell
@@ -170,6 +171,8 @@ class _Round:
         if spec is None:  # a queued task always has its document
             message = f"task {task.id} is queued without its document"
             raise AssertionError(message)
+        limits = limits_of(self.cell, task, spec, (kind, worker.simulated), self.policy)
+        config, fallback = config_of(spec, task)
         return AttemptAssigned(
             task.id,
             task.attempt + 1,
@@ -178,16 +181,13 @@ class _Round:
             kind,
             spec.type,
             task.run_id,
-            spec.config,
+            config,
             devices,
-            _stretched(spec.timeout_seconds, task),
-            _stretched(spec.idle_timeout_seconds, task),
+            limits.timeout_s,
+            limits.idle_timeout_s,
             spec.grace_seconds,
-            spec.memory_limit_gb,
+            limits.memory_gb,
             task.checkpoint,
+            fallback,
+            limits.observed,
         )
-
-
-def _stretched(timeout_seconds: float | None, task: Task) -> float | None:
-    """Return a time-out with what a retry after a time-out is given more."""
-    return None if timeout_seconds is None else timeout_seconds * task.timeout_factor
