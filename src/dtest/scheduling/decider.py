@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from dtest.events.attempt import AttemptAssigned
 from dtest.events.fields import TaskId, WorkerId
-from dtest.scheduling.limits import config_of, limits_of
+from dtest.scheduling.limits import adjusted, is_as_stated
 from dtest.scheduling.policy import SchedulingPolicy
 from dtest.scheduling.ranking import RANKINGS, Rank
 from dtest.state.cell import Cell
@@ -171,9 +171,7 @@ class _Round:
         if spec is None:  # a queued task always has its document
             message = f"task {task.id} is queued without its document"
             raise AssertionError(message)
-        limits = limits_of(self.cell, task, spec, (kind, worker.simulated), self.policy)
-        config, fallback = config_of(spec, task)
-        return AttemptAssigned(
+        stated = AttemptAssigned(
             task.id,
             task.attempt + 1,
             worker.id,
@@ -181,13 +179,14 @@ class _Round:
             kind,
             spec.type,
             task.run_id,
-            config,
+            spec.config,
             devices,
-            limits.timeout_s,
-            limits.idle_timeout_s,
+            spec.timeout_seconds,
+            spec.idle_timeout_seconds,
             spec.grace_seconds,
-            limits.memory_gb,
+            spec.memory_limit_gb,
             task.checkpoint,
-            fallback,
-            limits.observed,
         )
+        if is_as_stated(self.cell, task):
+            return stated
+        return adjusted(self.cell, task, stated, self.policy, simulated=worker.simulated)

@@ -1,67 +1,66 @@
-"""What an attempt may use, and which config it runs: the task's document, and what recovery adds.
+"""What an attempt is given: its config and its limits, from the task's document and from recovery.
 
 A task that states no time-out has none, unless the policy says that one follows from how long
 other tasks of its signature took on the same kind of hardware. Pure.
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 
+from dtest.events.attempt import AttemptAssigned
 from dtest.events.config import merged
-from dtest.events.fields import Document
-from dtest.events.task import TaskQueued
 from dtest.scheduling.policy import SchedulingPolicy
 from dtest.state.cell import Cell
 from dtest.state.durations import duration_key
 from dtest.state.task import Task
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The limits of one attempt; none where there is no limit."""
-
-    timeout_s: float | None
-    idle_timeout_s: float | None
-    memory_gb: float | None
-    observed: bool = False
-    """The run time-out follows from earlier attempts."""
+def is_as_stated(cell: Cell, task: Task) -> bool:
+    """Say whether the next attempt gets just what the task's document states."""
+    return task.remedy is None and task.timeout_factor == 1.0 and cell.timeouts == "declared"
 
 
-def limits_of(
-    cell: Cell, task: Task, spec: TaskQueued, where: tuple[str, bool], policy: SchedulingPolicy
-) -> Limits:
-    """Return the limits of the next attempt; ``where``: its hardware, and whether simulated."""
-    idle_s = _times(spec.idle_timeout_seconds, task.timeout_factor)
-    memory_gb = _times(spec.memory_limit_gb, task.remedy.memory_factor if task.remedy else 1.0)
-    if spec.timeout_seconds is not None or cell.timeouts == "declared":
-        timeout_s = _times(spec.timeout_seconds, task.timeout_factor)
-        return Limits(timeout_s, idle_s, memory_gb)
-    reckoned_s = observed_timeout_s(cell, task, spec, where, policy)
-    timeout_s = _times(reckoned_s, task.timeout_factor)
-    return Limits(timeout_s, idle_s, memory_gb, reckoned_s is not None)
+def adjusted(
+    cell: Cell,
+    task: Task,
+    stated: AttemptAssigned,
+    policy: SchedulingPolicy,
+    *,
+    simulated: bool,
+) -> AttemptAssigned:
+    """Return an assignment that holds what the document states with what the attempt really gets.
+
+    ``simulated``: its worker is.
+    """
+    spec, remedy = task.spec, task.remedy
+    config, fallback = stated.config, False
+    if spec and spec.fallback_config is not None and remedy is not None and remedy.fallback:
+        config, fallback = merged(config, spec.fallback_config), True
+    timeout_s, observed = stated.timeout_seconds, False
+    if spec and timeout_s is None and cell.timeouts == "observed" and not fallback:
+        key = duration_key(spec, stated.hardware, simulated=simulated)
+        timeout_s = observed_timeout_s(cell, key, policy)
+        observed = timeout_s is not None
+    return replace(
+        stated,
+        config=config,
+        fallback=fallback,
+        timeout_seconds=_times(timeout_s, task.timeout_factor),
+        timeout_observed=observed,
+        idle_timeout_seconds=_times(stated.idle_timeout_seconds, task.timeout_factor),
+        memory_limit_gb=_times(stated.memory_limit_gb, remedy.memory_factor if remedy else 1.0),
+    )
 
 
-def observed_timeout_s(
-    cell: Cell, task: Task, spec: TaskQueued, where: tuple[str, bool], policy: SchedulingPolicy
-) -> float | None:
+def observed_timeout_s(cell: Cell, key: str, policy: SchedulingPolicy) -> float | None:
     """Return the time-out that follows from observation, none as long as too little is known.
 
-    Never below the longest run that passed. The smaller variant of a task is other work.
+    Never below the longest run that passed.
     """
-    if task.remedy is not None and task.remedy.fallback:
-        return None
-    hardware, simulated = where
-    known = cell.durations.get(duration_key(spec, hardware, simulated=simulated))
+    known = cell.durations.get(key)
     if known is None or known.count < policy.observed_passes_min:
         return None
     high_s = policy.observed_multiplier * known.quantile_s(policy.observed_quantile)
     return max(policy.observed_floor_s, high_s, known.longest_s)
-
-
-def config_of(spec: TaskQueued, task: Task) -> tuple[Document, bool]:
-    """Return what the next attempt runs, and whether that is the task's smaller variant."""
-    if task.remedy is None or not task.remedy.fallback or spec.fallback_config is None:
-        return spec.config, False
-    return merged(spec.config, spec.fallback_config), True
 
 
 def _times(stated: float | None, factor: float) -> float | None:
