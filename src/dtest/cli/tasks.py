@@ -61,11 +61,14 @@ def show(task: str, *, call: CallOptions = DEFAULTS) -> int:
         return 0
     output.table([found], COLUMNS)
     output.table(found["attempts"], ATTEMPT_COLUMNS)
-    for attempt in found["attempts"]:
-        if attempt["fallback"]:
-            rows = [{"config": name, "value": has} for name, has in attempt["config"].items()]
-            output.say(f"attempt {attempt['attempt']} ran the smaller variant:")
-            output.table(rows, ("config", "value"))
+    smaller = [
+        {"attempt": attempt["attempt"], "config": name, "value": has}
+        for attempt in found["attempts"]
+        if attempt["fallback"]
+        for name, has in attempt["config"].items()
+    ]
+    if smaller:
+        output.table(smaller, ("attempt", "config", "value"))
     if found["testcases"]:
         output.table(found["testcases"], ("nodeid", "outcome", "duration_s", "message"))
     return 0
