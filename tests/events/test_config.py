@@ -85,6 +85,8 @@ def test_every_simulation_is_accepted(simulation: Simulation) -> None:
     stated = {
         "seconds": simulation.seconds,
         "outcome": simulation.outcome,
+        "fault": simulation.fault,
+        "device_memory_gb": simulation.device_memory_gb,
     }
 
     config = parse_config("command", {"command": ["x"], "simulate": stated})

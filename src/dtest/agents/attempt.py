@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from dtest.agents.artifacts import store_artifacts
 from dtest.agents.cases import CaseReport
 from dtest.agents.checkpoints import AttemptCheckpoints, CheckpointContext, CheckpointStore
+from dtest.agents.device_faults import reread
 from dtest.agents.launch import launch, write_inputs
 from dtest.agents.outcome import Exit, Meaning, meaning
 from dtest.agents.output import OutputPump
@@ -367,12 +368,12 @@ class RunningAttempt:
             return "faulted", reason, str(end.get("detail", ""))
         if end.get("lost"):
             return "faulted", Reason.AGENT_CRASH, "the agent's keeper of processes ended"
-        return meaning(
-            self.assigned.type,
-            Exit(end.get("exit_code"), end.get("signal")),
-            self._stopped_for(end),
-            self._report.cases,
-        )
+        status = Exit(end.get("exit_code"), end.get("signal"))
+        cases, stopped = self._report.cases, self._stopped_for(end)
+        ended_as = meaning(self.assigned.type, status, stopped, cases)
+        if stopped is not None or not self.assigned.devices:
+            return ended_as
+        return reread(ended_as, cases, self.slot.path / "output.log")
 
     async def _store_output(self, offset: int, chunk: bytes) -> None:
         await self._context.stores.put_output(
