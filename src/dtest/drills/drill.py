@@ -15,7 +15,8 @@ from random import Random  # noqa: TID251 - seeded: a drill can be repeated
 import httpx
 
 from dtest.drills.checks import keep_books
-from dtest.drills.ground import Ground, Layout, ground
+from dtest.drills.ground import Ground, ground
+from dtest.drills.layout import Layout, Way
 from dtest.drills.load import Load, Pace, Watcher
 from dtest.drills.replica import projection_differences, replica
 from dtest.drills.report import Injection, Report
@@ -64,10 +65,14 @@ class Drill:
     """Numbers of brokers that it makes sense with."""
 
 
-async def run_drill(drill: Drill, *, nodes: int, runs: int, seed: int) -> Report:
+async def run_drill(
+    drill: Drill, *, nodes: int, runs: int, seed: int, partition: Way | None = None
+) -> Report:
     """Run one drill in one layout. Raises DtestError when the cell cannot even be started."""
     report = Report(drill.name, nodes, seed)
-    async with ground(drill.layout, nodes=nodes) as place:
+    async with ground(drill.layout, nodes=nodes, partition=partition) as place:
+        report.partition = place.wiring.way or ""
+        report.partition_why = place.wiring.why
         watcher = Watcher(place)
         scene = Scene(place, watcher, Random(seed), report)  # noqa: S311 - no secret
         async with _loaded(scene, drill.pace):

@@ -62,6 +62,10 @@ class Report:
     ends: list[float] = field(default_factory=list)
     """When ends of attempts were seen, seconds since the load began."""
     duration_s: float = 0.0
+    partition: str = ""
+    """How parts were cut off: ``netns`` or ``proxy``; empty where nothing was."""
+    partition_why: str = ""
+    """Why in this way and in no other."""
 
     @property
     def holds(self) -> bool:
@@ -154,6 +158,7 @@ def _section(report: Report) -> str:
         ("requests, client errors", f"{report.requests}, {len(report.client_errors)}"),
         ("terms of leadership, late reports", _all(report, "epochs", "late_reports")),
         *((name, value) for name, value in report.figures.items()),
+        *([("cut off by", f"{report.partition}: {report.partition_why}")] * bool(report.partition)),
     ]
     table = "".join(
         f"<tr><th>{html.escape(str(name))}</th><td>{html.escape(str(value))}</td></tr>"
