@@ -22,6 +22,7 @@ from dtest.journal.jetstream import JetStreamJournal
 from dtest.journal.room import JournalRoom
 from dtest.journal.stores import OutputStore, artifact_store, output_stream
 from dtest.journal.streams import journal_name, telemetry_name
+from dtest.leadership.snapshots import SnapshotFiles, SnapshotWriter, code_version
 from dtest.projections.projector import Projector, Source, TelemetryProjector
 from dtest.projections.store import Store
 from dtest.roles.session import Session, session
@@ -38,6 +39,8 @@ CLOSE_S_MAX = 5.0
 LINGER_S_MAX = 5.0
 """So long a finished event stream may take to hand over its last bytes."""
 TELEMETRY_AGAIN_S = 5.0
+SNAPSHOT_EVENTS_MIN = 10_000
+"""A start takes a second at least; folding so many events again adds little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,10 @@ class _Door:
 async def _serve(opened: Session, store: Store, options: ApiOptions, door: _Door) -> None:
     clock = SystemClock()
     source = Source(opened.journal, journal_name(opened.cell))
-    projector = Projector(store, source, cell=opened.cell)
+    files = SnapshotFiles(
+        options.database.with_suffix(".snapshots"), opened.cell, code=code_version()
+    )
+    projector = Projector(store, source, cell=opened.cell, snapshots=files)
     await projector.start()
     context = ApiContext(
         opened.cell,
@@ -118,10 +124,21 @@ async def _serve(opened: Session, store: Store, options: ApiOptions, door: _Door
         beside = [
             group.create_task(projector.run()),
             group.create_task(_keep_telemetry(_telemetry(opened, store, projector))),
+            group.create_task(_snapshots(files, projector).run()),
         ]
         await _http(application, options, door)
         for task in beside:
             task.cancel()
+
+
+def _snapshots(files: SnapshotFiles, projector: Projector) -> SnapshotWriter:
+    return SnapshotWriter(
+        files,
+        projector,
+        stream=projector.created,
+        lock=projector.lock,
+        events_min=SNAPSHOT_EVENTS_MIN,
+    )
 
 
 def _telemetry(opened: Session, store: Store, projector: Projector) -> TelemetryProjector:

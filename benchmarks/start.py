@@ -1,0 +1,200 @@
+"""How long a scheduler takes to lead a cell with a long history, with and without a snapshot.
+
+Run: ``python benchmarks/start.py [--events 1000000] [--rounds 3] [--keep DIR]``. Plays the history
+through a whole cell with simulated workers, stops it, and starts a scheduler alone on its journal.
+The clock runs from the start of the process to where a client sees its election in the journal.
+With ``--keep`` the cell stays in the directory, and is taken from there the next time. Prints one
+JSON object: seconds as medians over the rounds, with the lowest and highest.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from core import CELL
+
+from dtest.client import Client
+from dtest.events import subject
+from dtest.events.fields import ClientId, RunId, TaskId
+from dtest.events.task import Requirements, TaskQueued
+from dtest.journal.port import read_to
+from dtest.leadership.snapshots import IDLE_EVENTS_MIN
+from dtest.roles.session import Session, session
+from dtest.roles.stack import Stack, StackOptions
+from dtest.runtime.clock import SystemClock
+from dtest.settings import settings_of
+
+STEP_TASKS = 20_000
+"""So many are submitted at once, and awaited."""
+SAY_TASKS = 500
+EVENTS_PER_TASK_MIN = 3
+"""Queued, assigned, finished."""
+SIMULATED = {"command": ["/bin/true"], "simulate": {"seconds": 0.0}}
+ON_SIMULATED = Requirements(labels={"simulated": "true"})
+
+
+@asynccontextmanager
+async def cell(place: Path, *, whole: bool) -> AsyncIterator[tuple[Stack, Session]]:
+    """Run a cell without an API, or its broker alone."""
+    options = StackOptions(
+        CELL,
+        place,
+        workers=0,
+        simulate="cpu:2" if whole else "",
+        simulate_slots=256,
+        simulate_seconds=0.0,
+        api=False,
+        brokers_only=not whole,
+    )
+    stack = Stack(options)
+    settings = settings_of(await stack.start(), place)
+    try:
+        async with session(settings, name="benchmark", retry_s_max=120.0) as opened:
+            yield stack, opened
+    finally:
+        await stack.stop()
+
+
+async def play(place: Path, events: int) -> None:
+    """Have a cell run tasks until its journal holds so many events, and write its snapshot."""
+    async with cell(place, whole=True) as (_, opened):
+        client = Client(
+            opened.journal,
+            cell=CELL,
+            client_id=ClientId("bench"),
+            now=SystemClock().now,
+            new_id=opened.new_id,
+        )
+        done = 0
+        while done * EVENTS_PER_TASK_MIN < events:
+            after = (await opened.journal.bounds()).last
+            names = [TaskId(f"task-{number}") for number in range(done, done + STEP_TASKS)]
+            for first in range(0, STEP_TASKS, SAY_TASKS):
+                await client.say(
+                    [
+                        TaskQueued(
+                            name, "command", SIMULATED, RunId("run"), requirements=ON_SIMULATED
+                        )
+                        for name in names[first : first + SAY_TASKS]
+                    ]
+                )
+            await ended(opened, after, STEP_TASKS)
+            done += STEP_TASKS
+            print(f"{done} tasks", file=sys.stderr, flush=True)
+        while await events_after(opened, max(taken_after(place), default=0)) >= IDLE_EVENTS_MIN:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.5)
+
+
+async def ended(opened: Session, after: int, tasks: int) -> None:
+    """Wait for the ends of so many attempts."""
+    where = f"dtest.{opened.cell}.agent.*.attempt.finished"
+    async with opened.journal.follow(after, subject=where) as feed:
+        async for batch in feed:
+            tasks -= sum(len(stored.record().events) for stored in batch)
+            if tasks <= 0:
+                return
+
+
+async def events_after(opened: Session, seq: int) -> int:
+    """Count the events after a message."""
+    last = (await opened.journal.bounds()).last
+    batches = read_to(opened.journal, seq, last)
+    return sum([sum(len(stored.record().events) for stored in batch) async for batch in batches])
+
+
+def taken_after(place: Path) -> list[int]:
+    """Return after which messages the snapshots were taken, the oldest first."""
+    return sorted(int(path.stem) for path in snapshots(place).glob("*.snapshot"))
+
+
+def snapshots(place: Path) -> Path:
+    """Where the scheduler keeps them."""
+    return place / CELL / "snapshots"
+
+
+async def start_s(stack: Stack, opened: Session) -> float:
+    """Start a scheduler, wait until its election stands in the journal, and end it."""
+    after = (await opened.journal.bounds()).last
+    begun = time.monotonic()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "dtest.roles.scheduler"),
+        env=stack.child_environment(),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with opened.journal.follow(after, subject=subject.epoch(CELL)) as feed:
+            await anext(aiter(feed))
+        return time.monotonic() - begun
+    finally:
+        os.kill(process.pid, signal.SIGTERM)
+        await process.wait()
+
+
+async def measure(place: Path, rounds: int) -> dict[str, object]:
+    """Take starts from the newest snapshot, from the one before it, and from none, in turns."""
+    kept, taken = snapshots(place), place / "taken-away"
+    shutil.rmtree(taken, ignore_errors=True)
+    shutil.copytree(kept, taken)
+    older, newest = taken_after(place)[-2:]
+    used = {"newest": (older, newest), "one_before": (older,), "none": ()}
+    times: dict[str, list[float]] = {name: [] for name in used}
+    async with cell(place, whole=False) as (stack, opened):
+        bounds = await opened.journal.bounds()
+        folded = {
+            name: await events_after(opened, max(seqs, default=0)) for name, seqs in used.items()
+        }
+        for _ in range(rounds):
+            for name, seqs in used.items():
+                shutil.rmtree(kept)
+                kept.mkdir(mode=0o700)
+                for seq in seqs:
+                    shutil.copy(taken / f"{seq:020}.snapshot", kept)
+                times[name].append(await start_s(stack, opened))
+                print(f"snapshot {name}: {times[name][-1]:.2f} s", file=sys.stderr, flush=True)
+        shutil.rmtree(kept)
+        taken.rename(kept)
+    return {
+        "events": folded["none"],
+        "messages": bounds.messages,
+        "rounds": rounds,
+        "snapshot_bytes": (kept / f"{newest:020}.snapshot").stat().st_size,
+        "load_average": round(os.getloadavg()[0], 1),
+        "by_snapshot": {
+            name: {"events_folded": folded[name], "start_s": spread_s(times[name])} for name in used
+        },
+    }
+
+
+def spread_s(values: list[float]) -> dict[str, float]:
+    """Return median, lowest and highest."""
+    found = {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    return {name: round(value, 2) for name, value in found.items()}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--keep", type=Path, help="keep the cell there for the next time")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as own:
+        place = chosen.keep or Path(own)
+        if not snapshots(place).is_dir():
+            asyncio.run(play(place, chosen.events))
+        print(json.dumps(asyncio.run(measure(place, chosen.rounds)), indent=2))
+
+
+if __name__ == "__main__":
+    main()
