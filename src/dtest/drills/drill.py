@@ -155,6 +155,7 @@ async def _check(drill: Drill, scene: Scene) -> None:
     report.late_reports = findings.late_reports
     report.epochs = len(findings.epochs)
     report.requests, report.client_errors = seen.requests, seen.errors
+    report.repeated_requests = seen.repeated
     report.ends = seen.ends
     lost = findings.lost(seen.acknowledged)
     report.lost, report.duplicated = len(lost), findings.duplicated

@@ -187,6 +187,33 @@ class Connection:
         """Return 0 for an answer, 503 if nobody listens; raise TimeoutError for neither."""
         return (await self.ask(where, payload, timeout_s=timeout_s)).status
 
+    async def survey(self, where: str, *, wait_s: float) -> list[bytes]:
+        """Ask all who listen on a subject; return what they say within a time.
+
+        Raises TimeoutError when there is no connection, or none any more.
+        """
+        answers: list[bytes] = []
+        nobody = asyncio.Event()
+
+        async def received(msg: Msg) -> None:
+            if (msg.headers or {}).get("Status"):
+                nobody.set()
+            else:
+                answers.append(msg.data)
+
+        inbox = self.client.new_inbox()
+        stop = self._stop(await self.subscribe(inbox, received))
+        try:
+            await self.send(where, b"", reply=inbox)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await nobody.wait()
+        finally:
+            await stop()
+        if not self.is_connected:
+            raise TimeoutError(self._down())
+        return answers
+
     async def subscribe(
         self, where: str, received: Callable[[Msg], Awaitable[None]]
     ) -> Subscription:
