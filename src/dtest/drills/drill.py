@@ -75,17 +75,18 @@ async def run_drill(
         report.partition_why = place.wiring.why
         watcher = Watcher(place)
         scene = Scene(place, watcher, Random(seed), report)  # noqa: S311 - no secret
-        async with _loaded(scene, drill.pace):
-            await _inject_all(drill, scene, runs)
-        unfinished = await watcher.all_ended(SETTLED_S_MAX)
-        report.violations += [
-            f"task {name} was acknowledged and has not ended" for name in unfinished
-        ]
-        report.duration_s = round(watcher.since(), 2)
-        if drill.check is not None:
-            _note(report, await drill.check(scene), drill.promise)
-        await _projected(place, watcher.messages[-1].seq, report)
-        await place.stack.stop()
+        async with _read(watcher):
+            async with _loaded(scene, drill.pace):
+                await _inject_all(drill, scene, runs)
+            unfinished = await watcher.all_ended(SETTLED_S_MAX)
+            report.violations += [
+                f"task {name} was acknowledged and has not ended" for name in unfinished
+            ]
+            report.duration_s = round(watcher.since(), 2)
+            if drill.check is not None:
+                _note(report, await drill.check(scene), drill.promise)
+            await _projected(place, watcher.messages[-1].seq, report)
+            await place.stack.stop()
         _note(report, await place.processes_left(), "no process is left")
         await _check(drill, scene)
     return report
@@ -93,17 +94,26 @@ async def run_drill(
 
 @asynccontextmanager
 async def _loaded(scene: Scene, pace: Pace) -> AsyncIterator[None]:
-    """Read the journal and submit for as long as the context is open; the reader stays on."""
+    """Submit for as long as the context is open."""
     load = Load(scene.ground, scene.watcher, pace)
-    loop = asyncio.get_running_loop()
-    reading = loop.create_task(scene.watcher.run())
-    submitting = loop.create_task(load.run())
-    reading.add_done_callback(_say_why)
+    submitting = asyncio.get_running_loop().create_task(load.run())
     try:
         yield
     finally:
         load.stop()
         await submitting
+
+
+@asynccontextmanager
+async def _read(watcher: Watcher) -> AsyncIterator[None]:
+    """Read the journal for as long as the context is open."""
+    reading = asyncio.get_running_loop().create_task(watcher.run())
+    reading.add_done_callback(_say_why)
+    try:
+        yield
+    finally:
+        reading.cancel()
+        await asyncio.wait({reading})
 
 
 def _say_why(task: "asyncio.Task[None]") -> None:
