@@ -1,10 +1,11 @@
-"""How long a scheduler takes to lead a cell with a long history, with and without a snapshot.
+"""How long scheduler and API take to start on a long history, with and without a snapshot.
 
 Run: ``python benchmarks/start.py [--events 1000000] [--rounds 3] [--keep DIR]``. Plays the history
-through a whole cell with simulated workers, stops it, and starts a scheduler alone on its journal.
-The clock runs from the start of the process to where a client sees its election in the journal.
-With ``--keep`` the cell stays in the directory, and is taken from there the next time. Prints one
-JSON object: seconds as medians over the rounds, with the lowest and highest.
+through a whole cell with simulated workers, stops it, and starts a scheduler alone on its journal:
+the clock runs from the start of the process to where a client sees its election in the journal.
+Then an API alone, over a read model that is complete: to where it shows the journal's end. With
+``--keep`` the cell stays in the directory, and is taken from there the next time. Prints one JSON
+object: seconds as medians over the rounds, with the lowest and highest.
 """
 
 import argparse
@@ -17,10 +18,13 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+import psutil
 from core import CELL
 
 from dtest.client import Client
@@ -32,6 +36,7 @@ from dtest.leadership.snapshots import IDLE_EVENTS_MIN
 from dtest.roles.session import Session, session
 from dtest.roles.stack import Stack, StackOptions
 from dtest.runtime.clock import SystemClock
+from dtest.runtime.nats_server import free_port
 from dtest.settings import settings_of
 
 STEP_TASKS = 20_000
@@ -122,7 +127,22 @@ def snapshots(place: Path) -> Path:
     return place / CELL / "snapshots"
 
 
-async def start_s(stack: Stack, opened: Session) -> float:
+@dataclass(frozen=True)
+class Start:
+    """One start of a process."""
+
+    wall_s: float
+    cpu_s: float
+    """Of the process itself: what other work on the machine disturbs less."""
+
+
+def cpu_s(pid: int) -> float:
+    """Return the processor time of a process."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
+async def lead(stack: Stack, opened: Session) -> Start:
     """Start a scheduler, wait until its election stands in the journal, and end it."""
     after = (await opened.journal.bounds()).last
     begun = time.monotonic()
@@ -135,7 +155,7 @@ async def start_s(stack: Stack, opened: Session) -> float:
     try:
         async with opened.journal.follow(after, subject=subject.epoch(CELL)) as feed:
             await anext(aiter(feed))
-        return time.monotonic() - begun
+        return Start(time.monotonic() - begun, cpu_s(process.pid))
     finally:
         os.kill(process.pid, signal.SIGTERM)
         await process.wait()
@@ -148,7 +168,7 @@ async def measure(place: Path, rounds: int) -> dict[str, object]:
     shutil.copytree(kept, taken)
     older, newest = taken_after(place)[-2:]
     used = {"newest": (older, newest), "one_before": (older,), "none": ()}
-    times: dict[str, list[float]] = {name: [] for name in used}
+    times: dict[str, list[Start]] = {name: [] for name in used}
     async with cell(place, whole=False) as (stack, opened):
         bounds = await opened.journal.bounds()
         folded = {
@@ -160,10 +180,11 @@ async def measure(place: Path, rounds: int) -> dict[str, object]:
                 kept.mkdir(mode=0o700)
                 for seq in seqs:
                     shutil.copy(taken / f"{seq:020}.snapshot", kept)
-                times[name].append(await start_s(stack, opened))
-                print(f"snapshot {name}: {times[name][-1]:.2f} s", file=sys.stderr, flush=True)
+                times[name].append(await lead(stack, opened))
+                print(f"snapshot {name}: {times[name][-1]}", file=sys.stderr, flush=True)
         shutil.rmtree(kept)
         taken.rename(kept)
+        api = await measure_api(stack, opened, rounds)
     return {
         "events": folded["none"],
         "messages": bounds.messages,
@@ -171,15 +192,78 @@ async def measure(place: Path, rounds: int) -> dict[str, object]:
         "snapshot_bytes": (kept / f"{newest:020}.snapshot").stat().st_size,
         "load_average": round(os.getloadavg()[0], 1),
         "by_snapshot": {
-            name: {"events_folded": folded[name], "start_s": spread_s(times[name])} for name in used
+            name: {"events_folded": folded[name], **spread_s(times[name])} for name in used
         },
+        "api": api,
     }
 
 
-def spread_s(values: list[float]) -> dict[str, float]:
-    """Return median, lowest and highest."""
-    found = {"median": statistics.median(values), "min": min(values), "max": max(values)}
-    return {name: round(value, 2) for name, value in found.items()}
+async def measure_api(stack: Stack, opened: Session, rounds: int) -> dict[str, object]:
+    """Take starts of an API from its snapshot and from none, in turns; each ends by a kill."""
+    kept = stack.directory / "read-model.snapshots"
+    taken = stack.directory / "taken-away"
+    last = (await opened.journal.bounds()).last
+    port = free_port()
+    environment = {
+        **stack.child_environment(),
+        "DTEST_API_URL": f"http://127.0.0.1:{port}",
+        "DTEST_TOKEN": "benchmark",
+    }
+    shutil.rmtree(kept, ignore_errors=True)
+    first = await api_start(environment, last, until=lambda: any(kept.glob("*.snapshot")))
+    shutil.rmtree(taken, ignore_errors=True)
+    shutil.copytree(kept, taken)
+    times: dict[str, list[Start]] = {"newest": [], "none": []}
+    for _ in range(rounds):
+        for name, found in times.items():
+            shutil.rmtree(kept)
+            if name == "newest":
+                shutil.copytree(taken, kept)
+            found.append(await api_start(environment, last))
+            print(f"API, snapshot {name}: {found[-1]}", file=sys.stderr, flush=True)
+    return {
+        "of_an_empty_file": spread_s([first]),
+        "by_snapshot": {name: spread_s(found) for name, found in times.items()},
+    }
+
+
+async def api_start(
+    environment: dict[str, str], last: int, *, until: Callable[[], bool] = lambda: True
+) -> Start:
+    """Start an API, wait until it shows a message, then for a condition, and kill it."""
+    headers = {"Authorization": f"Bearer {environment['DTEST_TOKEN']}"}
+    begun = time.monotonic()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "dtest.roles.api"),
+        env=environment,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    url = environment["DTEST_API_URL"]
+    try:
+        async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as api:
+            shown = -1
+            while shown < last:
+                await asyncio.sleep(0.02)
+                with suppress(httpx.HTTPError):
+                    shown = (await api.get("/api/status")).json().get("projected_seq", -1)
+        found = Start(time.monotonic() - begun, cpu_s(process.pid))
+        while not until():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.1)
+        return found
+    finally:
+        process.kill()
+        await process.wait()
+
+
+def spread_s(starts: Sequence[Start]) -> dict[str, dict[str, float]]:
+    """Return median, lowest and highest of both times."""
+    found: dict[str, dict[str, float]] = {}
+    for name in ("wall_s", "cpu_s"):
+        values = [getattr(one, name) for one in starts]
+        parts = {"median": statistics.median(values), "min": min(values), "max": max(values)}
+        found[name] = {part: round(value, 2) for part, value in parts.items()}
+    return found
 
 
 def main() -> None:
