@@ -18,7 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,8 +96,7 @@ async def play(place: Path, events: int) -> None:
             await ended(opened, after, STEP_TASKS)
             done += STEP_TASKS
             print(f"{done} tasks", file=sys.stderr, flush=True)
-        while await events_after(opened, max(taken_after(place), default=0)) >= IDLE_EVENTS_MIN:  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.5)
+        await settled(opened, snapshots(place))
 
 
 async def ended(opened: Session, after: int, tasks: int) -> None:
@@ -117,9 +116,15 @@ async def events_after(opened: Session, seq: int) -> int:
     return sum([sum(len(stored.record().events) for stored in batch) async for batch in batches])
 
 
-def taken_after(place: Path) -> list[int]:
-    """Return after which messages the snapshots were taken, the oldest first."""
-    return sorted(int(path.stem) for path in snapshots(place).glob("*.snapshot"))
+def taken_after(directory: Path) -> list[int]:
+    """Return after which messages snapshots were taken, the oldest first."""
+    return sorted(int(path.stem) for path in directory.glob("*.snapshot"))
+
+
+async def settled(opened: Session, directory: Path) -> None:
+    """Wait until there is a snapshot after which no other one comes."""
+    while await events_after(opened, max(taken_after(directory), default=0)) >= IDLE_EVENTS_MIN:  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(1.0)
 
 
 def snapshots(place: Path) -> Path:
@@ -166,7 +171,7 @@ async def measure(place: Path, rounds: int) -> dict[str, object]:
     kept, taken = snapshots(place), place / "taken-away"
     shutil.rmtree(taken, ignore_errors=True)
     shutil.copytree(kept, taken)
-    older, newest = taken_after(place)[-2:]
+    older, newest = taken_after(kept)[-2:]
     used = {"newest": (older, newest), "one_before": (older,), "none": ()}
     times: dict[str, list[Start]] = {name: [] for name in used}
     async with cell(place, whole=False) as (stack, opened):
@@ -210,7 +215,7 @@ async def measure_api(stack: Stack, opened: Session, rounds: int) -> dict[str, o
         "DTEST_TOKEN": "benchmark",
     }
     shutil.rmtree(kept, ignore_errors=True)
-    first = await api_start(environment, last, until=lambda: any(kept.glob("*.snapshot")))
+    first = await api_start(environment, last, then=lambda: settled(opened, kept))
     shutil.rmtree(taken, ignore_errors=True)
     shutil.copytree(kept, taken)
     times: dict[str, list[Start]] = {"newest": [], "none": []}
@@ -228,9 +233,9 @@ async def measure_api(stack: Stack, opened: Session, rounds: int) -> dict[str, o
 
 
 async def api_start(
-    environment: dict[str, str], last: int, *, until: Callable[[], bool] = lambda: True
+    environment: dict[str, str], last: int, *, then: Callable[[], Awaitable[None]] | None = None
 ) -> Start:
-    """Start an API, wait until it shows a message, then for a condition, and kill it."""
+    """Start an API, wait until it shows a message, then for something else, and kill it."""
     headers = {"Authorization": f"Bearer {environment['DTEST_TOKEN']}"}
     begun = time.monotonic()
     process = await asyncio.create_subprocess_exec(
@@ -248,8 +253,8 @@ async def api_start(
                 with suppress(httpx.HTTPError):
                     shown = (await api.get("/api/status")).json().get("projected_seq", -1)
         found = Start(time.monotonic() - begun, cpu_s(process.pid))
-        while not until():  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.1)
+        if then is not None:
+            await then()
         return found
     finally:
         process.kill()

@@ -103,3 +103,10 @@ def test_the_drills_are_listed(person: Person) -> None:
     listed = person.dtest("drill", "ls", "--json").good().json["drills"]
 
     assert [one["name"] for one in listed] == list(DRILLS)
+    ways = {one["name"]: one["partition"] for one in listed if one["partition"]}
+    assert ways == {
+        "worker-partition": ["netns", "proxy"],
+        "leader-partition": ["netns", "proxy"],
+        "acknowledgements": ["proxy"],
+        "broker-partition": ["netns"],
+    }

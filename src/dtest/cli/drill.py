@@ -18,7 +18,13 @@ def ls(*, call: CallOptions = DEFAULTS) -> int:
     from dtest.drills.catalogue import DRILLS
 
     rows = [
-        {"name": one.name, "runs": one.runs, "nodes": list(one.nodes), "summary": one.summary}
+        {
+            "name": one.name,
+            "runs": one.runs,
+            "nodes": list(one.nodes),
+            "partition": list(one.layout.ways),
+            "summary": one.summary,
+        }
         for one in DRILLS.values()
     ]
     if call.json:
