@@ -1,10 +1,8 @@
 """A journal that answers nothing: requests are told so soon, and nothing is lost or doubled."""
 
 import asyncio
-import os
-import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import httpx
@@ -14,7 +12,7 @@ from dtest.cli.api_client import KEY, ApiClient
 from dtest.errors import Unavailable
 from dtest.journal.jetstream import JetStreamJournal
 from dtest.journal.port import Outgoing
-from tests.kit.nats import eventually, joined, running
+from tests.kit.nats import eventually, joined, running, stopped
 from tests.kit.stack import CELL, Api, RunningStack, problem, simulated, stack_up
 
 SUBMIT = "/api/tasks/submit"
@@ -36,15 +34,9 @@ def api(stack: RunningStack) -> Iterator[Api]:
         yield client
 
 
-@contextmanager
-def journal_away(stack: RunningStack) -> Iterator[None]:
+def journal_away(stack: RunningStack) -> AbstractAsyncContextManager[None]:
     """Stop the broker: connections stay, answers do not come."""
-    pid = stack.stack.children["nats"].process.pid
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
+    return stopped(stack.stack.children["nats"].process.pid)
 
 
 def queued(api: Api, task_id: str) -> list[list[object]]:
@@ -60,16 +52,18 @@ def queued(api: Api, task_id: str) -> list[list[object]]:
 async def test_who_needs_the_journal_is_told_to_come_again(stack: RunningStack, api: Api) -> None:
     body = simulated(task_id="told")
     headers = {"Authorization": f"Bearer {stack.token}"}
-    async with httpx.AsyncClient(
-        base_url=stack.url, headers=headers, timeout=HANGS_S, trust_env=False
-    ) as http:
-        with journal_away(stack):
-            answers = await asyncio.gather(
-                http.post(SUBMIT, json=body, headers={KEY: "told"}),
-                http.get("/api/status"),
-                http.get("/api/health/db"),
-                http.post("/api/policy", json={"strategy": "minimal"}),
-            )
+    async with (
+        httpx.AsyncClient(
+            base_url=stack.url, headers=headers, timeout=HANGS_S, trust_env=False
+        ) as http,
+        journal_away(stack),
+    ):
+        answers = await asyncio.gather(
+            http.post(SUBMIT, json=body, headers={KEY: "told"}),
+            http.get("/api/status"),
+            http.get("/api/health/db"),
+            http.post("/api/policy", json={"strategy": "minimal"}),
+        )
     for answer in answers:
         assert problem(answer, 503)["code"] == "unavailable"
         assert answer.headers["Retry-After"] == "1"
@@ -90,7 +84,7 @@ async def test_the_command_line_comes_again_and_submits_once(
         said.append(capfd.readouterr().err)
         return "the journal is away; asking again" in "".join(said)
 
-    with journal_away(stack):
+    async with journal_away(stack):
         submitting = asyncio.ensure_future(
             asyncio.to_thread(client.submit, simulated(task_id="again"))
         )
@@ -109,16 +103,18 @@ async def test_what_might_be_done_twice_is_not_repeated(
     task = await asyncio.to_thread(api.post, SUBMIT, simulated(task_id="asked-for"))
     await asyncio.to_thread(api.get, "/api/status", after=task["seq"])
     client = ApiClient(stack.url, stack.token, busy_wait_s=60.0)
-    with journal_away(stack), pytest.raises(Unavailable):
-        await asyncio.to_thread(client.post, "/api/tasks/asked-for/retry")
+    async with journal_away(stack):
+        with pytest.raises(Unavailable):
+            await asyncio.to_thread(client.post, "/api/tasks/asked-for/retry")
 
     assert capfd.readouterr().err == ""
 
 
 async def test_who_waited_long_enough_is_told_so(stack: RunningStack) -> None:
     client = ApiClient(stack.url, stack.token, busy_wait_s=2.0)
-    with journal_away(stack), pytest.raises(Unavailable, match=r"\(waited 1 s\)"):
-        await asyncio.to_thread(client.get, "/api/status")
+    async with journal_away(stack):
+        with pytest.raises(Unavailable, match=r"\(waited 1 s\)"):
+            await asyncio.to_thread(client.get, "/api/status")
 
 
 async def test_a_journal_gives_up_when_it_was_told_to(tmp_path: Path) -> None:
