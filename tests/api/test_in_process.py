@@ -103,6 +103,7 @@ async def context(tmp_path: Path, journal: WatchedJournal) -> AsyncIterator[ApiC
         lambda: True,
         Admission(DEFAULT_LIMITS, monotonic=time.monotonic),
         JournalRoom(journal, reserve_ratio=0.1, monotonic=time.monotonic),
+        lambda: None,
     )
     store.close()
 

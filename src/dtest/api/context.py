@@ -37,6 +37,8 @@ class ApiContext:
     is_connected: Callable[[], bool]
     admission: Admission
     room: JournalRoom
+    standbys: Callable[[], int | None]
+    """How many schedulers stand by; none while it is unknown."""
 
     def unfinished(self) -> int:
         """Return how many tasks the cell has to finish."""

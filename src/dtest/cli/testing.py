@@ -163,7 +163,7 @@ def _run(
     api: ApiClient, documents: list[dict[str, Any]], patience: Patience, *, as_json: bool
 ) -> _End:
     name = Path.cwd().name or "tests"
-    answer = api.post("/api/tasks/submit", {"name": name, "tasks": documents})
+    answer = api.submit({"name": name, "tasks": documents})
     cut: BaseException | None = None
     try:
         run = watch_run(

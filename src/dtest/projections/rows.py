@@ -19,7 +19,7 @@ from dtest.events.attempt import (
 )
 from dtest.events.breaker import BreakerClosed, BreakerHalfOpened, BreakerOpened
 from dtest.events.envelope import Event, Malformed, Recorded
-from dtest.events.fields import CellId, RunId, TaskId, WorkerId, epoch_s
+from dtest.events.fields import RunId, TaskId, WorkerId, epoch_s
 from dtest.events.leader import LeaderElected
 from dtest.events.reasons import Reason
 from dtest.events.run import RunOpened
@@ -55,8 +55,10 @@ _ENDED_AS: dict[Reason, str] = {
 class Rows:
     """The fold of a journal, with the rows that changed since they were last taken."""
 
-    def __init__(self, cell_id: CellId) -> None:
-        self.cell = Cell(cell_id, changed_tasks=set())
+    def __init__(self, cell: Cell) -> None:
+        """Begin with a state whose rows are written."""
+        self.cell = cell
+        cell.changed_tasks = set()
         self.refused: OrderedDict[tuple[int, int], PendingRefusal] = OrderedDict()
         """The latest refusals, by sequence number and place in the message."""
         self._new: dict[str, list[Row]] = {}
@@ -68,7 +70,7 @@ class Rows:
         self._workers: set[WorkerId] = set()
         self._breakers: dict[str, Row] = {}
         self._tasks: set[TaskId] = set()
-        self._live: set[TaskId] = set()
+        self._live = {task.id for task in cell.tasks.values() if task.status in LIVE}
         """Tasks with a live attempt."""
         self._attempts: dict[tuple[TaskId, int], tuple[str, str | None]] = {}
         """What became of each attempt that began, moved or ended, and why."""
