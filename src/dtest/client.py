@@ -125,26 +125,28 @@ def _parse(content: dict[str, Any], place: int) -> TaskQueued:
     for key, nested in _NESTED.items():
         if isinstance(content.get(key), Mapping):
             _known_only(content[key], nested, f"task {name}: {key}")
-    _known_config_only(content.get("config"), CONFIGS.get(str(content.get("type"))), name)
+    for key in ("config", "fallback_config"):
+        shape = CONFIGS.get(str(content.get("type")))
+        _known_config_only(content.get(key), shape, f"task {name}: {key}")
     try:
         task = _TASK.validate_python(content)
     except ValidationError as error:
         message = f"task {name}: {codec.explain(error)}"
         raise InvalidDocument(message, hint="see `dtest event schema task.queued`") from error
-    fault = config_fault(task.type, task.config)
+    fault = config_fault(task.type, task.config, task.fallback_config)
     if fault is not None:
         message = f"task {name}: {fault}"
         raise InvalidDocument(message, hint=f"see docs/tasks.md for the config of {task.type}")
     return task
 
 
-def _known_config_only(config: object, shape: type[Any] | None, name: object) -> None:
+def _known_config_only(config: object, shape: type[Any] | None, where: str) -> None:
     """Refuse what a built-in type does not know; other types know their own."""
     if shape is None or not isinstance(config, Mapping):
         return
-    _known_only(config, shape, f"task {name}: config")
+    _known_only(config, shape, where)
     if isinstance(config.get("simulate"), Mapping):
-        _known_only(config["simulate"], Simulation, f"task {name}: config.simulate")
+        _known_only(config["simulate"], Simulation, f"{where}.simulate")
 
 
 def _known_only(content: Mapping[str, Any], shape: type[Any], where: str) -> None:

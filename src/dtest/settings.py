@@ -29,7 +29,10 @@ LIMITS: dict[str, tuple[str, str]] = {
     "streams_max": ("64", "event streams by WebSocket that the API feeds at once"),
     "backlog_tasks_max": ("1000000", "unfinished tasks of the cell; more are not taken"),
     "journal_reserve_ratio": ("0.1", "part of the journal that clients leave to results"),
-    "busy_wait_s": ("120", "how long a call waits in all while the API is overloaded"),
+    "busy_wait_s": (
+        "120",
+        "how long a call waits in all while the API is overloaded or the journal away",
+    ),
 }
 """Every bound that may be set, with its default and what it bounds; docs/limits.md tells more."""
 DEFAULTS: dict[str, str] = {"cell": "main", **{key: value for key, (value, _) in LIMITS.items()}}

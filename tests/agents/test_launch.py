@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from dtest.agents.launch import launch, write_inputs
-from dtest.agents.pytest_session import SESSION_SCRIPT
+from dtest.agents.pytest_session import SESSION_MODULE
 from dtest.events.attempt import AttemptAssigned
 from dtest.events.fields import TaskId, WorkerId
 
@@ -75,7 +75,7 @@ def test_a_test_task_starts_the_session_with_its_paths_in_a_file(tmp_path: Path)
     write_inputs(planned, tmp_path)
 
     argv = list(planned.argv)
-    assert argv[:4] == [sys.executable, "-I", "-S", SESSION_SCRIPT]
+    assert argv[:4] == [sys.executable, "-I", "-m", SESSION_MODULE]
     assert argv[argv.index("--python") + 1] == sys.executable
     assert argv[argv.index("--cwd") + 1] == planned.cwd == "/src"
     assert argv[argv.index("--") + 1 :] == ["-x", "--", "-k", "a"]

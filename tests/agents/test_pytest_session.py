@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 
+from dtest.agents import pytest_session
 from dtest.agents.pytest_session import (
     EXIT_CRASHED,
     EXIT_FAILED,
     EXIT_NO_TESTS,
     EXIT_PASSED,
     EXIT_USAGE,
-    SESSION_SCRIPT,
+    SESSION_MODULE,
 )
 
 PYTHON = sys.executable
@@ -86,7 +87,7 @@ class Suite:
         listed = self.records.with_name("paths.txt")
         listed.write_text("".join(f"{path}\n" for path in paths), encoding="utf-8")
         own = ["--python", python, "--cwd", str(self.root), "--out", str(self.records)]
-        script = [sys.executable, "-I", "-S", SESSION_SCRIPT]
+        script = [sys.executable, "-I", "-m", SESSION_MODULE]
         return [*script, *own, "--paths-file", str(listed), *options, "--", *extra]
 
     def run(
@@ -591,7 +592,7 @@ def test_the_plugin_leaves_no_trace_for_the_tests(suite: MakeSuite) -> None:
 
 
 def test_the_directory_put_on_the_import_path_holds_one_module() -> None:
-    plugin = Path(SESSION_SCRIPT).with_name("plugin")
+    plugin = Path(pytest_session.__file__).with_name("plugin")
 
     assert all(path.name.startswith("dtest_pytest_") for path in plugin.glob("*.py"))
     for path in plugin.glob("*.py"):
@@ -735,7 +736,7 @@ def test_an_unreadable_order_is_a_usage_error(tmp_path: Path) -> None:
     known = ["--python", PYTHON, "--cwd", str(tmp_path), "--out", str(tmp_path / "cases.jsonl")]
     for arguments in (known, [*known, "--paths-file", str(tmp_path / "none.txt")]):
         done = subprocess.run(
-            [sys.executable, "-I", "-S", SESSION_SCRIPT, *arguments],
+            [sys.executable, "-I", "-m", SESSION_MODULE, *arguments],
             capture_output=True,
             text=True,
             check=False,

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from dtest.events.attempt import (
 )
 from dtest.events.fields import TaskId
 from dtest.events.reasons import Reason
-from dtest.events.worker import HeldAttempt
+from dtest.events.worker import Device, HeldAttempt
 from tests.kit.agent import WORKER, FickleJournal, reporting
 from tests.kit.nats import eventually
 
@@ -44,11 +45,15 @@ class Simulation:
 
 
 @asynccontextmanager
-async def simulation(default_s: float = 0.0) -> AsyncIterator[Simulation]:
+async def simulation(default_s: float = 0.0, *devices: Device) -> AsyncIterator[Simulation]:
     journal = FickleJournal()
     async with reporting(journal) as reporter:
         executor = SimulatedExecutor(
-            reporter, worker_id=WORKER, now=lambda: 1_750_000_000.0, default_s=default_s
+            reporter,
+            worker_id=WORKER,
+            now=lambda: 1_750_000_000.0,
+            default_s=default_s,
+            devices=devices,
         )
         yield Simulation(journal, executor)
 
@@ -140,3 +145,36 @@ async def test_draining_lets_attempts_end_and_hands_the_rest_back() -> None:
 async def test_an_idle_worker_drains_at_once() -> None:
     async with simulation() as cell, asyncio.timeout(5):
         await cell.executor.drain(LONG_S)
+
+
+@pytest.mark.parametrize(
+    ("plan", "limits", "reason", "peak_bytes"),
+    [
+        ({"outcome": "faulted", "fault": "gpu_hang"}, {}, Reason.GPU_HANG, None),
+        ({"outcome": "faulted", "fault": "oom_task"}, {}, Reason.OOM_TASK, None),
+        (
+            {"outcome": "faulted", "fault": "oom_task"},
+            {"memory_limit_gb": 2.0},
+            Reason.OOM_TASK,
+            2_000_000_000,
+        ),
+        ({"device_memory_gb": 16.0}, {"devices": ("cuda:0",)}, Reason.OOM_DEVICE, None),
+        ({"device_memory_gb": 16.0}, {"devices": ("cuda:0", "cuda:1")}, Reason.OOM_DEVICE, None),
+        ({"device_memory_gb": 16.0}, {"devices": ("cuda:1",)}, None, None),
+        ({"device_memory_gb": 16.0}, {"devices": ("cuda:2",)}, None, None),
+        ({"device_memory_gb": 16.0}, {}, None, None),
+        ({"seconds": LONG_S}, {"timeout_seconds": 0.01}, Reason.RUN_TIMEOUT, None),
+        ({"seconds": 0.01}, {"timeout_seconds": LONG_S}, None, None),
+    ],
+)
+async def test_its_hardware_is_as_large_as_it_says(
+    plan: dict[str, Any], limits: dict[str, Any], reason: Reason | None, peak_bytes: int | None
+) -> None:
+    """The size of the third device is not known."""
+    devices = (Device("cuda", 0, "", 8.0), Device("cuda", 1, "", 24.0), Device("cuda", 2))
+    async with simulation(0.0, *devices) as running:
+        running.executor.start(replace(assigned(**plan), **limits))
+        (end,) = await running.ended()
+
+    assert (end.outcome, end.reason) == ("passed" if reason is None else "faulted", reason)
+    assert end.memory_bytes_peak == peak_bytes

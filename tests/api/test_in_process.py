@@ -104,6 +104,7 @@ async def context(tmp_path: Path, journal: WatchedJournal) -> AsyncIterator[ApiC
         Admission(DEFAULT_LIMITS, monotonic=time.monotonic),
         JournalRoom(journal, reserve_ratio=0.1, monotonic=time.monotonic),
         cast("Any", None),
+        lambda: None,
     )
     store.close()
 

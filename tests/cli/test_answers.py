@@ -208,6 +208,27 @@ def test_a_quarantined_worker_gets_nothing_until_it_is_reinstated(
         assert interrupt(agent).code == 0
 
 
+def test_a_task_that_was_too_large_shows_what_its_attempts_ran(
+    known: Known, new_id: Callable[[str], str]
+) -> None:
+    task = new_id("large")
+    document = {
+        **command("true", task_id=task, requirements={"hardware": ["cuda"]}),
+        "fallback_config": {"simulate": {"device_memory_gb": 1.0}},
+    }
+    document["config"]["simulate"] = {"seconds": 0, "device_memory_gb": 1_000.0}
+    known.submit(document).good()
+
+    shown = known.here("task", "show", task).good().out
+    assert "oom_device" in shown
+    assert shown.splitlines()[-2:] == [
+        "2\tcommand\ttrue",
+        '2\tsimulate\t{"seconds":0,"device_memory_gb":1.0}',
+    ]
+    known.here("policy", "set", "--timeouts", "declared").good()
+    assert "declared" in known.here("policy", "show").good().out
+
+
 def test_the_doctor_finds_a_cell_that_is_well(known: Known) -> None:
     found = {line["name"]: line["state"] for line in known.here("doctor", "--json").good().lines}
 

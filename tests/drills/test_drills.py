@@ -1,5 +1,6 @@
 """Drills as an operator runs them: real processes, real kills, and everything holds afterwards."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from dtest.drills.catalogue import DRILLS
+from dtest.drills.layout import Way
 from tests.cli.command import Person
+from tests.kit.namespaces import refusal
 
 
 @pytest.fixture
@@ -19,10 +22,12 @@ def person(tmp_path: Path) -> Iterator[Person]:
         someone.end_all()
 
 
-def drilled(person: Person, name: str, runs: int, nodes: int = 1) -> dict[str, object]:
+def drilled(
+    person: Person, name: str, runs: int, nodes: int = 1, more: tuple[str, ...] = ()
+) -> dict[str, object]:
     """Run a drill; everything must hold and nothing may be left."""
     words = ("--nodes", str(nodes), "--runs", str(runs), "--json", "--report", "page.html")
-    found = person.dtest("drill", "run", name, *words).good().json
+    found = person.dtest("drill", "run", name, *words, *more).good().json
     assert (found["lost"], found["duplicated"], found["violations"]) == (0, 0, [])
     assert found["tasks"] > 0
     assert found["runs"] >= runs
@@ -47,7 +52,21 @@ def test_a_worker_dies_and_its_work_goes_elsewhere(person: Person) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(DRILLS.keys() - {"leader", "worker", "acknowledgements"}))
 def test_every_drill_holds(person: Person, name: str) -> None:
-    drilled(person, name, 2, DRILLS[name].nodes[0])
+    drill = DRILLS[name]
+    refused = asyncio.run(refusal()) if drill.layout.ways == (Way.NETNS,) else ""
+    if refused:
+        ended = person.dtest("drill", "run", name, "--nodes", str(drill.nodes[0]))
+        assert refused in ended.err
+        return
+    drilled(person, name, 2, drill.nodes[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["worker-partition", "leader-partition"])
+def test_a_wire_can_be_cut_where_there_are_no_namespaces(person: Person, name: str) -> None:
+    found = drilled(person, name, 1, more=("--partition", "proxy"))
+
+    assert (found["partition"], found["partition_why"]) == ("proxy", "it was asked for")
 
 
 @pytest.mark.slow
@@ -62,6 +81,13 @@ def test_acknowledgements_are_kept_away_for_a_minute(person: Person) -> None:
         (("leader", "--nodes", "2"), 2, "leader runs on 1"),
         (("leader", "--nodes", "one"), 2, "leader runs on 1"),
         (("leader", "--runs", "0"), 2, "at least 1 is needed"),
+        (("leader", "--partition", "proxy"), 2, "leader cuts nothing off"),
+        (("acknowledgements", "--partition", "netns"), 2, "can be cut off by proxy alone"),
+        (
+            ("broker-partition", "--nodes", "3", "--partition", "proxy"),
+            2,
+            "can be cut off by netns alone",
+        ),
     ],
 )
 def test_what_cannot_be_run_is_told(
@@ -77,3 +103,10 @@ def test_the_drills_are_listed(person: Person) -> None:
     listed = person.dtest("drill", "ls", "--json").good().json["drills"]
 
     assert [one["name"] for one in listed] == list(DRILLS)
+    ways = {one["name"]: one["partition"] for one in listed if one["partition"]}
+    assert ways == {
+        "worker-partition": ["netns", "proxy"],
+        "leader-partition": ["netns", "proxy"],
+        "acknowledgements": ["proxy"],
+        "broker-partition": ["netns"],
+    }

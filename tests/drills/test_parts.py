@@ -33,7 +33,7 @@ async def test_a_wire_that_is_cut_delivers_once_it_is_mended() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
             await reader.readline()
-    proxy.mend()
+    await proxy.mend()
 
     assert await reader.readline() == b"two\n"
     writer.close()

@@ -67,10 +67,19 @@ SAMPLES: dict[str, Payload] = {
             deadline=AT,
             wait_limit_seconds=3600.0,
             labels=LABELS,
+            fallback_config={"env": {"SIZE": "small"}},
         ),
         task.TaskCancelRequested(TASK, "superseded"),
         task.TaskRetryRequested(TASK, "the licence server is back"),
-        task.TaskRetryScheduled(TASK, 1, AT, Reason.WORKER_LOST, "infrastructure", 1.5),
+        task.TaskRetryScheduled(
+            TASK,
+            1,
+            AT,
+            Reason.WORKER_LOST,
+            "infrastructure",
+            1.5,
+            task.Remedy(64.0, 24.0, 1.5, fallback=True, until=AT),
+        ),
         task.TaskEnded(TASK, "skipped", Reason.DEPENDENCY_NEVER, TaskId("build-4711"), "failed"),
         attempt.AttemptAssigned(
             TASK,
@@ -87,6 +96,8 @@ SAMPLES: dict[str, Payload] = {
             grace_seconds=10.0,
             memory_limit_gb=4.0,
             checkpoint=attempt.Checkpoint(1, 7, "unit-4711/1/7", 4096, "0" * 64, AT),
+            fallback=True,
+            timeout_observed=True,
         ),
         attempt.AttemptStopRequested(TASK, 2, WORKER, Reason.CANCELLED_USER),
         attempt.AttemptStarted(TASK, 2, WORKER, AT, 4321),
@@ -148,7 +159,7 @@ SAMPLES: dict[str, Payload] = {
         breaker.BreakerOpened("revision:8f3c2d1", AT, "fleet_guard", 2, (WORKER,)),
         breaker.BreakerHalfOpened("signature:command/unit", TASK, AT),
         breaker.BreakerClosed("worker:lab-07", "nothing_ran"),
-        policy.PolicyChanged("pack", "minimal"),
+        policy.PolicyChanged("pack", "minimal", "observed"),
         leader.LeaderElected("s1", 17, "lab-01", "0.1.0"),
         leader.EventRefused(
             18, 1, RefusalCode.TASK_CONFLICT, "known", "dtest.main.client.ci.task.queued"

@@ -40,8 +40,10 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("command", {"command": ["a"], "env": []}, "config.env"),
     ("command", {"command": ["a"], "simulate": {"seconds": -1}}, "config.simulate.seconds"),
     ("command", {"command": ["a"], "simulate": {"outcome": "x"}}, "config.simulate.outcome"),
-    ("test", {"cwd": "/w"}, "config.paths"),
-    ("test", {"paths": [], "cwd": "/w"}, "config.paths"),
+    ("test", {"cwd": "/w"}, "paths is empty, and there is no queue"),
+    ("test", {"paths": [], "cwd": "/w"}, "paths is empty"),
+    ("test", {"paths": ["a"], "cwd": "/w", "test_timeout_seconds": 1}, "needs a queue"),
+    ("test", {"queue": "a.b", "cwd": "/w"}, "config.queue"),
     ("test", {"paths": ["tests"]}, "config.cwd"),
     ("test", {"paths": "tests", "cwd": "/w"}, "config.paths"),
 ]
@@ -77,7 +79,7 @@ def test_a_config_of_another_type_is_passed_through(config: dict[str, Any]) -> N
 def test_a_wrong_config_is_a_sentence_and_no_error(config: dict[str, Any]) -> None:
     for kind in ("command", "test"):
         fault = config_fault(kind, config)
-        assert fault is None or fault.startswith("config.")
+        assert fault is None or fault.startswith("config")
 
 
 @given(of(Simulation))
@@ -85,6 +87,8 @@ def test_every_simulation_is_accepted(simulation: Simulation) -> None:
     stated = {
         "seconds": simulation.seconds,
         "outcome": simulation.outcome,
+        "fault": simulation.fault,
+        "device_memory_gb": simulation.device_memory_gb,
     }
 
     config = parse_config("command", {"command": ["x"], "simulate": stated})

@@ -28,6 +28,7 @@ from dtest.events.policy import PolicyChanged
 from dtest.events.reasons import Reason, RefusalCode
 from dtest.events.run import RunCancelRequested, RunOpened
 from dtest.events.task import (
+    Remedy,
     Requirements,
     Resources,
     RetryPolicy,
@@ -53,6 +54,7 @@ from dtest.events.worker import (
 )
 from dtest.recovery.policy import STRATEGIES
 from dtest.scheduling.ranking import RANKINGS
+from dtest.state.health import DEVICE_FAULTS
 from tests.kit import facts
 from tests.kit.world import World
 
@@ -62,6 +64,7 @@ WORKERS = [WorkerId(name) for name in "vwx"]
 RUNS = [RunId(name) for name in "rs"]
 KINDS = ["cpu", "cuda", "rocm"]
 REASONS = list(Reason)
+SIZES = [Reason.OOM_DEVICE, Reason.OOM_TASK, Reason.RUN_TIMEOUT]
 
 Move = float | tuple[Payload, ...] | Literal["decide"]
 """Seconds that pass, one message of one or several events, or a decision."""
@@ -132,6 +135,8 @@ def queued(rng: Random) -> TaskQueued:
         dependency_rule=rng.choice(["all_passed", "all_passed", "all_finished"]),
         deadline=rng.choice([None, None, _soon(rng)]),
         wait_limit_seconds=rng.choice([None, None, 1.0, 20.0]),
+        memory_limit_gb=rng.choice([None, None, 3.0]),
+        fallback_config=rng.choice([None, None, {"env": {"SIZE": "small"}}]),
     )
 
 
@@ -154,8 +159,19 @@ def registered(rng: Random) -> WorkerRegistered:
 
 def _finished(rng: Random) -> AttemptFinished:
     outcomes: list[facts.Outcome] = ["passed", "failed", "faulted", "cancelled"]
-    reason = rng.choice([None, *REASONS])
-    return AttemptFinished(*_report(rng), rng.choice(outcomes), _soon(rng), _soon(rng), reason)
+    reason = rng.choice([None, *REASONS, *SIZES, *DEVICE_FAULTS])
+    peak = rng.choice([None, 4_000_000_000])
+    task_id, attempt, worker_id = _report(rng)
+    return AttemptFinished(
+        task_id,
+        attempt,
+        worker_id,
+        rng.choice(outcomes),
+        _soon(rng),
+        _soon(rng),
+        reason,
+        memory_bytes_peak=peak,
+    )
 
 
 def _checkpointed(rng: Random) -> AttemptCheckpointed:
@@ -169,6 +185,16 @@ def _assigned(rng: Random) -> AttemptAssigned:
     )
 
 
+def _remedy(rng: Random) -> Remedy:
+    return Remedy(
+        rng.choice([0.0, 0.0, 8.0]),
+        rng.choice([0.0, 24.0, 36.0]),
+        rng.choice([1.0, 1.5]),
+        rng.choice([False, True]),
+        rng.choice([None, _soon(rng)]),
+    )
+
+
 def _retry_scheduled(rng: Random) -> TaskRetryScheduled:
     return TaskRetryScheduled(
         _task(rng),
@@ -177,6 +203,7 @@ def _retry_scheduled(rng: Random) -> TaskRetryScheduled:
         rng.choice(REASONS),
         rng.choice(["user", "infrastructure", "refusal", "preemption", "none"]),
         rng.choice([None, None, 1.5]),
+        rng.choice([None, _remedy(rng)]),
     )
 
 
@@ -188,7 +215,12 @@ def _ended(rng: Random) -> TaskEnded:
     )
 
 
-BREAKERS = [*(f"worker:{name}" for name in WORKERS), "signature:command/unit", "revision:r1"]
+BREAKERS = [
+    *(f"worker:{name}" for name in WORKERS),
+    *(f"device:{name}/cuda:0" for name in WORKERS),
+    "signature:command/unit",
+    "revision:r1",
+]
 
 
 def _opened(rng: Random) -> BreakerOpened:
@@ -211,7 +243,11 @@ MAKERS: dict[type[Payload], tuple[Role, Make]] = {
     TaskRetryRequested: ("client", lambda rng: TaskRetryRequested(_task(rng))),
     PolicyChanged: (
         "client",
-        lambda rng: PolicyChanged(rng.choice([None, *RANKINGS]), rng.choice([None, *STRATEGIES])),
+        lambda rng: PolicyChanged(
+            rng.choice([None, *RANKINGS]),
+            rng.choice([None, *STRATEGIES]),
+            rng.choice([None, "observed", "observed", "declared"]),
+        ),
     ),
     WorkerDrainRequested: ("client", lambda rng: WorkerDrainRequested(_worker(rng))),
     WorkerRegistered: ("agent", registered),

@@ -130,11 +130,16 @@ def _breakers(cell: Cell) -> None:
     assert set(cell.ailing) == {
         worker.id
         for worker in cell.workers.values()
-        if worker.health and (worker.health.strikes or worker.health.guard is not Guard.CLOSED)
+        if (worker.health and (worker.health.strikes or worker.health.guard is not Guard.CLOSED))
+        or worker.devices
     }
+    assert set(cell.enlarged) == {task.id for task in cell.tasks.values() if task.waits_for_larger}
     for worker in cell.workers.values():
         probe = worker.health.probe if worker.health else None
         assert probe is None or worker.running[probe[0]] == probe[1]
+        for device in worker.devices.values():
+            tried = device.probe
+            assert tried is None or worker.running[tried[0]] == tried[1]
 
 
 def _capacity(cell: Cell, worker: Worker, *, devices: bool) -> None:

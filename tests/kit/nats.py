@@ -5,8 +5,9 @@ that loses, holds back and cuts what passes.
 import asyncio
 import inspect
 import json
+import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,11 +113,8 @@ class Server:
         if process is None:
             message = "the server does not run"
             raise RuntimeError(message)
-        process.send_signal(signal.SIGSTOP)
-        try:
+        async with stopped(process.pid):
             yield
-        finally:
-            process.send_signal(signal.SIGCONT)
 
 
 @asynccontextmanager
@@ -138,6 +136,24 @@ async def connected(address: NatsAddress, *, name: str = "test") -> AsyncIterato
         yield connection
     finally:
         await connection.close()
+
+
+@asynccontextmanager
+async def stopped(pid: int) -> AsyncIterator[None]:
+    """Stop a process for a while; begins when each of its threads stands still."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        await eventually(lambda: set(_states(pid)) == {"T"}, what=f"process {pid} stands still")
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def _states(pid: int) -> Iterator[str]:
+    """The state of each thread, as the kernel tells it."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            yield (thread / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 # --- a cell on it -----------------------------------------------------------------------------

@@ -4,7 +4,7 @@ The leader's decisions are the real ones, and are recorded late: other things ha
 Agents read what is assigned to them from the history, as real ones do.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from dtest.events.attempt import AttemptAssigned, AttemptStopRequested
@@ -49,6 +49,15 @@ FAULTS = [
     Reason.UPLOAD_FAILED,
     Reason.UNKNOWN,
 ]
+HARDWARE_FAULTS = [
+    Reason.OOM_DEVICE,
+    Reason.OOM_DEVICE,
+    Reason.OOM_TASK,
+    Reason.RUN_TIMEOUT,
+    Reason.DEVICE_LOST,
+    Reason.GPU_HANG,
+    Reason.DRIVER_RESET,
+]
 Key = tuple[TaskId, int]
 
 
@@ -81,6 +90,8 @@ class Simulation:
 
     def __init__(self, seed: int) -> None:
         self.rng = Random(seed)
+        self.more = Random(f"hardware {seed}")
+        """A luck of its own: what it was asked for later leaves the course of older seeds alone."""
         self.world = World().led()
         self.draft: list[Outgoing] = []
         self.tasks: list[TaskId] = []
@@ -137,6 +148,8 @@ class Simulation:
                     dependency_rule=rng.choice(["all_passed", "all_finished"]),
                     deadline=rng.choice([*[None] * 5, facts.instant(self.world.now + 40)]),
                     wait_limit_seconds=rng.choice([*[None] * 5, 30.0]),
+                    memory_limit_gb=self.more.choice([None, 2.0]),
+                    fallback_config=self.more.choice([None, {"env": {"SIZE": "small"}}]),
                 )
             )
             self.tasks.append(name)
@@ -161,6 +174,8 @@ class Simulation:
             PolicyChanged(None, self.rng.choice(["progressive", "aggressive", "minimal"])),
         ]
         fact = self.rng.choice(wishes)
+        if isinstance(fact, PolicyChanged) and fact.ranking is not None:
+            fact = replace(fact, timeouts=self.more.choice(["observed", "observed", "declared"]))
         if isinstance(fact, TaskRetryRequested):
             self.ended.pop(fact.task_id, None)
         self.world.given(fact)
@@ -282,9 +297,11 @@ class Simulation:
         del agent.held[key]
         agent.stopping.discard(key)
         reason = self.rng.choice(FAULTS) if outcome == "faulted" else None
-        self._tell(
-            agent, facts.finished(self._as_assigned(agent, key), outcome, reason, self.world.now)
-        )
+        if reason is not None and self.more.random() < 0.5:
+            reason = self.more.choice(HARDWARE_FAULTS)
+        ended = facts.finished(self._as_assigned(agent, key), outcome, reason, self.world.now)
+        peak_gb = self.more.choice([0.5, 2.0, agent.capability.memory_gb])
+        self._tell(agent, replace(ended, memory_bytes_peak=round(peak_gb * 1e9)))
 
     def _tell(self, agent: Agent, fact: Payload) -> None:
         agent.told.append(fact)

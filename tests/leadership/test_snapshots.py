@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import stat
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import psutil
 import pytest
 
 from dtest.journal.memory import MemoryJournal
+from dtest.leadership import snapshots as module
 from dtest.leadership.follower import Follower
 from dtest.leadership.snapshots import KEPT, SnapshotFiles, SnapshotWriter, code_version
 from dtest.state.cell import Cell
@@ -189,6 +191,25 @@ async def test_who_is_stopped_while_a_child_writes_leaves_no_child(tmp_path: Pat
         await writing
 
     assert children() <= before
+
+
+async def test_a_child_that_hangs_is_ended_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = children()
+    stage, cell = await played()
+    writer = SnapshotWriter(
+        files(tmp_path), Follower(stage.journal, cell), stream=await stream(stage)
+    )
+    with monkeypatch.context() as hanging:
+        hanging.setattr(module, "WRITE_S_MAX", 0.1)
+        hanging.setattr(SnapshotFiles, "write", lambda *_: signal.pause())
+        await writer.write()
+    assert children() <= before
+    assert found(tmp_path) == []
+
+    await writer.write()
+    assert len(found(tmp_path)) == 1
 
 
 async def test_a_directory_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:

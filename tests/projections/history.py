@@ -24,6 +24,7 @@ from dtest.events.run import RunOpened
 from dtest.events.task import RetryPolicy, TaskQueued
 from dtest.events.worker import Capability, WorkerLost, WorkerRegistered
 from dtest.journal.port import Bounds, Outgoing, Stored
+from dtest.leadership.snapshots import SnapshotFiles
 from dtest.projections.projector import Projector, Source
 from dtest.projections.store import Store
 from dtest.state.cell import Cell
@@ -210,7 +211,7 @@ class Delivery:
         raise NotImplementedError
 
     async def get(self, seq: int) -> Stored | None:
-        raise NotImplementedError
+        return next((one for batch in self._batches for one in batch if one.seq == seq), None)
 
 
 def in_batches(stored: Sequence[Stored], *sizes: int) -> list[list[Stored]]:
@@ -225,9 +226,15 @@ def in_batches(stored: Sequence[Stored], *sizes: int) -> list[list[Stored]]:
     return batches
 
 
-async def project(store: Store, delivery: Delivery, *, until: int | None = None) -> Projector:
+async def project(
+    store: Store,
+    delivery: Delivery,
+    *,
+    until: int | None = None,
+    snapshots: SnapshotFiles | None = None,
+) -> Projector:
     """Bring a store up to the delivery's end, or to ``until``."""
-    projector = Projector(store, Source(delivery, STREAM), cell=CELL)
+    projector = Projector(store, Source(delivery, STREAM), cell=CELL, snapshots=snapshots)
     await projector.start()
     bounds = await delivery.bounds()
     await projector.run(until=bounds.last if until is None else until)

@@ -381,6 +381,10 @@ async def test_an_attempt_that_passed_has_everything_it_reported(
         "checkpoint_bytes": None,
         "checkpoint_at": None,
         "checkpoint_problem": None,
+        "timeout_s": None,
+        "timeout_observed": False,
+        "memory_limit_gb": None,
+        "fallback_config": None,
     }
     assert artifacts[0]["object_name"] == "t1/1/a.txt"
 

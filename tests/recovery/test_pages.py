@@ -1,8 +1,10 @@
 """The page on recovery states every parameter with the default that the code has."""
 
 import dataclasses
+import json
 from pathlib import Path
 
+from dtest.client import parse_tasks
 from dtest.recovery.policy import DEFAULT_RECOVERY, STRATEGIES, RecoveryPolicy, in_force
 
 PAGE = Path(__file__).parents[2] / "docs" / "recovery.md"
@@ -29,3 +31,10 @@ def test_the_page_says_what_each_strategy_changes() -> None:
         values = [in_force(DEFAULT_RECOVERY, strategy) for strategy in STRATEGIES]
         assert stated[name] == [str(getattr(policy, name)) for policy in values], name
     assert stated["parameter"] == list(STRATEGIES)
+
+
+def test_the_example_of_a_smaller_variant_is_accepted() -> None:
+    _, _, rest = PAGE.read_text().partition("```json\n")
+    (task,) = parse_tasks([json.loads(rest.partition("```")[0])], new_id=lambda: "t")
+
+    assert task.fallback_config

@@ -95,7 +95,7 @@ def test_what_just_passed_is_told_in_columns() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"version": 1}, {"version": "2"}, {"version": None}, {"format": "dtest.run"}],
+    [{"version": 1}, {"version": 2}, {"version": "3"}, {"version": None}, {"format": "dtest.run"}],
 )
 def test_another_version_is_not_read(change: dict[str, Any]) -> None:
     with pytest.raises(InvalidDocument, match="version"):
@@ -142,7 +142,7 @@ def fields(shape: type[Any]) -> set[str]:
         (
             Cell,
             snapshot_form.CellDocument,
-            {"ready", "free", "changed_tasks", "woken_at", "probes", "shut", "ailing"},
+            {"ready", "free", "changed_tasks", "woken_at", "probes", "shut", "ailing", "enlarged"},
         ),
         (Task, snapshot_form.TaskDocument, set()),
         (Worker, snapshot_form.WorkerDocument, {"free"}),

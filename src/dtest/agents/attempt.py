@@ -6,23 +6,21 @@ attempt's slot.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from errno import errorcode
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import ValidationError
 
 from dtest.agents.artifacts import store_artifacts
+from dtest.agents.attempt_context import AttemptContext
 from dtest.agents.cases import CaseReport
-from dtest.agents.checkpoints import AttemptCheckpoints, CheckpointContext, CheckpointStore
-from dtest.agents.feeder import Feeder, Queue
+from dtest.agents.checkpoints import AttemptCheckpoints
+from dtest.agents.device_faults import reread
+from dtest.agents.feeder import Feeder
 from dtest.agents.launch import launch, write_inputs
 from dtest.agents.outcome import Exit, Meaning, meaning
 from dtest.agents.output import OutputPump
-from dtest.agents.reporter import Reporter
 from dtest.agents.spool import Slot
-from dtest.agents.usage import ProcessTable
 from dtest.errors import InvalidDocument, Unavailable
 from dtest.events import codec
 from dtest.events.attempt import (
@@ -34,7 +32,6 @@ from dtest.events.attempt import (
     Checkpoint,
     TestcaseFinished,
 )
-from dtest.events.fields import TaskId, WorkerId
 from dtest.events.reasons import Reason
 from dtest.runtime.clock import instant
 
@@ -49,42 +46,6 @@ _BAD_LAUNCH = {
         Reason.LAUNCH_FAILED,
     ),
 }
-
-
-class Stores(Protocol):
-    """Where output, artefacts and checkpoints go, and units of tests come from."""
-
-    @property
-    def checkpoints(self) -> CheckpointStore:
-        """Where checkpoints lie."""
-        ...
-
-    async def put_output(self, task_id: TaskId, attempt: int, offset: int, chunk: bytes) -> None:
-        """Store a chunk of output; returns when it is acknowledged; raises OutputRefused."""
-        ...
-
-    async def put_artifact(self, name: str, path: Path) -> None:
-        """Store a file under a name; raises DtestError."""
-        ...
-
-    def queue(self, name: str) -> Queue:
-        """Return the queue of that name."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptContext:
-    """What all attempts of one agent share."""
-
-    worker_id: WorkerId
-    reporter: Reporter
-    stores: Stores
-    checkpoints: CheckpointContext
-    now: Callable[[], float]
-    order: Callable[[dict[str, Any]], None]
-    reached: asyncio.Event
-    """Set while the keeper takes orders."""
-    processes: ProcessTable
 
 
 class RunningAttempt:
@@ -404,12 +365,12 @@ class RunningAttempt:
             return "faulted", reason, str(end.get("detail", ""))
         if end.get("lost"):
             return "faulted", Reason.AGENT_CRASH, "the agent's keeper of processes ended"
-        return meaning(
-            self.assigned.type,
-            Exit(end.get("exit_code"), end.get("signal")),
-            self._stopped_for(end),
-            self._report.cases,
-        )
+        status = Exit(end.get("exit_code"), end.get("signal"))
+        cases, stopped = self._report.cases, self._stopped_for(end)
+        ended_as = meaning(self.assigned.type, status, stopped, cases)
+        if stopped is not None or not self.assigned.devices:
+            return ended_as
+        return reread(ended_as, cases, self.slot.path / "output.log")
 
     async def _store_output(self, offset: int, chunk: bytes) -> None:
         await self._context.stores.put_output(

@@ -4,6 +4,7 @@ Only whole lines are taken: the session cuts off what a crash left torn. After a
 file is told again, and the journal's readers know each case by task, attempt and ordinal.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import orjson
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
+from dtest.agents.device_faults import device_fault
 from dtest.agents.outcome import Cases
 from dtest.events import codec
 from dtest.events.attempt import TestcaseFinished
 from dtest.events.fields import TaskId, WorkerId
+from dtest.events.reasons import Reason
 
 log = structlog.get_logger()
 
@@ -48,6 +51,7 @@ class CaseReport:
         self._collection_errors = 0
         self._running: str | None = None
         self._crashed: list[str] = []
+        self._device_faults: Counter[Reason] = Counter()
 
     @property
     def cases(self) -> Cases:
@@ -58,6 +62,7 @@ class CaseReport:
             self._running,
             tuple(self._crashed),
             self._skipped,
+            self._device_faults,
         )
 
     def read(self) -> None:
@@ -116,6 +121,9 @@ class CaseReport:
                 self._collection_errors += 1
             else:
                 self._failed += 1
+                fault = device_fault(case.message)
+                if fault is not None:
+                    self._device_faults[fault] += 1
         elif case.outcome == "skipped":
             self._skipped += 1
         self._tell(case)

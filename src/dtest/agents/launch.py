@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtest.agents.pytest_session import FED_MODULE, SESSION_SCRIPT
+from dtest.agents.pytest_session import FED_MODULE, SESSION_MODULE
 from dtest.events.attempt import AttemptAssigned
 from dtest.events.config import CommandConfig, TestConfig, parse_config
 
@@ -65,7 +65,7 @@ def _session(config: TestConfig, directory: Path) -> tuple[str, ...]:
         *("--paths-file", str(directory / "paths.txt")),
     )
     if config.queue is None:
-        return (sys.executable, "-I", "-S", SESSION_SCRIPT, *options)
+        return (sys.executable, "-I", "-m", SESSION_MODULE, *options)
     limit_s = config.test_timeout_seconds
     limited = ("--test-timeout", str(limit_s)) if limit_s is not None else ()
     fed = (sys.executable, "-I", "-m", FED_MODULE, *options)

@@ -4,8 +4,8 @@ An exit status alone does not tell a failed test from a failed machine; why the 
 process, if it did, and for ``test`` tasks the session's own status, do.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from dtest.agents.pytest_session import (
@@ -40,6 +40,8 @@ class Cases:
     crashed: Sequence[str] = ()
     skipped: int = 0
     """A file that skips itself is one of them, though pytest then says that no tests ran."""
+    device_faults: Mapping[Reason, int] = field(default_factory=dict)
+    """How many of the failed tests failed because of their device."""
 
 
 Meaning = tuple[Outcome, Reason | None, str]

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from dtest.agents.attempt import AttemptContext, RunningAttempt, Stores
+from dtest.agents.attempt import RunningAttempt
+from dtest.agents.attempt_context import AttemptContext, Stores
 from dtest.agents.checkpoints import (
     DEFAULT_CHECKPOINTS,
     CheckpointContext,

@@ -39,6 +39,8 @@ class ApiContext:
     admission: Admission
     room: JournalRoom
     queue: Callable[[str], UnitQueue]
+    standbys: Callable[[], int | None]
+    """How many schedulers stand by; none while it is unknown."""
 
     def unfinished(self) -> int:
         """Return how many tasks the cell has to finish."""

@@ -62,6 +62,7 @@ async def status(context: Context, after: After = None) -> dict[str, Any]:
         "cell": context.cell,
         "epoch": cell.epoch,
         "leader_id": cell.leader_id or None,
+        "standbys": context.standbys(),
         "leaders": (await context.read(LEADERS)).records(),
         "tasks": dict((await context.read(TASKS)).rows),
         "workers": dict((await context.read(WORKERS)).rows),

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dtest.events.policy import Ranking, Strategy
+from dtest.events.policy import Ranking, Strategy, Timeouts
 
 
 class ErrorBody(BaseModel):
@@ -69,6 +69,7 @@ class PolicyBody(BaseModel):
 
     ranking: Ranking | None = None
     strategy: Strategy | None = Field(None, examples=["minimal"])
+    timeouts: Timeouts | None = None
 
 
 class QueryBody(BaseModel):

@@ -18,12 +18,14 @@ router = APIRouter(prefix="/api/policy", tags=["policy"], route_class=StrictRout
 
 @router.get("", summary="The policies in force")
 async def show_policy(context: Context, after: After = None) -> dict[str, Any]:
-    """Return the ranking, the strategy of recovery and the parameters that follow from it."""
+    """Return the ranking, the strategy with its parameters, and whether time-outs are observed."""
     await context.caught_up(after)
     cell = context.projector.rows.cell
     return {
         "ranking": cell.ranking,
         "strategy": cell.strategy,
+        "timeouts": cell.timeouts,
+        "signatures_observed": len(cell.durations),
         "recovery": asdict(in_force(DEFAULT_RECOVERY, cell.strategy)),
         "as_of_seq": context.projector.seq,
     }
@@ -32,8 +34,8 @@ async def show_policy(context: Context, after: After = None) -> dict[str, Any]:
 @router.post("", status_code=202, summary="Choose policies")
 async def choose_policy(context: Context, body: PolicyBody) -> Requested:
     """Record the choice; it holds from the next decision on. What is left out stays."""
-    if body.ranking is None and body.strategy is None:
-        message = "neither a ranking nor a strategy is named"
+    if body.ranking is None and body.strategy is None and body.timeouts is None:
+        message = "no ranking, strategy or kind of time-outs is named"
         raise InvalidDocument(message, hint="docs/recovery.md lists the strategies")
-    placed = await context.client.say([PolicyChanged(body.ranking, body.strategy)])
+    placed = await context.client.say([PolicyChanged(body.ranking, body.strategy, body.timeouts)])
     return Requested(seq=placed[0].seq)

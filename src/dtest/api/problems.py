@@ -27,8 +27,9 @@ _STATUS: tuple[tuple[type[DtestError], int], ...] = (
     (PermissionRefused, 403),
     (JournalFull, 507),
     (TimedOut, 504),
-    (Unavailable, 503),
 )
+UNAVAILABLE_RETRY_S = 1
+_BROKEN = 500
 PROBLEMS: dict[int | str, dict[str, object]] = {
     status: {"model": Problem, "description": description}
     for status, description in (
@@ -42,7 +43,7 @@ PROBLEMS: dict[int | str, dict[str, object]] = {
         (413, "Too large"),
         (422, "Not valid"),
         (429, "A bound is reached for now; `Retry-After` says when to ask again"),
-        (503, "The journal cannot be reached"),
+        (503, "The journal cannot be reached; `Retry-After` says when to ask again"),
         (504, "Not reached in time"),
         (507, "The journal is full"),
     )
@@ -63,6 +64,13 @@ def overloaded(error: Overloaded) -> JSONResponse:
     return response
 
 
+def unavailable(error: Unavailable) -> JSONResponse:
+    """Return 503 with the seconds after which to ask again: brokers elect, or come back."""
+    response = problem(503, error.code, error.message, error.hint)
+    response.headers["Retry-After"] = str(UNAVAILABLE_RETRY_S)
+    return response
+
+
 def _text(value: str) -> str:
     """Return what UTF-8 can say: messages quote what was sent."""
     return value.encode(errors="backslashreplace").decode()
@@ -75,7 +83,9 @@ def add_problems(app: FastAPI) -> None:
     async def failed(_: Request, error: DtestError) -> JSONResponse:
         if isinstance(error, Overloaded):
             return overloaded(error)
-        status = next((number for kind, number in _STATUS if isinstance(error, kind)), 500)
+        status = next((number for kind, number in _STATUS if isinstance(error, kind)), _BROKEN)
+        if isinstance(error, Unavailable) and status == _BROKEN:
+            return unavailable(error)
         return problem(status, error.code, error.message, error.hint)
 
     @app.exception_handler(RequestValidationError)

@@ -28,7 +28,7 @@ TASKS = Listing(
     frozenset({"document"}),
 )
 ATTEMPTS = "SELECT * FROM attempts WHERE task_id = ? ORDER BY attempt"
-ATTEMPTS_JSON = frozenset({"artifacts"})
+ATTEMPTS_JSON = frozenset({"artifacts", "fallback_config"})
 CASES = Listing(
     "SELECT * FROM (SELECT *, printf('%020d/%s/%06d/%09d', seq, task_id, attempt, ordinal) "
     "AS page_key FROM testcases)",
@@ -208,6 +208,12 @@ async def show_task(context: Context, task_id: str, after: After = None) -> dict
         raise NotFound(message, hint="ask with ?after=<seq>")
     rows = (await context.read(ATTEMPTS, [task.id])).records()
     attempts = [readable(row, ATTEMPTS_JSON) for row in rows]
+    own = found.items[0]["document"].get("config", {})
+    for attempt in attempts:  # what it really ran
+        attempt["config"] = (
+            own if attempt["fallback_config"] is None else attempt["fallback_config"]
+        )
+        attempt["fallback"] = attempt.pop("fallback_config") is not None
     return {**found.items[0], "attempts": attempts, "as_of_seq": seq}
 
 

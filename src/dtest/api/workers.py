@@ -23,6 +23,7 @@ from dtest.events.worker import (
 from dtest.journal.port import Appended, Outgoing
 from dtest.recovery.guards import score
 from dtest.recovery.policy import DEFAULT_RECOVERY
+from dtest.state.health import Guard
 
 router = APIRouter(prefix="/api/workers", tags=["workers"], route_class=StrictRoute)
 
@@ -58,6 +59,7 @@ async def list_workers(
     found = await page(context, WORKERS, filters, limit=limit, cursor=cursor, after=after)
     for item in found.items:
         item["health"] = _health(context, WorkerId(item["worker_id"]))
+        item["suspect_devices"] = _devices(context, WorkerId(item["worker_id"]))
     return found
 
 
@@ -108,6 +110,7 @@ async def show_worker(context: Context, worker_id: str, after: After = None) -> 
     return {
         **found.items[0],
         "health": _health(context, worker),
+        "suspect_devices": _devices(context, worker),
         "faults": [
             {
                 "task_id": strike.task_id,
@@ -155,6 +158,22 @@ def _health(context: Context, worker_id: WorkerId) -> float:
     worker = context.projector.rows.cell.workers[worker_id]
     strikes = worker.health.strikes if worker.health is not None else []
     return score(strikes, context.now(), DEFAULT_RECOVERY)
+
+
+def _devices(context: Context, worker_id: WorkerId) -> list[dict[str, Any]]:
+    """Return the devices that get no attempt for now, or are tried with one."""
+    worker = context.projector.rows.cell.workers[worker_id]
+    return [
+        {
+            "device": name,
+            "reason": str(device.reason),
+            "guard": str(device.guard),
+            "until": iso(device.until) if device.until is not None else None,
+            "openings": device.count,
+        }
+        for name, device in sorted(worker.devices.items())
+        if device.guard is not Guard.CLOSED
+    ]
 
 
 def _known(context: Context, worker_id: str) -> WorkerId:

@@ -18,10 +18,11 @@ from dtest.errors import (
     TimedOut,
     Unavailable,
 )
-from dtest.runtime.ids import jitter
+from dtest.runtime.ids import IdSource, jitter
 from dtest.settings import Settings
 
 REQUEST_S_MAX = 40.0
+KEY = "Idempotency-Key"
 JITTER = 0.25
 """Of the wait: those who are told the same do not all come back at once."""
 _ERRORS: dict[int, type[DtestError]] = {
@@ -52,7 +53,7 @@ class ApiClient:
     def __init__(self, url: str, token: str, *, busy_wait_s: float) -> None:
         self.url = url
         self._busy_wait_s = busy_wait_s
-        """How long one request waits in all while the API says that it takes no more."""
+        """How long one request waits in all while the API takes no more, or the journal is away."""
         headers = {"Authorization": f"Bearer {token}"}
         self._http = httpx.Client(
             base_url=url, headers=headers, timeout=REQUEST_S_MAX, trust_env=False
@@ -68,6 +69,10 @@ class ApiClient:
         """Send a document."""
         return self._json("POST", path, json=body, headers=headers)
 
+    def submit(self, body: object, *, key: str | None = None) -> dict[str, Any]:
+        """Submit tasks once, however often it has to be said; the default key is a new one."""
+        return self.post("/api/tasks/submit", body, **{KEY: key or IdSource()()})
+
     def content(self, path: str, **query: object) -> bytes:
         """Return the bytes of an answer."""
         chosen: dict[str, Any] = {name: value for name, value in query.items() if value is not None}
@@ -77,17 +82,19 @@ class ApiClient:
         return dict(self._request(method, path, **options).json())
 
     def _request(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401
-        """Ask until the API is not overloaded, as often and as late as it says."""
+        """Ask until the API can do it, as often and as late as it says."""
         waited_s = 0.0
+        is_safe = method == "GET" or KEY in options.get("headers", {})
         while True:
             answer = self._asked(method, path, **options)
-            if answer.status_code != httpx.codes.TOO_MANY_REQUESTS:
+            why = _passing(answer, is_safe=is_safe)
+            if not why:
                 break
             told_s = _retry_after_s(answer)
             wait_s = told_s + JITTER * told_s * jitter()
             if waited_s + wait_s > self._busy_wait_s:
                 break
-            text = f"dtest: the API is overloaded; asking again in {wait_s:.0f} s"
+            text = f"dtest: {why}; asking again in {wait_s:.0f} s"
             print(text, file=sys.stderr, flush=True)
             time.sleep(wait_s)
             waited_s += wait_s
@@ -108,6 +115,18 @@ class ApiClient:
             ) from error
 
 
+def _passing(answer: httpx.Response, *, is_safe: bool) -> str:
+    """Say why the same may be asked again later; nothing if it may not.
+
+    While the journal is away it is unknown whether something was stored: only what changes
+    nothing, or is recognised when it comes again, is safe to repeat.
+    """
+    if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
+        return "the API is overloaded"
+    is_away = answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+    return "the journal is away" if is_away and is_safe and "Retry-After" in answer.headers else ""
+
+
 def _retry_after_s(answer: httpx.Response) -> int:
     """Read when to ask again; a date, or nonsense, counts as soon."""
     told = answer.headers.get("Retry-After", "")
@@ -121,6 +140,8 @@ def _problem(answer: httpx.Response, path: str, waited_s: float) -> DtestError:
     except (ValueError, KeyError, TypeError):
         message, hint = f"{path}: HTTP {answer.status_code}", ""
     kind = _ERRORS.get(answer.status_code, DtestError)
+    if kind is Unavailable and waited_s:
+        message = f"{message} (waited {waited_s:.0f} s)"
     if kind is Overloaded:
         message = f"{message} (waited {waited_s:.0f} s)"
         hint = "submit less at once, add workers, or wait longer: DTEST_BUSY_WAIT_S"

@@ -8,7 +8,7 @@ COLUMNS = ("breaker_id", "guard", "cause", "count", "workers", "probe", "since",
 
 
 def ls(*, guard: str | None = None, limit: int = 100, call: CallOptions = DEFAULTS) -> int:
-    """List the breakers that ever opened, of workers, signatures and revisions.
+    """List the breakers that ever opened, of workers, devices, signatures and revisions.
 
     Example: `dtest breaker ls --guard open`
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dtest.cli import output
 from dtest.cli.options import DEFAULTS, CallOptions
@@ -18,7 +18,13 @@ def ls(*, call: CallOptions = DEFAULTS) -> int:
     from dtest.drills.catalogue import DRILLS
 
     rows = [
-        {"name": one.name, "runs": one.runs, "nodes": list(one.nodes), "summary": one.summary}
+        {
+            "name": one.name,
+            "runs": one.runs,
+            "nodes": list(one.nodes),
+            "partition": list(one.layout.ways),
+            "summary": one.summary,
+        }
         for one in DRILLS.values()
     ]
     if call.json:
@@ -35,6 +41,7 @@ def run(
     runs: int | None = None,
     seed: int = SEED_DEFAULT,
     report: Path | None = None,
+    partition: Literal["auto", "netns", "proxy"] = "auto",
     call: CallOptions = DEFAULTS,
 ) -> int:
     """Run a drill on a throw-away cell under load, and check that nothing was lost.
@@ -53,10 +60,15 @@ def run(
         Draws the pauses and the victims; the same seed draws the same.
     report
         Write a page with a timeline there.
+    partition
+        How parts are cut off: by network namespaces, whose cables are pulled (root on Linux), or
+        by a proxy that holds the bytes; by default the first where it is permitted.
     """
     from dtest.drills.catalogue import DRILLS
     from dtest.drills.drill import run_drill
+    from dtest.drills.layout import Way
     from dtest.drills.report import page
+    from dtest.drills.wires import check_way
     from dtest.runtime.logs import set_up_logs
 
     drill = DRILLS.get(name)
@@ -67,12 +79,18 @@ def run(
         message = f"--runs is {runs}; at least 1 is needed"
         raise UsageError(message)
     sizes = _sizes(nodes, drill.nodes, name)
+    way = None if partition == "auto" else Way(partition)
+    check_way(drill.layout, way, name)
     set_up_logs(role="drill", json_lines=False, level=50)
     reports = []
     for size in sizes:
         output.say(f"drill {name} on {size} broker{'s' * (size > 1)}, seed {seed}")
-        found = asyncio.run(run_drill(drill, nodes=size, runs=runs or drill.runs, seed=seed))
+        found = asyncio.run(
+            run_drill(drill, nodes=size, runs=runs or drill.runs, seed=seed, partition=way)
+        )
         reports.append(found)
+        if found.partition:
+            output.say(f"parts were cut off by {found.partition}: {found.partition_why}")
         for text in found.violations:
             output.say(f"VIOLATION {text}")
         for text in found.client_errors[:10]:

@@ -158,6 +158,15 @@ def _tell_filling(journal: dict[str, Any]) -> None:
     output.say("  try: dtest server migrate --journal-bytes N, see docs/limits.md")
 
 
+def _standing_by(count: int | None) -> str:
+    """Say who would take over from the leader."""
+    if count is None:
+        return "it is not known whether a scheduler stands by"
+    if not count:
+        return "no scheduler stands by: without the leader work waits until one is started"
+    return f"{count} scheduler{'s stand' if count > 1 else ' stands'} by"
+
+
 def status(call: CallOptions = DEFAULTS) -> int:
     """Show leadership, workers, tasks and positions of the cell."""
     settings = call.settings()
@@ -169,6 +178,7 @@ def status(call: CallOptions = DEFAULTS) -> int:
         output.as_json(shown)
         return 0
     output.say(f"cell {shown['cell']}, leader {shown['leader_id']} since epoch {shown['epoch']}")
+    output.say(_standing_by(shown["standbys"]))
     journal, projected = shown["journal"], shown["projected_seq"]
     output.say(f"journal at {journal['last_seq']}, read model at {projected}, API {api.url}")
     _tell_filling(journal)

@@ -48,8 +48,7 @@ def submit(
     body = read_documents(file)
     body.setdefault("name", name)
     api = open_api(call.settings())
-    headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-    answer = api.post("/api/tasks/submit", body, **headers)
+    answer = api.submit(body, key=idempotency_key)
     refused = [task for task in answer["tasks"] if task["status"] == "refused"]
     if call.json:
         output.as_json(answer)

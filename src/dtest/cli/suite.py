@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import orjson
 
-from dtest.agents.pytest_session import EXIT_USAGE, SESSION_SCRIPT
+from dtest.agents.pytest_session import EXIT_USAGE, SESSION_MODULE
 from dtest.errors import TimedOut, UsageError
 from dtest.runtime.lifecycle import end_with_parent, signals_held
 from dtest.suites.history import History
@@ -103,7 +103,7 @@ class Collecting:
         self._said = home / "said.txt"
         wanted = home / "paths.txt"
         wanted.write_text("".join(f"{path}\n" for path in paths), encoding="utf-8")
-        command = [sys.executable, "-I", "-S", SESSION_SCRIPT, "--collect-only"]
+        command = [sys.executable, "-I", "-m", SESSION_MODULE, "--collect-only"]
         command += ["--python", options.python, "--cwd", str(options.cwd)]
         command += ["--out", str(self._report), "--paths-file", str(wanted), "--", *options.args]
         self._process = _started(command, self._said)

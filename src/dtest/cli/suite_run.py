@@ -74,7 +74,7 @@ class SuiteRun:
             {**self._document, "name": f"session {number}/{sessions}"}
             for number in range(1, sessions + 1)
         ]
-        answer = self._api.post("/api/tasks/submit", {"name": self._name, "tasks": tasks})
+        answer = self._api.submit({"name": self._name, "tasks": tasks})
         self._run_id, self._seq = str(answer["run_id"]), int(answer["seq"])
 
     def carry(self, found: Collected, units: Sequence[Unit], bounds: Bounds) -> RunEnd:
@@ -131,7 +131,7 @@ class SuiteRun:
         config = {**self._document["config"], "queue": queue}
         labels = {"labels": {"rerun": str(rerun)}} if rerun else {}
         task = {**self._document, **labels, "config": config, "name": name, "run_id": self._run_id}
-        self._seq = int(self._api.post("/api/tasks/submit", task)["seq"])
+        self._seq = int(self._api.submit(task)["seq"])
 
     def _rerun(self, found: Collected, bounds: Bounds, patience: Patience) -> None:
         """Run what failed again, in new processes; what passes then is flaky."""

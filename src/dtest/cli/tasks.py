@@ -12,7 +12,8 @@ from dtest.cli.runs import show_items
 
 COLUMNS = ("task_id", "name", "type", "status", "reason", "attempt", "worker_id", "since")
 ATTEMPT_COLUMNS = (
-    *("attempt", "worker_id", "hardware", "status", "reason", "detail", "exit_code"),
+    *("attempt", "worker_id", "hardware", "devices", "status", "reason", "detail", "exit_code"),
+    *("fallback", "timeout_s", "timeout_observed"),
     *("resumed_from", "checkpoint", "checkpoint_problem"),
 )
 
@@ -60,6 +61,14 @@ def show(task: str, *, call: CallOptions = DEFAULTS) -> int:
         return 0
     output.table([found], COLUMNS)
     output.table(found["attempts"], ATTEMPT_COLUMNS)
+    smaller = [
+        {"attempt": attempt["attempt"], "config": name, "value": has}
+        for attempt in found["attempts"]
+        if attempt["fallback"]
+        for name, has in attempt["config"].items()
+    ]
+    if smaller:
+        output.table(smaller, ("attempt", "config", "value"))
     if found["testcases"]:
         output.table(found["testcases"], ("nodeid", "outcome", "duration_s", "message"))
     return 0

@@ -54,6 +54,8 @@ def show(worker: str, *, call: CallOptions = DEFAULTS) -> int:
     output.table(rows, ("what", "declared", "value"))
     if found["guard"] != "closed":
         output.table([found], GUARD)
+    if found["suspect_devices"]:
+        output.table(found["suspect_devices"], ("device", "reason", "guard", "until", "openings"))
     if found["faults"]:
         output.table(found["faults"], ("task_id", "reason", "at", "verdicts_since"))
     if found["load"]:

@@ -24,6 +24,7 @@ from dtest.runtime.nats_server import EmbeddedServer, free_port
 RECOVERED_S_MAX = 60.0
 COPY_READ_S_MAX = 30.0
 DOWN_S = 5.0
+APART_S_MAX = 8.0
 
 
 async def kill_all(scene: Scene, _: int) -> Injection:
@@ -45,6 +46,22 @@ async def kill_stream_leader(scene: Scene, _: int) -> Injection:
     injection = await _kill([child], "stream leader killed", scene)
     await scene.ground.brokers_are_whole()
     return injection
+
+
+async def partition(scene: Scene, _: int) -> Injection:
+    """Cut off the broker that leads the journal's stream; the others elect, it comes back."""
+    child = await scene.ground.stream_leader()
+    wire = scene.ground.wiring.wires[child.name]
+    at = scene.watcher.since()
+    await wire.cut()
+    async with scene.watcher.expecting(_goes_on()) as again:  # what is stored from here on
+        try:
+            recovered_at = await seen_within(again, RECOVERED_S_MAX, "the end of an attempt")
+            await asyncio.sleep(scene.rng.uniform(0.0, APART_S_MAX))
+        finally:
+            await wire.mend()
+    await scene.ground.brokers_are_whole()
+    return Injection("stream leader cut off", at, recovered_at, child.name)
 
 
 async def two_down(scene: Scene, _: int) -> Injection:

@@ -2,7 +2,7 @@
 
 from dtest.drills import brokers, disks, leader, poison, readers, rolling, workers
 from dtest.drills.drill import Drill
-from dtest.drills.ground import Layout
+from dtest.drills.layout import Layout
 from dtest.drills.load import Pace
 
 _REAL_WORK = Pace(simulated_per_s=100.0, real_per_s=3.0, real_command=workers.COMMAND)
@@ -49,7 +49,7 @@ DRILLS = {
             "Cut a worker off from the broker; its work goes elsewhere, late results do not count.",
             workers.partition,
             runs=3,
-            layout=Layout(behind_proxy=("agent local-1",)),
+            layout=Layout(on_wires=("agent local-1",)),
             pace=_REAL_WORK,
             check=workers.verdicts_and_output,
             promise="all verdicts and all output are those of a quiet run",
@@ -59,7 +59,7 @@ DRILLS = {
             "Keep every acknowledgement from a worker for a minute; each result counts once.",
             workers.drop_acknowledgements,
             runs=1,
-            layout=Layout(behind_proxy=("agent local-1",)),
+            layout=Layout(on_wires=("agent local-1",), one_way=True),
             pace=_REAL_WORK,
             check=workers.verdicts_and_output,
             promise="all verdicts and all output are those of a quiet run",
@@ -69,7 +69,7 @@ DRILLS = {
             "Cut the leader off from the broker; a standby takes over, the old one is refused.",
             leader.partition,
             runs=3,
-            layout=Layout(behind_proxy=("scheduler",)),
+            layout=Layout(on_wires=("scheduler",)),
             faults_allowed=False,
         ),
         Drill(
@@ -98,6 +98,18 @@ DRILLS = {
             "Kill the broker that leads the journal's stream; the others elect, work goes on.",
             brokers.kill_stream_leader,
             runs=5,
+            nodes=(3, 5),
+            pace=_REAL_WORK,
+            check=workers.adopted,
+            promise="no process ran twice, all verdicts and all output are those of a quiet run",
+            faults_allowed=False,
+        ),
+        Drill(
+            "broker-partition",
+            "Cut the broker that leads the journal's stream off from everything; work goes on.",
+            brokers.partition,
+            runs=3,
+            layout=Layout(brokers_on_wires=True),
             nodes=(3, 5),
             pace=_REAL_WORK,
             check=workers.adopted,

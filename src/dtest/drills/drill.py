@@ -15,7 +15,8 @@ from random import Random  # noqa: TID251 - seeded: a drill can be repeated
 import httpx
 
 from dtest.drills.checks import keep_books
-from dtest.drills.ground import Ground, Layout, ground
+from dtest.drills.ground import Ground, ground
+from dtest.drills.layout import Layout, Way
 from dtest.drills.load import Load, Pace, Watcher
 from dtest.drills.replica import projection_differences, replica
 from dtest.drills.report import Injection, Report
@@ -64,23 +65,28 @@ class Drill:
     """Numbers of brokers that it makes sense with."""
 
 
-async def run_drill(drill: Drill, *, nodes: int, runs: int, seed: int) -> Report:
+async def run_drill(
+    drill: Drill, *, nodes: int, runs: int, seed: int, partition: Way | None = None
+) -> Report:
     """Run one drill in one layout. Raises DtestError when the cell cannot even be started."""
     report = Report(drill.name, nodes, seed)
-    async with ground(drill.layout, nodes=nodes) as place:
+    async with ground(drill.layout, nodes=nodes, partition=partition) as place:
+        report.partition = place.wiring.way or ""
+        report.partition_why = place.wiring.why
         watcher = Watcher(place)
         scene = Scene(place, watcher, Random(seed), report)  # noqa: S311 - no secret
-        async with _loaded(scene, drill.pace):
-            await _inject_all(drill, scene, runs)
-        unfinished = await watcher.all_ended(SETTLED_S_MAX)
-        report.violations += [
-            f"task {name} was acknowledged and has not ended" for name in unfinished
-        ]
-        report.duration_s = round(watcher.since(), 2)
-        if drill.check is not None:
-            _note(report, await drill.check(scene), drill.promise)
-        await _projected(place, watcher.messages[-1].seq, report)
-        await place.stack.stop()
+        async with _read(watcher):
+            async with _loaded(scene, drill.pace):
+                await _inject_all(drill, scene, runs)
+            unfinished = await watcher.all_ended(SETTLED_S_MAX)
+            report.violations += [
+                f"task {name} was acknowledged and has not ended" for name in unfinished
+            ]
+            report.duration_s = round(watcher.since(), 2)
+            if drill.check is not None:
+                _note(report, await drill.check(scene), drill.promise)
+            await _projected(place, watcher.messages[-1].seq, report)
+            await place.stack.stop()
         _note(report, await place.processes_left(), "no process is left")
         await _check(drill, scene)
     return report
@@ -88,17 +94,26 @@ async def run_drill(drill: Drill, *, nodes: int, runs: int, seed: int) -> Report
 
 @asynccontextmanager
 async def _loaded(scene: Scene, pace: Pace) -> AsyncIterator[None]:
-    """Read the journal and submit for as long as the context is open; the reader stays on."""
+    """Submit for as long as the context is open."""
     load = Load(scene.ground, scene.watcher, pace)
-    loop = asyncio.get_running_loop()
-    reading = loop.create_task(scene.watcher.run())
-    submitting = loop.create_task(load.run())
-    reading.add_done_callback(_say_why)
+    submitting = asyncio.get_running_loop().create_task(load.run())
     try:
         yield
     finally:
         load.stop()
         await submitting
+
+
+@asynccontextmanager
+async def _read(watcher: Watcher) -> AsyncIterator[None]:
+    """Read the journal for as long as the context is open."""
+    reading = asyncio.get_running_loop().create_task(watcher.run())
+    reading.add_done_callback(_say_why)
+    try:
+        yield
+    finally:
+        reading.cancel()
+        await asyncio.wait({reading})
 
 
 def _say_why(task: "asyncio.Task[None]") -> None:
@@ -150,6 +165,7 @@ async def _check(drill: Drill, scene: Scene) -> None:
     report.late_reports = findings.late_reports
     report.epochs = len(findings.epochs)
     report.requests, report.client_errors = seen.requests, seen.errors
+    report.repeated_requests = seen.repeated
     report.ends = seen.ends
     lost = findings.lost(seen.acknowledged)
     report.lost, report.duplicated = len(lost), findings.duplicated

@@ -5,15 +5,15 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 
+from dtest.drills.layout import Layout, Way
 from dtest.drills.mounts import small_disk
-from dtest.drills.proxy import Proxy
+from dtest.drills.wires import Wiring, wired
 from dtest.errors import TimedOut
 from dtest.events import subject
 from dtest.events.fields import CellId
@@ -34,33 +34,13 @@ RESTART_S = 0.5
 """A drill kills more often than a fault would: the supervisor's growing pauses are left out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """What a drill's cell consists of."""
-
-    schedulers: int = 2
-    workers: int = 2
-    """Agents that run real processes."""
-    slots: int = 4
-    simulated: int = 2
-    simulated_slots: int = 64
-    behind_proxy: tuple[str, ...] = ()
-    """Processes whose connection can be cut."""
-    second_api: bool = False
-    small_disk: str = ""
-    """A process whose directory lies on a file system of its own."""
-    small_disk_mb: int = 24
-
-
 class Ground:
     """One cell for one drill."""
 
-    def __init__(
-        self, stack: Stack, settings: Settings, opened: Session, proxies: Mapping[str, Proxy]
-    ) -> None:
+    def __init__(self, stack: Stack, settings: Settings, opened: Session, wiring: Wiring) -> None:
         self.small_disks: dict[str, Path] = {}
         """Where the processes with a small disk keep everything."""
-        self.proxies = proxies
+        self.wiring = wiring
         self.stack = stack
         own = settings.require("api_url")
         second = stack.options.overrides.get(SECOND_API, {}).get("DTEST_API_URL")
@@ -148,22 +128,38 @@ class Ground:
 
 
 @asynccontextmanager
-async def ground(layout: Layout, *, nodes: int) -> AsyncIterator[Ground]:
-    """Start a cell on so many brokers in a directory of its own; end and remove it."""
+async def ground(
+    layout: Layout, *, nodes: int, partition: Way | None = None
+) -> AsyncIterator[Ground]:
+    """Start a cell on so many brokers in a directory of its own; end and remove it.
+
+    ``partition`` is how parts are cut off; by default in the best way that is permitted.
+    """
     place = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="dtest-drill-"))
-    port = free_port()
-    proxies = {name: Proxy(free_port(), port) for name in layout.behind_proxy}
-    behind = {
-        name: {"DTEST_NATS_URL": f"nats://127.0.0.1:{proxy.port}"}
-        for name, proxy in proxies.items()
-    }
+    disks = (
+        {layout.small_disk: _directory_of(layout.small_disk, place)} if layout.small_disk else {}
+    )
+    try:
+        async with AsyncExitStack() as made:
+            wiring = await made.enter_async_context(wired(layout, nodes, partition))
+            for disk in disks.values():
+                await made.enter_async_context(small_disk(disk, layout.small_disk_mb))
+            stack = _stack(layout, nodes, place, wiring)
+            async with _running(stack, place, wiring) as running:
+                running.small_disks.update(disks)
+                yield running
+    finally:
+        await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+
+
+def _stack(layout: Layout, nodes: int, place: Path, wiring: Wiring) -> Stack:
     second = {
         SECOND_API: {
             "DTEST_API_URL": f"http://127.0.0.1:{free_port()}",
             "DTEST_STATE_DIR": str(place / SECOND_PLACE),
         }
     }
-    stack = Stack(
+    return Stack(
         StackOptions(
             CELL,
             place,
@@ -174,45 +170,29 @@ async def ground(layout: Layout, *, nodes: int) -> AsyncIterator[Ground]:
             simulate_seconds=0.0,
             schedulers=layout.schedulers,
             restart_s_max=RESTART_S,
-            broker_port=port,
+            broker_port=wiring.port,
+            broker_places=wiring.places,
+            starters=wiring.starters,
             nodes=nodes,
             second_api=layout.second_api,
-            overrides={**behind, **(second if layout.second_api else {})},
+            overrides={**wiring.overrides, **(second if layout.second_api else {})},
         )
     )
-    disks = (
-        {layout.small_disk: _directory_of(layout.small_disk, place)} if layout.small_disk else {}
-    )
-    try:
-        async with AsyncExitStack() as mounted:
-            for disk in disks.values():
-                await mounted.enter_async_context(small_disk(disk, layout.small_disk_mb))
-            async with _running(stack, place, proxies) as running:
-                running.small_disks.update(disks)
-                yield running
-    finally:
-        await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
 
 
 @asynccontextmanager
-async def _running(
-    stack: Stack, place: Path, proxies: Mapping[str, Proxy]
-) -> AsyncIterator[Ground]:
+async def _running(stack: Stack, place: Path, wiring: Wiring) -> AsyncIterator[Ground]:
     try:
-        for proxy in proxies.values():
-            await proxy.start()
         file = await stack.start()
         settings = settings_of(file, place)
         async with session(settings, name="dtest drill", retry_s_max=120.0) as opened:
             supervising = asyncio.get_running_loop().create_task(stack.supervise())
             try:
-                yield Ground(stack, settings, opened, proxies)
+                yield Ground(stack, settings, opened, wiring)
             finally:
                 supervising.cancel()
     finally:
         await stack.stop()
-        for proxy in proxies.values():
-            await proxy.stop()
 
 
 def _directory_of(name: str, place: Path) -> Path:

@@ -51,10 +51,10 @@ async def _depose(scene: Scene, how: signal.Signals) -> Injection:
 async def partition(scene: Scene, number: int) -> Injection:
     """Cut the leader off; its standby takes over, and it finds itself deposed afterwards.
 
-    Only one scheduler stands behind a proxy: in every second turn the other one is deposed first,
-    so that the one that can be cut off leads.
+    Only one scheduler can be cut off: in every second turn the other one is deposed first,
+    so that this one leads.
     """
-    (name,) = scene.ground.proxies
+    (name,) = scene.ground.wiring.wires
     pid = await scene.ground.leader_pid()
     if scene.ground.child(name).process.pid != pid:
         await _depose(scene, signal.SIGTERM)
@@ -63,15 +63,15 @@ async def partition(scene: Scene, number: int) -> Injection:
     def is_next(kind: str, _: object, __: object) -> bool:
         return kind == "attempt.assigned" and scene.watcher.ledger.findings.epochs[-1] > epoch
 
-    proxy = scene.ground.proxies[name]
+    wire = scene.ground.wiring.wires[name]
     async with scene.watcher.expecting(is_next) as assigned:
         at = scene.watcher.since()
-        proxy.hold(forth=True, back=True)
+        await wire.cut()
         try:
             recovered_at = await seen_within(assigned, RECOVERED_S_MAX, "the next assignment")
             await asyncio.sleep(scene.rng.uniform(0.0, 8.0))
         finally:
-            proxy.mend()
+            await wire.mend()
     await scene.ground.standby_is_ready()
     return Injection("leader cut off", at, recovered_at, f"turn {number + 1}")
 

@@ -24,6 +24,8 @@ TICK_S = 0.05
 ASK_S_MAX = 15.0
 """Of one HTTP request: what takes longer is an error."""
 ASK_EVERY_S = 0.1
+REPEAT_S_MAX = 60.0
+"""So long a request is repeated that was told to come again later; then it is an error."""
 RUN = RunId("drill")
 SIMULATED = {"command": ["/bin/true"], "simulate": {"seconds": 0.0}}
 ON_SIMULATED = Requirements(labels={"simulated": "true"})
@@ -38,6 +40,8 @@ class Seen:
     """Tasks that the cell said it has stored."""
     requests: int = 0
     errors: list[str] = field(default_factory=list)
+    repeated: int = 0
+    """Requests that were told to come again later, and did."""
     ends: list[float] = field(default_factory=list)
     """When the end of each attempt was seen, seconds since the load began."""
 
@@ -222,6 +226,21 @@ class Load:
                 await self._pause(ASK_EVERY_S)
 
     async def _request(self, api: httpx.AsyncClient, url: str, count: int) -> None:
+        """Ask or submit; come again later where the answer says so. Raises httpx.HTTPError."""
+        until = self._watcher.since() + REPEAT_S_MAX
+        while True:
+            try:
+                await self._requested(api, url, count)
+            except httpx.HTTPStatusError as error:
+                told_s = error.response.headers.get("Retry-After", "")
+                if not told_s.isdigit() or self._watcher.since() + int(told_s) > until:
+                    raise
+                self._watcher.seen.repeated += 1
+                await asyncio.sleep(int(told_s))
+            else:
+                return
+
+    async def _requested(self, api: httpx.AsyncClient, url: str, count: int) -> None:
         if count % 2:
             (await api.get(f"{url}/api/status")).raise_for_status()
             return

@@ -43,7 +43,11 @@ class Proxy:
         if back:
             self._back.clear()
 
-    def mend(self) -> None:
+    async def cut(self) -> None:
+        """Hold everything."""
+        self.hold(forth=True, back=True)
+
+    async def mend(self) -> None:
         """Let everything through again."""
         self._forth.set()
         self._back.set()

@@ -51,6 +51,8 @@ class Report:
     late_reports: int = 0
     epochs: int = 0
     requests: int = 0
+    repeated_requests: int = 0
+    """How often one was told to come again later, and did."""
     client_errors: list[str] = field(default_factory=list)
     lost: int = 0
     duplicated: int = 0
@@ -62,6 +64,10 @@ class Report:
     ends: list[float] = field(default_factory=list)
     """When ends of attempts were seen, seconds since the load began."""
     duration_s: float = 0.0
+    partition: str = ""
+    """How parts were cut off: ``netns`` or ``proxy``; empty where nothing was."""
+    partition_why: str = ""
+    """Why in this way and in no other."""
 
     @property
     def holds(self) -> bool:
@@ -151,9 +157,13 @@ def _section(report: Report) -> str:
             _all(report, "tasks", "attempts", "faulted_attempts"),
         ),
         ("lost, duplicated", _all(report, "lost", "duplicated")),
-        ("requests, client errors", f"{report.requests}, {len(report.client_errors)}"),
+        (
+            "requests, repeated when told to, client errors",
+            f"{_all(report, 'requests', 'repeated_requests')}, {len(report.client_errors)}",
+        ),
         ("terms of leadership, late reports", _all(report, "epochs", "late_reports")),
         *((name, value) for name, value in report.figures.items()),
+        *([("cut off by", f"{report.partition}: {report.partition_why}")] * bool(report.partition)),
     ]
     table = "".join(
         f"<tr><th>{html.escape(str(name))}</th><td>{html.escape(str(value))}</td></tr>"

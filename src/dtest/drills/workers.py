@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from dtest.drills.checks import Life
@@ -74,8 +75,8 @@ async def lose(scene: Scene, number: int) -> Injection:
 
 async def partition(scene: Scene, _: int) -> Injection:
     """Cut a worker off in both directions; recovered is when its work is given up."""
-    (name,) = scene.ground.proxies
-    return await _cut(scene, name, Cut("worker cut off", forth=True, back=True))
+    ((name, wire),) = scene.ground.wiring.wires.items()
+    return await _cut(scene, name, Cut("worker cut off", wire.cut, wire.mend))
 
 
 async def drop_acknowledgements(scene: Scene, _: int) -> Injection:
@@ -83,8 +84,12 @@ async def drop_acknowledgements(scene: Scene, _: int) -> Injection:
 
     It repeats what it reported; each result counts once.
     """
-    (name,) = scene.ground.proxies
-    cut = Cut("acknowledgements dropped", forth=False, back=True, for_s=ACKNOWLEDGEMENTS_DROPPED_S)
+    ((name, proxy),) = scene.ground.wiring.proxies.items()
+
+    async def hold() -> None:
+        proxy.hold(forth=False, back=True)
+
+    cut = Cut("acknowledgements dropped", hold, proxy.mend, for_s=ACKNOWLEDGEMENTS_DROPPED_S)
     return await _cut(scene, name, cut)
 
 
@@ -93,13 +98,13 @@ class Cut:
     """How a wire is cut, and for how long at least."""
 
     kind: str
-    forth: bool
-    back: bool
+    cut: Callable[[], Awaitable[None]]
+    mend: Callable[[], Awaitable[None]]
     for_s: float = 0.0
 
 
 async def _cut(scene: Scene, name: str, cut: Cut) -> Injection:
-    worker, proxy = name.removeprefix("agent "), scene.ground.proxies[name]
+    worker = name.removeprefix("agent ")
 
     expecting = scene.watcher.expecting
     async with (
@@ -107,13 +112,13 @@ async def _cut(scene: Scene, name: str, cut: Cut) -> Injection:
         expecting(of_worker("worker.lost", worker)) as lost,
     ):
         at = scene.watcher.since()
-        proxy.hold(forth=cut.forth, back=cut.back)
+        await cut.cut()
         try:
             lost_at = await seen_within(lost, RECOVERED_S_MAX, f"the loss of {worker}")
             await asyncio.sleep(max(0.0, at + cut.for_s - scene.watcher.since()))
         finally:
             async with expecting(of_worker("worker.registered", worker)) as back:
-                proxy.mend()
+                await cut.mend()
                 await seen_within(back, RECOVERED_S_MAX, f"the registration of {worker}")
     return Injection(cut.kind, at, lost_at, worker, noticed.result())
 

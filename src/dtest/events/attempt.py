@@ -8,6 +8,7 @@ from pydantic import Field
 from dtest.events.fields import (
     Count,
     Document,
+    Flag,
     Gigabytes,
     Instant,
     Integer,
@@ -61,6 +62,11 @@ class AttemptAssigned:
     memory_limit_gb: Gigabytes | None = None
     checkpoint: Checkpoint | None = None
     """What the attempt goes on from; lies in its directory before the process runs."""
+    fallback: Flag = False
+    """``config`` is the task's own with its ``fallback_config`` merged in."""
+    timeout_observed: Flag = False
+    """``timeout_seconds`` follows from earlier attempts of the same signature: the task states
+    none."""
 
     @property
     def entity_id(self) -> str:

@@ -1,4 +1,4 @@
-"""Facts about breakers: what keeps work away from a worker, or holds back a kind of task."""
+"""Facts about breakers: they keep work off a worker or device, or hold back a kind of task."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -8,19 +8,19 @@ from pydantic import Field
 from dtest.events.fields import Instant, Ordinal, TaskToken, WorkerToken
 
 BreakerId = Annotated[str, Field(min_length=1, max_length=300)]
-"""``worker:<name>``, ``signature:<text>`` or ``revision:<label>``."""
+"""``worker:<name>``, ``device:<worker>/<device>``, ``signature:<text>`` or ``revision:<label>``."""
 
 
 @dataclass(frozen=True, slots=True)
 class BreakerOpened:
-    """Decided: nothing more goes to this worker, or nothing more of this kind starts, for now."""
+    """Decided: nothing more goes to this worker or device, or of this kind of task, for now."""
 
     TYPE: ClassVar[str] = "breaker.opened"
 
     breaker_id: BreakerId
     until: Instant
     """One attempt is tried then."""
-    cause: Literal["consecutive_faults", "fleet_guard", "probe_faulted"]
+    cause: Literal["consecutive_faults", "fleet_guard", "probe_faulted", "device_fault"]
     """``fleet_guard``: many workers tripped on it, so they are not to blame."""
     count: Ordinal = 1
     """Openings in a row."""
@@ -58,8 +58,9 @@ class BreakerClosed:
     TYPE: ClassVar[str] = "breaker.closed"
 
     breaker_id: BreakerId
-    cause: Literal["probe_passed", "fleet_guard", "nothing_ran"]
-    """``fleet_guard``: the faults were those of a revision or signature, and are taken back."""
+    cause: Literal["probe_passed", "fleet_guard", "nothing_ran", "registered_again", "operator"]
+    """``fleet_guard``: the faults were those of a revision or signature, and are taken back.
+    ``registered_again``: a new start of the agent found its devices anew."""
 
     @property
     def entity_id(self) -> str:

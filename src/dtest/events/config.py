@@ -7,11 +7,23 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Literal
 
+import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
-from dtest.events.fields import TOKEN_PATTERN, Document, Seconds
+from dtest.events.fields import DOCUMENT_BYTES_MAX, TOKEN_PATTERN, Document, Gigabytes, Seconds
 
 Argument = Annotated[str, Field(max_length=131_072)]
+SimulatedFault = Literal[
+    "env_setup_failed",
+    "crash_signal",
+    "run_timeout",
+    "oom_task",
+    "oom_device",
+    "oom_host",
+    "device_lost",
+    "gpu_hang",
+    "driver_reset",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +75,11 @@ class Simulation:
 
     seconds: Seconds = 0.0
     outcome: Literal["passed", "failed", "faulted"] = "passed"
+    fault: SimulatedFault = "env_setup_failed"
+    """The reason of ``faulted``."""
+    device_memory_gb: Gigabytes = 0.0
+    """What the task needs of each reserved device, GB; on one that has less it ends as
+    ``oom_device``."""
 
 
 CONFIGS: dict[str, type[CommandConfig | TestConfig]] = {
@@ -85,13 +102,39 @@ def parse_config(kind: str, config: Document) -> CommandConfig | TestConfig | No
     return _adapter(kind).validate_python(config) if kind in CONFIGS else None
 
 
-def config_fault(kind: str, config: Document) -> str | None:
-    """Say what is wrong with a config, or none."""
+def merged(config: Document, patch: Document) -> Document:
+    """Return a config with a JSON Merge Patch applied (RFC 7396): null removes a field."""
+    result = {name: value for name, value in config.items() if patch.get(name, "") is not None}
+    for name, value in patch.items():
+        if isinstance(value, dict):
+            base = config.get(name)
+            result[name] = merged(base if isinstance(base, dict) else {}, value)
+        elif value is not None:
+            result[name] = value
+    return result
+
+
+def config_fault(kind: str, config: Document, fallback: Document | None = None) -> str | None:
+    """Say what is wrong with a config, or with what its fallback makes of it, or none."""
+    fault = _fault(kind, config, "config")
+    if fault is not None or fallback is None:
+        return fault
+    smaller = merged(config, fallback)
+    if smaller == config:
+        return "fallback_config: changes nothing of the config"
+    if ("simulate" in smaller) != ("simulate" in config):
+        return "fallback_config: may neither add nor remove `simulate`"
+    if len(orjson.dumps(smaller)) > DOCUMENT_BYTES_MAX:
+        return f"fallback_config: makes a config of more than {DOCUMENT_BYTES_MAX} bytes"
+    return _fault(kind, smaller, "fallback_config")
+
+
+def _fault(kind: str, config: Document, where: str) -> str | None:
     try:
         parse_config(kind, config)
     except ValidationError as error:
         return "; ".join(
-            f"config.{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+            f"{where}.{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
             for problem in error.errors(include_url=False, include_context=False)[:5]
         )
     return None

@@ -7,6 +7,9 @@ Ranking = Literal["spread", "pack"]
 """Which of several free workers takes a task; see ``dtest.scheduling.ranking``."""
 Strategy = Literal["progressive", "aggressive", "minimal"]
 """How much is spent on recovery; see ``dtest.recovery.policy``."""
+Timeouts = Literal["declared", "observed"]
+"""Whether a task that states no time-out has none, or one that follows from how long others of its
+signature took; see ``dtest.scheduling.limits``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +20,9 @@ class PolicyChanged:
 
     ranking: Ranking | None = None
     strategy: Strategy | None = None
+    timeouts: Timeouts | None = None
 
     @property
     def entity_id(self) -> str:
         """What was chosen."""
-        return self.ranking or self.strategy or "nothing"
+        return self.ranking or self.strategy or self.timeouts or "nothing"

@@ -29,6 +29,7 @@ class Reason(StrEnum):
     RUN_TIMEOUT = "run_timeout"
     IDLE_OUTPUT_TIMEOUT = "idle_output_timeout"
     OOM_TASK = "oom_task"
+    OOM_DEVICE = "oom_device"
     DISK_QUOTA = "disk_quota"
     WORKER_LOST = "worker_lost"
     WORKER_SHUTDOWN = "worker_shutdown"
@@ -85,6 +86,7 @@ MEANINGS: dict[Reason, Meaning] = {
     Reason.RUN_TIMEOUT: Meaning("limit", "test", "policy"),
     Reason.IDLE_OUTPUT_TIMEOUT: Meaning("limit", "test", "policy"),
     Reason.OOM_TASK: Meaning("limit", "test", "policy"),
+    Reason.OOM_DEVICE: Meaning("limit", "test", "policy"),
     Reason.DISK_QUOTA: Meaning("limit", "test", "policy"),
     Reason.WORKER_LOST: Meaning("worker", "worker", "elsewhere"),
     Reason.WORKER_SHUTDOWN: Meaning("worker", "worker", "preempted"),

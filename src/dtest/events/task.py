@@ -8,6 +8,7 @@ from pydantic import Field
 from dtest.events.fields import (
     Count,
     Document,
+    Flag,
     Gigabytes,
     Instant,
     Integer,
@@ -101,6 +102,9 @@ class TaskQueued:
     wait_limit_seconds: SecondsAboveZero | None = None
     """Longest time in the queue before the task expires as ``no_capacity``."""
     labels: Labels = field(default_factory=no_labels)
+    fallback_config: Document | None = None
+    """A smaller variant, for devices on which the task runs out of memory: a JSON Merge Patch
+    (RFC 7396) of ``config``."""
 
     @property
     def entity_id(self) -> str:
@@ -139,8 +143,32 @@ class TaskRetryRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class Remedy:
+    """What the next attempts are given because an earlier one was too large for where it ran."""
+
+    min_memory_gb: Gigabytes = 0.0
+    """Main memory that their machine has at least, GB; 0 for what the task itself asks for."""
+    min_device_memory_gb: Gigabytes = 0.0
+    """Memory that each of their devices has at least, GB; 0 for what the task itself asks for."""
+    memory_factor: Annotated[Number, Field(ge=1)] = 1.0
+    """Their memory limit, by that which the task states."""
+    fallback: Flag = False
+    """They run the task's ``fallback_config``."""
+    until: Instant | None = None
+    """If nothing so large takes work by then, the task goes anywhere else."""
+
+    @property
+    def enlarges(self) -> bool:
+        """Say whether it asks for a larger place."""
+        return self.min_memory_gb > 0 or self.min_device_memory_gb > 0
+
+
+@dataclass(frozen=True, slots=True)
 class TaskRetryScheduled:
-    """Decided: the task goes back to the queue and may start again at ``not_before``."""
+    """Decided: the task goes back to the queue and may start again at ``not_before``.
+
+    With the budget ``none``: the task waited in vain for a larger place, and goes elsewhere.
+    """
 
     TYPE: ClassVar[str] = "task.retry_scheduled"
 
@@ -152,6 +180,8 @@ class TaskRetryScheduled:
     budget: Literal["user", "infrastructure", "refusal", "preemption", "none"]
     timeout_factor: Annotated[Number, Field(gt=0)] | None = None
     """By how much the next attempt's time-outs exceed those that the task states."""
+    remedy: Remedy | None = None
+    """Replaces the one in force; none leaves it."""
 
     @property
     def entity_id(self) -> str:

@@ -12,6 +12,7 @@ from dtest.journal.port import Bounds, Stored
 
 ASK_S_MAX = 2.0
 """A cluster that elects drops what it is asked: ask again soon."""
+ASK_S_MIN = 0.1
 ASK_AGAIN_S = 0.1
 PATIENCE_S = 30.0
 NO_MESSAGE = 10037
@@ -39,7 +40,8 @@ async def ask_api(
     body = json.dumps(request).encode() if request else b""
     while True:
         try:
-            answer = await connection.ask(f"$JS.API.{verb}", body, timeout_s=ASK_S_MAX)
+            left_s = max(ASK_S_MIN, deadline - loop.time())
+            answer = await connection.ask(f"$JS.API.{verb}", body, timeout_s=min(ASK_S_MAX, left_s))
             reply = answer.json() if answer.status == 0 else {"error": _NOBODY}
             error = reply.get("error", {})
             code = error.get("err_code")
@@ -57,10 +59,14 @@ async def ask_api(
 
 
 async def get_message(
-    connection: Connection, stream: str, request: dict[str, object]
+    connection: Connection,
+    stream: str,
+    request: dict[str, object],
+    *,
+    wait_s: float = PATIENCE_S,
 ) -> Stored | None:
     """Return one message of a stream. Raises as ``ask_api``."""
-    reply = await ask_api(connection, f"STREAM.MSG.GET.{stream}", request)
+    reply = await ask_api(connection, f"STREAM.MSG.GET.{stream}", request, wait_s=wait_s)
     error = reply.get("error")
     if error is not None:
         if error.get("err_code") == NO_MESSAGE:
@@ -79,18 +85,20 @@ async def get_message(
     )
 
 
-async def get_info(connection: Connection, stream: str) -> dict[str, Any]:
+async def get_info(
+    connection: Connection, stream: str, *, wait_s: float = PATIENCE_S
+) -> dict[str, Any]:
     """Return what the server says about a stream. Raises as ``ask_api``."""
-    reply = await ask_api(connection, f"STREAM.INFO.{stream}", {})
+    reply = await ask_api(connection, f"STREAM.INFO.{stream}", {}, wait_s=wait_s)
     if "error" in reply:
         message = f"{stream}: {reply['error'].get('description')}"
         raise Unavailable(message, hint="create the streams with `dtest server migrate`")
     return reply
 
 
-async def get_bounds(connection: Connection, stream: str) -> Bounds:
+async def get_bounds(connection: Connection, stream: str, *, wait_s: float = PATIENCE_S) -> Bounds:
     """Return what a stream holds. Raises as ``ask_api``."""
-    return bounds_of(await get_info(connection, stream))
+    return bounds_of(await get_info(connection, stream, wait_s=wait_s))
 
 
 def bounds_of(info: dict[str, Any]) -> Bounds:

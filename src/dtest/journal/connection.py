@@ -25,7 +25,10 @@ from nats.aio.subscription import Subscription
 from dtest.errors import InvalidDocument, PermissionRefused, Unavailable
 from dtest.journal.client import MendedClient, cancellable
 
-PING_INTERVAL_S = 3
+PING_INTERVAL_S = 1
+PINGS_UNANSWERED_MAX = 2
+"""A server that is cut off without a word is left after 2 to 3 s, before a worker that hangs on it
+would be given up for its silence. A process that itself stood still has asked less often."""
 CONNECT_S_MAX = 5.0
 RECONNECT_EVERY_S = 0.1
 DENIALS_MAX = 100
@@ -184,6 +187,33 @@ class Connection:
         """Return 0 for an answer, 503 if nobody listens; raise TimeoutError for neither."""
         return (await self.ask(where, payload, timeout_s=timeout_s)).status
 
+    async def survey(self, where: str, *, wait_s: float) -> list[bytes]:
+        """Ask all who listen on a subject; return what they say within a time.
+
+        Raises TimeoutError when there is no connection, or none any more.
+        """
+        answers: list[bytes] = []
+        nobody = asyncio.Event()
+
+        async def received(msg: Msg) -> None:
+            if (msg.headers or {}).get("Status"):
+                nobody.set()
+            else:
+                answers.append(msg.data)
+
+        inbox = self.client.new_inbox()
+        stop = self._stop(await self.subscribe(inbox, received))
+        try:
+            await self.send(where, b"", reply=inbox)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await nobody.wait()
+        finally:
+            await stop()
+        if not self.is_connected:
+            raise TimeoutError(self._down())
+        return answers
+
     async def subscribe(
         self, where: str, received: Callable[[Msg], Awaitable[None]]
     ) -> Subscription:
@@ -310,7 +340,7 @@ async def connect(address: NatsAddress, *, name: str, wait_s: float = CONNECT_S_
                     tls=address.tls,
                     connect_timeout=1,
                     ping_interval=PING_INTERVAL_S,
-                    max_outstanding_pings=2,
+                    max_outstanding_pings=PINGS_UNANSWERED_MAX,
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=RECONNECT_EVERY_S,  # type: ignore[arg-type] # it sleeps so long
                     error_cb=failed,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dtest.errors import Conflict, JournalFull, Unavailable
-from dtest.journal.api import get_bounds, get_message
+from dtest.journal.api import PATIENCE_S, get_bounds, get_message
 from dtest.journal.connection import Answer, Connection, denied
 from dtest.journal.port import (
     BATCH_MESSAGES_MAX,
@@ -75,11 +75,14 @@ class JetStreamJournal:
         *,
         new_id: Callable[[], str],
         retry_s_max: float = 30.0,
+        ask_s_max: float = PATIENCE_S,
     ) -> None:
+        """Repeat an append for so long, and a question; each ends at most a second later."""
         self._connection = connection
         self._stream = stream
         self._new_id = new_id
         self._retry_s_max = retry_s_max
+        self._ask_s_max = ask_s_max
 
     @property
     def is_reachable(self) -> bool:
@@ -223,15 +226,18 @@ class JetStreamJournal:
 
     async def last(self, subject: str) -> Stored | None:
         """See ``Journal.last``."""
-        return await get_message(self._connection, self._stream, {"last_by_subj": subject})
+        return await self._get({"last_by_subj": subject})
 
     async def get(self, seq: int) -> Stored | None:
         """See ``Journal.get``."""
-        return await get_message(self._connection, self._stream, {"seq": seq}) if seq > 0 else None
+        return await self._get({"seq": seq}) if seq > 0 else None
+
+    async def _get(self, request: dict[str, object]) -> Stored | None:
+        return await get_message(self._connection, self._stream, request, wait_s=self._ask_s_max)
 
     async def bounds(self) -> Bounds:
         """See ``Journal.bounds``."""
-        return await get_bounds(self._connection, self._stream)
+        return await get_bounds(self._connection, self._stream, wait_s=self._ask_s_max)
 
 
 def _guard_headers(guard: Guard | None) -> dict[str, str]:

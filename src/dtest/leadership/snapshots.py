@@ -1,4 +1,4 @@
-"""Snapshots on disk: a scheduler that starts again need not fold the journal from its beginning.
+"""Snapshots on disk: who folds the journal need not begin at its start each time.
 
 A file is believed only if it is whole, was written by the very code that reads it, and if the
 journal holds, at the snapshot's position, the message that it was taken after. Otherwise the
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Protocol
 
 import orjson
 import structlog
@@ -21,7 +22,6 @@ import structlog
 from dtest.errors import InvalidDocument
 from dtest.events.fields import CellId
 from dtest.journal.port import Journal
-from dtest.leadership.follower import Follower
 from dtest.state.cell import Cell
 from dtest.state.snapshot import dump, load
 
@@ -33,7 +33,8 @@ EVENTS_PER_TASK = 0.3
 """So many more are waited for with each task that is remembered: about a tenth of all events."""
 IDLE_EVENTS_MIN = 1_000
 LOOK_EVERY_S = 2.0
-WRITTEN_EVERY_S = 0.05
+WRITE_S_MAX = 300.0
+"""A child that writes for longer hangs, and is ended."""
 KEPT = 2
 _FOLDING = ("dtest.events", "dtest.state")
 
@@ -63,13 +64,18 @@ class SnapshotFiles:
         self._cell = cell
         self._code = code
 
-    async def latest(self, journal: Journal) -> Cell:
-        """Return the newest state that fits the journal; the empty one if there is none."""
+    async def latest(self, journal: Journal, *, until: int | None = None) -> Cell:
+        """Return the newest state that fits the journal; the empty one if there is none.
+
+        With ``until`` only one that was taken after no later message than that.
+        """
         for path in sorted(self._directory.glob("*.snapshot"), reverse=True):
             try:
+                if until is not None and int(path.stem) > until:
+                    continue
                 cell = self._read(path, (await journal.bounds()).created)
                 await _check_position(cell, journal)
-            except (OSError, InvalidDocument) as error:
+            except (OSError, ValueError, InvalidDocument) as error:
                 log.warning("snapshot_not_used", file=path.name, detail=str(error))
             else:
                 log.info("snapshot_used", file=path.name, seq=cell.seq, tasks=len(cell.tasks))
@@ -121,39 +127,72 @@ async def _check_position(cell: Cell, journal: Journal) -> None:
         raise InvalidDocument(message)
 
 
-class SnapshotWriter:
-    """Writes snapshots from a forked child: the scheduler itself does not stop for them."""
+class Folding(Protocol):
+    """Who folds a journal."""
 
-    def __init__(self, files: SnapshotFiles, follower: Follower, *, stream: str) -> None:
+    @property
+    def cell(self) -> Cell:
+        """The state."""
+        ...
+
+    @property
+    def events(self) -> int:
+        """Folded since the snapshot that it began with, or since the journal's start."""
+        ...
+
+
+class SnapshotWriter:
+    """Writes snapshots from a forked child: who folds does not stop for them."""
+
+    def __init__(
+        self,
+        files: SnapshotFiles,
+        folding: Folding,
+        *,
+        stream: str,
+        lock: asyncio.Lock | None = None,
+        events_min: int = EVENTS_MIN,
+    ) -> None:
         self._files = files
-        self._follower = follower
+        self._folding = folding
         self._stream = stream
+        self._lock = lock or asyncio.Lock()
+        """Held while the state may not change: where other threads change it."""
+        self._events_min = events_min
         self._written_at = 0
-        self._seen = 0
+        self._seen = -1
 
     async def run(self) -> None:
-        """Write whenever it is worth it, until cancelled."""
+        """Write whenever it is worth it, until cancelled.
+
+        Also at once, where much was folded to begin with: who is ended soon again and again would
+        else fold more each time.
+        """
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
             if self._is_due():
                 await self.write()
+            await asyncio.sleep(LOOK_EVERY_S)
 
     def _is_due(self) -> bool:
-        events = self._follower.events
+        events = self._folding.events
         is_idle, self._seen = events == self._seen, events
-        wanted = max(EVENTS_MIN, EVENTS_PER_TASK * len(self._follower.cell.tasks))
+        wanted = max(self._events_min, EVENTS_PER_TASK * len(self._folding.cell.tasks))
         return events - self._written_at >= (IDLE_EVENTS_MIN if is_idle else wanted)
 
     async def write(self) -> None:
         """Write the state as it is at this instant; a failure is logged, and tried again later."""
-        events, seq = self._follower.events, self._follower.cell.seq
-        ended, alive = os.pipe()
-        child = os.fork()
-        if child == 0:
-            self._write_and_exit(alive)
+        async with self._lock:
+            ended, alive = os.pipe()
+            events, seq = self._folding.events, self._folding.cell.seq
+            child = os.fork()
+            if child == 0:
+                self._write_and_exit(alive)
         os.close(alive)
         try:
-            await _closed(ended)
+            async with asyncio.timeout(WRITE_S_MAX):
+                await _closed(ended)
+        except TimeoutError:
+            os.kill(child, signal.SIGKILL)
         except asyncio.CancelledError:
             os.kill(child, signal.SIGKILL)
             raise
@@ -178,7 +217,7 @@ class SnapshotWriter:
             os.closerange(3, alive)
             os.closerange(alive + 1, os.sysconf("SC_OPEN_MAX"))
             os.nice(5)
-            self._files.write(self._follower.cell, self._stream)
+            self._files.write(self._folding.cell, self._stream)
             code = 0
         finally:
             os._exit(code)

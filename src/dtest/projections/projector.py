@@ -1,7 +1,8 @@
 """Follows the journal and keeps the read model true: micro-batches, exactly once.
 
 The position is written in the transaction of the rows, so a projector that dies anywhere goes on
-where its file stands. A file of another stream or schema is made anew from the journal.
+where its file stands. A file of another stream or schema is made anew from the journal. The state
+at the file's position is folded again, from the newest snapshot that was taken no later.
 """
 
 import asyncio
@@ -13,8 +14,10 @@ import structlog
 from dtest.errors import Unavailable
 from dtest.events.fields import CellId
 from dtest.journal.port import Journal, Stored, read_to
+from dtest.leadership.snapshots import SnapshotFiles
 from dtest.projections.rows import Row, Rows, micros
 from dtest.projections.store import Progress, Store
+from dtest.state.cell import Cell
 
 log = structlog.get_logger()
 
@@ -54,22 +57,33 @@ class Source:
 class Projector:
     """Keeps one store true to one journal."""
 
-    def __init__(self, store: Store, source: Source, *, cell: CellId) -> None:
-        self.rows = Rows(cell)
+    def __init__(
+        self,
+        store: Store,
+        source: Source,
+        *,
+        cell: CellId,
+        snapshots: SnapshotFiles | None = None,
+    ) -> None:
+        self.rows = Rows(Cell(cell))
         self.store = store
         self.lock = asyncio.Lock()
         """Held while the fold or the store changes."""
         self.seq = 0
         self.projected = 0
         """Events projected by this process."""
+        self.events = 0
+        """Folded since the snapshot that it began with, or since the journal's start."""
+        self.created = ""
+        """Identity of the journal's stream, once it is known."""
         self._source = source
-        self._created = ""
+        self._snapshots = snapshots
         self._moved = asyncio.Condition()
 
     async def start(self) -> None:
         """Bring the fold to where the file stands."""
         bounds = await self._source.journal.bounds()
-        self._created = bounds.created
+        self.created = bounds.created
         progress = self.store.progress(self._source.name)
         if progress is not None and (
             progress.created != bounds.created or progress.seq > bounds.last
@@ -78,13 +92,28 @@ class Projector:
             self.store.reset()
             progress = None
         if progress is not None:
-            async for batch in read_to(self._source.journal, 0, progress.seq):
+            if self._snapshots is not None:
+                base = await self._snapshots.latest(self._source.journal, until=progress.seq)
+                self.rows = Rows(base)
+            async for batch in read_to(self._source.journal, self.rows.cell.seq, progress.seq):
                 await asyncio.to_thread(self._refold, batch)
             self.seq = progress.seq
 
+    @property
+    def cell(self) -> Cell:
+        """The state at the file's position, while nothing is being written."""
+        return self.rows.cell
+
     def _refold(self, batch: list[Stored]) -> None:
         for stored in batch:
-            self.rows.fold(stored.record())
+            record = stored.record()
+            self.rows.fold(record)
+            self.events += len(record.events)
+        self._pass_time()
+
+    def _pass_time(self) -> None:
+        """Move what is due out of the timers, which would else only grow."""
+        self.rows.cell.wake(self.rows.cell.now)
 
     async def run(self, *, until: int | None = None) -> None:
         """Project until cancelled, or until a sequence number is reached.
@@ -124,7 +153,9 @@ class Projector:
             record = stored.record()
             self.rows.add(record, stored.payload)
             self.projected += len(record.events)
-        progress = Progress(self._created, self.rows.cell.seq)
+            self.events += len(record.events)
+        self._pass_time()
+        progress = Progress(self.created, self.rows.cell.seq)
         self.store.write(self._source.name, progress, self.rows.take())
 
     async def reached(self, seq: int, *, wait_s: float) -> bool:

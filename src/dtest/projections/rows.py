@@ -19,7 +19,7 @@ from dtest.events.attempt import (
 )
 from dtest.events.breaker import BreakerClosed, BreakerHalfOpened, BreakerOpened
 from dtest.events.envelope import Event, Malformed, Recorded
-from dtest.events.fields import CellId, RunId, TaskId, WorkerId, epoch_s
+from dtest.events.fields import RunId, TaskId, WorkerId, epoch_s
 from dtest.events.leader import LeaderElected
 from dtest.events.reasons import Reason
 from dtest.events.run import RunOpened
@@ -28,7 +28,15 @@ from dtest.recovery.guards import score
 from dtest.recovery.policy import DEFAULT_RECOVERY
 from dtest.state.cell import Cell, PendingRefusal
 from dtest.state.fold import apply
-from dtest.state.health import WORKER_PREFIX, Health, Kind, worker_breaker
+from dtest.state.health import (
+    DEVICE_PREFIX,
+    WORKER_PREFIX,
+    Guard,
+    Health,
+    Kind,
+    device_of,
+    worker_breaker,
+)
 from dtest.state.task import LIVE, Run, Task
 from dtest.state.worker import Worker
 
@@ -47,8 +55,10 @@ _ENDED_AS: dict[Reason, str] = {
 class Rows:
     """The fold of a journal, with the rows that changed since they were last taken."""
 
-    def __init__(self, cell_id: CellId) -> None:
-        self.cell = Cell(cell_id, changed_tasks=set())
+    def __init__(self, cell: Cell) -> None:
+        """Begin with a state whose rows are written."""
+        self.cell = cell
+        cell.changed_tasks = set()
         self.refused: OrderedDict[tuple[int, int], PendingRefusal] = OrderedDict()
         """The latest refusals, by sequence number and place in the message."""
         self._new: dict[str, list[Row]] = {}
@@ -60,7 +70,7 @@ class Rows:
         self._workers: set[WorkerId] = set()
         self._breakers: dict[str, Row] = {}
         self._tasks: set[TaskId] = set()
-        self._live: set[TaskId] = set()
+        self._live = {task.id for task in cell.tasks.values() if task.status in LIVE}
         """Tasks with a live attempt."""
         self._attempts: dict[tuple[TaskId, int], tuple[str, str | None]] = {}
         """What became of each attempt that began, moved or ended, and why."""
@@ -186,7 +196,7 @@ class Rows:
                 row = (record.seq, data.leader_id, data.previous_epoch, data.host, when)
                 self._row("leaders", row)
             case BreakerOpened() | BreakerHalfOpened() | BreakerClosed() as data:
-                self._breaker(data.breaker_id)
+                self._breaker(data.breaker_id, closed=event.data)
                 worker_id = data.breaker_id.removeprefix(WORKER_PREFIX)
                 if WorkerId(worker_id) in self.cell.workers:
                     self._workers.add(WorkerId(worker_id))
@@ -219,7 +229,9 @@ class Rows:
         given = data.checkpoint
         resumed_from = f"{given.attempt}/{given.number}" if given is not None else None
         rest = ("assigned", None, None, micros(record.stored_at), *(None,) * 9)
-        self._row("attempts_new", (*row, *rest, resumed_from, *(None,) * 4))
+        limits = (data.timeout_seconds, data.timeout_observed, data.memory_limit_gb)
+        ran = _json(data.config) if data.fallback else None
+        self._row("attempts_new", (*row, *rest, resumed_from, *(None,) * 4, *limits, ran))
 
     def _testcase(self, data: TestcaseFinished, record: Recorded, index: int) -> None:
         task = self.cell.tasks.get(data.task_id)
@@ -232,9 +244,12 @@ class Rows:
             (*key, *verdict, data.message, data.output, data.file, data.line, record.seq),
         )
 
-    def _breaker(self, key: str) -> None:
+    def _breaker(self, key: str, closed: object = None) -> None:
         """Note a breaker as it stands after an event about it, if it ever opened."""
         of: Health | Kind | None
+        if key.startswith(DEVICE_PREFIX):
+            self._device_breaker(key, closed)
+            return
         if key.startswith(WORKER_PREFIX):
             worker_id = WorkerId(key.removeprefix(WORKER_PREFIX))
             worker = self.cell.workers.get(worker_id)
@@ -247,6 +262,20 @@ class Rows:
             until = micros(of.until) if of.until is not None else None
             row = (key, str(of.guard), of.cause, *counted, micros(of.since), until)
             self._breakers[key] = row
+
+    def _device_breaker(self, key: str, said: object) -> None:
+        worker_id, device_id = device_of(key)
+        worker = self.cell.workers.get(worker_id)
+        known = worker.devices.get(device_id) if worker is not None else None
+        now = micros(self.cell.now)
+        if known is not None and known.guard is not Guard.CLOSED:
+            until = micros(known.until) if known.until is not None else None
+            cause = known.released or str(known.reason)
+            probe = known.probe[0] if known.probe is not None else None
+            row = (key, str(known.guard), cause, known.count, worker_id, probe)
+            self._breakers[key] = (*row, micros(known.since), until)
+        elif isinstance(said, BreakerClosed):
+            self._breakers[key] = (key, "closed", said.cause, 0, worker_id, None, now, None)
 
     # -- what changed -------------------------------------------------------------------------
 

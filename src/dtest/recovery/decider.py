@@ -5,6 +5,7 @@ the infrastructure did is repeated elsewhere, from a budget of its own.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Literal
 
@@ -16,6 +17,7 @@ from dtest.events.task import TaskEnded, TaskRetryScheduled
 from dtest.events.worker import WorkerLost
 from dtest.recovery.guards import decide_guards
 from dtest.recovery.policy import RecoveryPolicy, backoff_s, in_force, instant_of
+from dtest.recovery.sizing import decide_sizes, remedy_for, why_no_remedy
 from dtest.state.cell import Cell
 from dtest.state.task import LIVE, Task
 
@@ -23,6 +25,7 @@ RULINGS_MAX = 2_000
 """Most rulings of one decision; the rest follows in the next."""
 _VERDICTS = frozenset({Reason.ASSERTION_FAILED, Reason.EXIT_NONZERO})
 _TIMEOUTS = frozenset({Reason.RUN_TIMEOUT, Reason.IDLE_OUTPUT_TIMEOUT})
+_SIZED = frozenset({Reason.OOM_DEVICE, Reason.OOM_TASK, Reason.RUN_TIMEOUT})
 Budget = Literal["user", "infrastructure", "refusal", "preemption", "none"]
 
 
@@ -46,7 +49,8 @@ def _rulings(cell: Cell, now: float, policy: RecoveryPolicy) -> Iterator[Schedul
         if not _lost_with_its_worker(cell, cell.tasks[task_id]):
             yield from _cancellation(cell.tasks[task_id])
     for task_id in cell.judged:
-        yield _judgement(cell.tasks[task_id], now, policy)
+        yield _judgement(cell, cell.tasks[task_id], now, policy)
+    yield from decide_sizes(cell, now)
     for task_id, upstream_id in cell.doomed.items():
         if task_id not in cell.cancelling:
             upstream = cell.tasks[upstream_id]
@@ -84,10 +88,14 @@ def _cancellation(task: Task) -> Iterator[SchedulerPayload]:
         yield AttemptStopRequested(task.id, task.attempt, task.worker_id, Reason.CANCELLED_USER)
 
 
-def _judgement(task: Task, now: float, policy: RecoveryPolicy) -> SchedulerPayload:
+def _judgement(cell: Cell, task: Task, now: float, policy: RecoveryPolicy) -> SchedulerPayload:
     reason = task.reason or Reason.UNKNOWN
     if task.cancel:
         return TaskEnded(task.id, "cancelled", Reason.CANCELLED_USER)
+    if reason in _SIZED and task.faults_used < policy.faults_max:
+        again = _repetition(cell, task, now, policy, reason)
+        if again is not None:
+            return again
     match MEANINGS[reason].retry:
         case "refused" if task.refusals_used < policy.refusals_max:
             delay_s = backoff_s(policy, policy.refusal_delay_s, task.refusals_used, task.id)
@@ -105,7 +113,24 @@ def _judgement(task: Task, now: float, policy: RecoveryPolicy) -> SchedulerPaylo
             factor = _stretched(task, policy) if reason in _TIMEOUTS else None
             return _again(task, now + delay_s, reason, "user", factor)
         case _:
-            return TaskEnded(task.id, "failed" if reason in _VERDICTS else "errored", reason)
+            status: Literal["failed", "errored"] = "failed" if reason in _VERDICTS else "errored"
+            return TaskEnded(task.id, status, reason, None, why_no_remedy(task))
+
+
+def _repetition(
+    cell: Cell, task: Task, now: float, policy: RecoveryPolicy, reason: Reason
+) -> TaskRetryScheduled | None:
+    """Give the task a place that is large enough, or more time than a limit that was reckoned."""
+    remedy = remedy_for(cell, task, now, policy)
+    unstated = task.spec is not None and task.spec.timeout_seconds is None
+    reckoned = unstated and cell.timeouts == "observed" and task.timeout_factor <= 1.0
+    is_late = reason is Reason.RUN_TIMEOUT
+    factor = policy.timeout_observed_factor if reckoned and is_late else None
+    if remedy is None and factor is None:
+        return None
+    delay_s = backoff_s(policy, policy.fault_delay_s, task.faults_used, task.id)
+    again = _again(task, now + delay_s, reason, "infrastructure", factor)
+    return replace(again, remedy=remedy)
 
 
 def _after_preemption_s(task: Task, policy: RecoveryPolicy) -> float:

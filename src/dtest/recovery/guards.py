@@ -12,6 +12,7 @@ from dtest.events.catalogue import SchedulerPayload
 from dtest.events.reasons import Reason
 from dtest.events.task import TaskEnded
 from dtest.events.worker import WorkerQuarantined, WorkerReinstated
+from dtest.recovery.devices import decide_devices
 from dtest.recovery.policy import RecoveryPolicy, instant_of
 from dtest.state.cell import Cell, entry_of
 from dtest.state.health import BARRED, TRYING, Guard, Health, Kind, Strike, worker_breaker
@@ -32,7 +33,10 @@ def decide_guards(cell: Cell, now: float, policy: RecoveryPolicy) -> Iterator[Sc
             yield ruling
     for worker_id in sorted(cell.ailing):
         worker = cell.workers[worker_id]
-        if worker.health is not None and worker.status not in GONE:
+        if worker.status in GONE:
+            continue
+        yield from decide_devices(worker, now, policy, blamed)
+        if worker.health is not None:
             yield from _worker(worker, worker.health, now, policy, blamed)
 
 

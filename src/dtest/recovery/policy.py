@@ -25,6 +25,14 @@ class RecoveryPolicy:
     """A retry after a time-out has this many times the time of the attempt before it."""
     timeout_factor_max: float = 10.0
     """Longest time-out of any retry, as a multiple of what the task states."""
+    timeout_observed_factor: float = 10.0
+    """Time-out of the one repetition after a limit that nobody stated, by that limit."""
+    undersized_part: float = 0.9
+    """An attempt that used so much of its machine's memory was too large for it, from 0 to 1."""
+    memory_multiplier: float = 1.5
+    """Memory limit of the repetition on a larger machine, by what the task states."""
+    larger_wait_s: float = 300.0
+    """So long a task waits for a larger place of which none takes work."""
     fault_delay_s: float = 1.0
     refusal_delay_s: float = 0.2
     backoff_factor: float = 2.0

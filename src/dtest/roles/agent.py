@@ -249,10 +249,14 @@ def _simulated_agent(opened: Session, kind: str, number: int, options: Simulatio
         now=clock.now,
         new_id=opened.new_id,
     )
-    executor = SimulatedExecutor(
-        reporter, worker_id=worker_id, now=clock.now, default_s=options.seconds
-    )
     capability = declared.apply(declared.simulated(kind, number), {"slots": options.slots})
+    executor = SimulatedExecutor(
+        reporter,
+        worker_id=worker_id,
+        now=clock.now,
+        default_s=options.seconds,
+        devices=capability.devices,
+    )
     return Agent(
         identity,
         capability,

@@ -24,6 +24,8 @@ from dtest.journal.queue import UnitQueue
 from dtest.journal.room import JournalRoom
 from dtest.journal.stores import OutputStore, artifact_store, output_stream
 from dtest.journal.streams import journal_name, telemetry_name
+from dtest.leadership.census import Census
+from dtest.leadership.snapshots import SnapshotFiles, SnapshotWriter, code_version
 from dtest.projections.projector import Projector, Source, TelemetryProjector
 from dtest.projections.store import Store
 from dtest.roles.session import Session, session
@@ -40,6 +42,11 @@ CLOSE_S_MAX = 5.0
 LINGER_S_MAX = 5.0
 """So long a finished event stream may take to hand over its last bytes."""
 TELEMETRY_AGAIN_S = 5.0
+JOURNAL_S_MAX = 4.0
+"""A request that needs the journal is told after so long, or a second more, that it is away. A
+caller who knows can ask another API, or repeat; the election of a cluster may take longer."""
+SNAPSHOT_EVENTS_MIN = 10_000
+"""A start takes a second at least; folding so many events again adds little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +94,26 @@ class _Door:
 async def _serve(opened: Session, store: Store, options: ApiOptions, door: _Door) -> None:
     clock = SystemClock()
     source = Source(opened.journal, journal_name(opened.cell))
-    projector = Projector(store, source, cell=opened.cell)
+    files = SnapshotFiles(
+        options.database.with_suffix(".snapshots"), opened.cell, code=code_version()
+    )
+    projector = Projector(store, source, cell=opened.cell, snapshots=files)
     await projector.start()
+    journal = JetStreamJournal(
+        opened.connection,
+        source.name,
+        new_id=opened.new_id,
+        retry_s_max=JOURNAL_S_MAX,
+        ask_s_max=JOURNAL_S_MAX,
+    )
+    census = Census(opened.connection, cell=opened.cell)
     context = ApiContext(
         opened.cell,
         store,
         projector,
-        opened.journal,
+        journal,
         Client(
-            opened.journal,
+            journal,
             cell=opened.cell,
             client_id=ClientId("api"),
             now=clock.now,
@@ -108,11 +126,12 @@ async def _serve(opened: Session, store: Store, options: ApiOptions, door: _Door
         lambda: opened.connection.is_connected,
         Admission(options.limits, monotonic=clock.monotonic),
         JournalRoom(
-            opened.journal,
+            journal,
             reserve_ratio=options.limits.journal_reserve_ratio,
             monotonic=clock.monotonic,
         ),
         partial(UnitQueue, opened.connection, opened.cell),
+        lambda: census.standbys,
     )
     application = gated(
         create_app(context), token=options.token, host=options.host, port=options.port
@@ -121,10 +140,22 @@ async def _serve(opened: Session, store: Store, options: ApiOptions, door: _Door
         beside = [
             group.create_task(projector.run()),
             group.create_task(_keep_telemetry(_telemetry(opened, store, projector))),
+            group.create_task(_snapshots(files, projector).run()),
+            group.create_task(census.run()),
         ]
         await _http(application, options, door)
         for task in beside:
             task.cancel()
+
+
+def _snapshots(files: SnapshotFiles, projector: Projector) -> SnapshotWriter:
+    return SnapshotWriter(
+        files,
+        projector,
+        stream=projector.created,
+        lock=projector.lock,
+        events_min=SNAPSHOT_EVENTS_MIN,
+    )
 
 
 def _telemetry(opened: Session, store: Store, projector: Projector) -> TelemetryProjector:

@@ -9,7 +9,7 @@ import fcntl
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
@@ -26,7 +26,7 @@ from dtest.journal.streams import Limits
 from dtest.runtime.ids import secret
 from dtest.runtime.lifecycle import end_with_parent
 from dtest.runtime.machine import process_started_at
-from dtest.runtime.nats_cluster import USER, nodes_in, plan_cluster
+from dtest.runtime.nats_cluster import USER, Place, nodes_in, plan_cluster
 from dtest.runtime.nats_server import free_port
 from dtest.runtime.remains import end_remains, note_processes
 from dtest.runtime.stack_file import StackFile, write_stack_file
@@ -75,6 +75,10 @@ class StackOptions:
     """Start the brokers, make the streams, and leave the roles to somebody else."""
     broker_port: int = 0
     """Of a single embedded broker; by default a free one."""
+    broker_places: Sequence[Place] = ()
+    """Where each embedded broker runs; by default all on loopback."""
+    starters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Words before the command of single roles: what starts them elsewhere, as in a namespace."""
     overrides: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """What single processes, by their names here, find otherwise in their environment."""
     drain_s: float = 2.0
@@ -168,7 +172,13 @@ class Stack:
 
     async def _start_brokers(self) -> NatsAddress:
         nodes = self.options.nodes or nodes_in(self.directory) or 1
-        cluster = plan_cluster(self.directory, nodes, secret=secret, port=self.options.broker_port)
+        cluster = plan_cluster(
+            self.directory,
+            nodes,
+            secret=secret,
+            port=self.options.broker_port,
+            places=self.options.broker_places,
+        )
         for server in cluster.servers:
             await self._add(server.directory.name, server.start)
         return NatsAddress(cluster.urls, USER, cluster.password)
@@ -218,6 +228,7 @@ class Stack:
         async def start() -> asyncio.subprocess.Process:
             with (self.directory / f"{name.replace(' ', '-')}.log").open("ab") as output:
                 return await asyncio.create_subprocess_exec(
+                    *self.options.starters.get(name, ()),
                     sys.executable,
                     *("-m", f"dtest.roles.{module}", *(arguments or [])),
                     stdin=asyncio.subprocess.DEVNULL,

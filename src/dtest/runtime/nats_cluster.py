@@ -1,20 +1,29 @@
-"""The embedded NATS cluster: several servers of the wheel on loopback that keep one another's data.
+"""The embedded NATS cluster: several servers of the wheel that keep one another's data.
 
 It stands on one machine and on one disk, so it survives the death of servers, not of the machine.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dtest.errors import Conflict, UsageError
-from dtest.runtime.nats_server import EmbeddedServer, Membership, free_ports
+from dtest.runtime.nats_server import LOOPBACK, EmbeddedServer, Membership, free_ports
 
 USER = "dtest"
 SIZES = (1, 3, 5)
 """An even number of servers survives no more deaths than the odd one below it."""
 SIZE_FILE = "nats-servers"
 """Servers of another number would not find the streams, or take them for left over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one server runs."""
+
+    host: str = LOOPBACK
+    starter: tuple[str, ...] = ()
+    """See ``EmbeddedServer.starter``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +44,17 @@ class EmbeddedCluster:
 
 
 def plan_cluster(
-    directory: Path, nodes: int, *, secret: Callable[[], str], port: int = 0
+    directory: Path,
+    nodes: int,
+    *,
+    secret: Callable[[], str],
+    port: int = 0,
+    places: Sequence[Place] = (),
 ) -> EmbeddedCluster:
     """Return a cluster on free ports, with new credentials, over the stores in a directory.
 
-    ``port`` is where a single server listens, if that matters.
+    ``port`` is where a single server listens, if that matters; ``places`` is where each one runs,
+    by default all on loopback.
 
     Raises UsageError for a size that makes no sense, Conflict if there are stores of another size.
     """
@@ -52,11 +67,18 @@ def plan_cluster(
     password = secret()
     directory.mkdir(parents=True, exist_ok=True)
     (directory / SIZE_FILE).write_text(str(nodes), encoding="utf-8")
+    where = places or (Place(),) * nodes
     if nodes == 1:
         chosen = port or free_ports(1)[0]
-        return EmbeddedCluster((EmbeddedServer(directory / "nats", chosen, USER, password),))
+        alone = EmbeddedServer(
+            directory / "nats", chosen, USER, password, host=where[0].host, starter=where[0].starter
+        )
+        return EmbeddedCluster((alone,))
     ports = free_ports(2 * nodes)
     between, system = secret(), secret()
+    addresses = tuple(
+        f"{place.host}:{port}" for place, port in zip(where, ports[nodes:], strict=True)
+    )
     return EmbeddedCluster(
         tuple(
             EmbeddedServer(
@@ -68,10 +90,12 @@ def plan_cluster(
                 member=Membership(
                     f"n{number}",
                     ports[nodes + number - 1],
-                    tuple(ports[nodes:]),
+                    addresses,
                     between,
                     system,
                 ),
+                host=where[number - 1].host,
+                starter=where[number - 1].starter,
             )
             for number in range(1, nodes + 1)
         )

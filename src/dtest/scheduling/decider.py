@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 from dtest.events.attempt import AttemptAssigned
 from dtest.events.fields import TaskId, WorkerId
+from dtest.scheduling.limits import adjusted, is_as_stated
 from dtest.scheduling.policy import SchedulingPolicy
 from dtest.scheduling.ranking import RANKINGS, Rank
 from dtest.state.cell import Cell
@@ -170,7 +171,7 @@ class _Round:
         if spec is None:  # a queued task always has its document
             message = f"task {task.id} is queued without its document"
             raise AssertionError(message)
-        return AttemptAssigned(
+        stated = AttemptAssigned(
             task.id,
             task.attempt + 1,
             worker.id,
@@ -180,14 +181,12 @@ class _Round:
             task.run_id,
             spec.config,
             devices,
-            _stretched(spec.timeout_seconds, task),
-            _stretched(spec.idle_timeout_seconds, task),
+            spec.timeout_seconds,
+            spec.idle_timeout_seconds,
             spec.grace_seconds,
             spec.memory_limit_gb,
             task.checkpoint,
         )
-
-
-def _stretched(timeout_seconds: float | None, task: Task) -> float | None:
-    """Return a time-out with what a retry after a time-out is given more."""
-    return None if timeout_seconds is None else timeout_seconds * task.timeout_factor
+        if is_as_stated(self.cell, task):
+            return stated
+        return adjusted(self.cell, task, stated, self.policy, simulated=worker.simulated)

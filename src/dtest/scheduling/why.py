@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from dtest.events.codec import iso
+from dtest.events.task import Remedy
 from dtest.scheduling.decider import kept_room
 from dtest.scheduling.policy import DEFAULT_SCHEDULING
 from dtest.state.cell import Cell
@@ -55,6 +56,8 @@ def _own_reasons(cell: Cell, task: Task, now: float) -> list[WaitingReason]:
         reasons.append(WaitingReason("waiting_dependency", text, task_id=upstream))
     if task.id in cell.held:
         reasons.append(WaitingReason("breaker_open", _breaker(cell.kinds[cell.held[task.id]])))
+    if task.remedy is not None and task.waits_for_larger:
+        reasons.append(WaitingReason("larger_place", _larger(task, task.remedy)))
     if task.not_before > now and task.status is Status.DELAYED:
         text = f"waits until {iso(task.not_before)} after {task.reason}"
         reasons.append(WaitingReason("backoff_until", text))
@@ -63,12 +66,37 @@ def _own_reasons(cell: Cell, task: Task, now: float) -> list[WaitingReason]:
     return reasons
 
 
+def _larger(task: Task, remedy: Remedy) -> str:
+    device = f"a device with at least {remedy.min_device_memory_gb:g} GB"
+    machine = f"a machine with at least {remedy.min_memory_gb:g} GB of memory"
+    wanted = [device] * (remedy.min_device_memory_gb > 0) + [machine] * (remedy.min_memory_gb > 0)
+    until = f", or anything else if none takes work after {remedy.until}"
+    where = f"{', '.join(task.devices) or 'the machine'} of {task.worker_id}"
+    return f"{where} was too small: it waits for {' and '.join(wanted)}{until}"
+
+
+def _suspect(cell: Cell, task: Task) -> list[WaitingReason]:
+    """Name the devices that could run it if nothing spoke against them."""
+    return [
+        WaitingReason(
+            "device_suspect",
+            f"{name} of {worker.id} is suspect ({device.reason})"
+            + (f" until {iso(device.until)}" if device.until is not None else ""),
+            worker.id,
+        )
+        for worker in cell.workers.values()
+        if worker.devices and worker.status not in GONE
+        for name, device in sorted(worker.devices.items())
+        if worker.bars(name) and name.partition(":")[0] in task.demand.kinds
+    ][:NEAREST_MAX]
+
+
 def _worker_reasons(cell: Cell, task: Task) -> list[WaitingReason]:
     serving = [cell.workers[name] for name in task.demand.servers]
     active = [worker for worker in serving if worker.takes_work]
+    reasons = [*_not_taking(serving), *_suspect(cell, task)]
     if not active:
-        return [*_not_taking(serving), *_no_match(cell, task)]
-    reasons = [*_not_taking(serving)]
+        return [*reasons, *_no_match(cell, task)]
     if task.id in cell.held:
         return reasons
     busy = [worker for worker in active if not _has_room(task, worker)]

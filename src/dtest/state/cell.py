@@ -15,10 +15,11 @@ from typing import Any
 from dtest.events.codec import DETAIL_CHARACTERS_MAX
 from dtest.events.envelope import Event, Recorded
 from dtest.events.fields import CellId, RunId, TaskId, WorkerId, epoch_s
-from dtest.events.policy import Ranking, Strategy
+from dtest.events.policy import Ranking, Strategy, Timeouts
 from dtest.events.reasons import Reason, RefusalCode
 from dtest.events.task import TaskQueued
 from dtest.state.demand import Demand, DemandKey, Entry, key_of
+from dtest.state.durations import Durations
 from dtest.state.health import Guard, Kind, kinds_of
 from dtest.state.matching import Refusal, match
 from dtest.state.task import DONE_WITH, WAITING, Run, Status, Task
@@ -71,6 +72,7 @@ class Cell:
     leader_id: str = ""
     ranking: Ranking = "spread"
     strategy: Strategy = "progressive"
+    timeouts: Timeouts = "declared"
     tasks: dict[TaskId, Task] = field(default_factory=dict)
     runs: dict[RunId, Run] = field(default_factory=dict)
     workers: dict[WorkerId, Worker] = field(default_factory=dict)
@@ -88,7 +90,11 @@ class Cell:
     shut: set[str] = field(default_factory=set)
     """Kinds whose breaker is not closed."""
     ailing: dict[WorkerId, None] = field(default_factory=dict)
-    """Workers against which something speaks."""
+    """Workers against which, or against whose devices, something speaks."""
+    enlarged: dict[TaskId, None] = field(default_factory=dict)
+    """Tasks that wait for a larger place than an earlier attempt had."""
+    durations: OrderedDict[str, Durations] = field(default_factory=OrderedDict)
+    """How long tasks of a signature took; kept only while time-outs follow from it."""
     timers: list[TimerEntry] = field(default_factory=list)
     timer_count: int = 0
     # What waits for the next decision, in the order in which it came up:
@@ -225,7 +231,8 @@ class Cell:
     def index_health(self, worker: Worker) -> None:
         """Keep the index of workers against which something speaks."""
         health = worker.health
-        if health is not None and (health.strikes or health.guard is not Guard.CLOSED):
+        struck = health is not None and (health.strikes or health.guard is not Guard.CLOSED)
+        if struck or worker.devices:
             self.ailing[worker.id] = None
         else:
             self.ailing.pop(worker.id, None)
@@ -248,6 +255,9 @@ class Cell:
         del worker.running[task.id]
         if worker.health is not None and worker.health.probe == (task.id, task.attempt):
             worker.health.probe = None
+        for device in worker.devices.values():
+            if device.probe == (task.id, task.attempt):
+                device.probe = None
         there = {device.device_id for device in worker.capability.devices}
         # It may have registered again without some of them.
         devices = tuple(name for name in task.devices if name in there)
@@ -258,6 +268,7 @@ class Cell:
         """Bring a task to a terminal state and tell those that depend on it."""
         self.hold(task, status)
         task.reason = reason
+        self.enlarged.pop(task.id, None)
         if status in DONE_WITH:
             task.checkpoint = None
         task.demand.unfinished -= 1

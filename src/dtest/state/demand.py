@@ -4,16 +4,17 @@ Tasks with equal demands share one queue, so the cost of matching grows with the
 distinct demands, not with the number of queued tasks.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sortedcontainers import SortedList
 
 from dtest.events.fields import TaskId, WorkerId
-from dtest.events.task import ANYWHERE, ONE_SLOT, Requirements, Resources, TaskQueued
+from dtest.events.task import ANYWHERE, ONE_SLOT, Remedy, Requirements, Resources, TaskQueued
 
 ACCELERATORS_EXCEPTED = frozenset({"cpu", "webgpu", "webnn"})
 """Kinds of hardware of which an attempt reserves no device by default."""
 
+NO_REMEDY = Remedy()
 DemandKey = tuple[object, ...]
 Entry = tuple[float, int, int, TaskId]
 """``(order, seq, index, task)``."""
@@ -46,6 +47,19 @@ class Demand:
         if self.resources.devices is not None:
             return 0 if kind == "cpu" else self.resources.devices
         return 0 if kind in ACCELERATORS_EXCEPTED else 1
+
+
+def enlarged(spec: TaskQueued, remedy: Remedy) -> TaskQueued:
+    """Return the task as it would stand if it asked for what a remedy gives it."""
+    if not remedy.enlarges:
+        return spec
+    needs = spec.requirements
+    more = replace(
+        needs,
+        min_memory_gb=max(needs.min_memory_gb, remedy.min_memory_gb),
+        min_device_memory_gb=max(needs.min_device_memory_gb, remedy.min_device_memory_gb),
+    )
+    return replace(spec, requirements=more)
 
 
 def key_of(spec: TaskQueued) -> DemandKey:

@@ -54,6 +54,9 @@ def _elected(cell: Cell, data: LeaderElected, _: Event, record: Recorded, __: in
 def _policy(cell: Cell, data: PolicyChanged, _: Event, __: Recorded, ___: int) -> None:
     cell.ranking = data.ranking or cell.ranking
     cell.strategy = data.strategy or cell.strategy
+    cell.timeouts = data.timeouts or cell.timeouts
+    if cell.timeouts == "declared":
+        cell.durations.clear()
 
 
 def _refused(cell: Cell, data: EventRefused, _: Event, __: Recorded, ___: int) -> None:

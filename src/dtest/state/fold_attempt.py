@@ -15,9 +15,12 @@ from dtest.events.attempt import (
 )
 from dtest.events.codec import fingerprint
 from dtest.events.envelope import Event, Recorded
-from dtest.events.fields import TaskId, WorkerId
+from dtest.events.fields import TaskId, WorkerId, epoch_s
 from dtest.events.reasons import MEANINGS, Reason, RefusalCode
+from dtest.events.task import TaskQueued
 from dtest.state.cell import ACCEPT_S_MAX, Cell, Folds
+from dtest.state.durations import DURATIONS_MAX, Durations, duration_key
+from dtest.state.health import Guard
 from dtest.state.strikes import strike, vouch
 from dtest.state.task import LIVE, Status, Task
 from dtest.state.worker import GONE
@@ -40,6 +43,7 @@ def _assigned(cell: Cell, data: AttemptAssigned, _: Event, __: Recorded, ___: in
         return
     cell.dequeue(task)
     cell.expiring.pop(task.id, None)
+    cell.enlarged.pop(task.id, None)
     task.attempt = data.attempt
     task.worker_id = worker.id
     task.hardware = data.hardware
@@ -48,6 +52,10 @@ def _assigned(cell: Cell, data: AttemptAssigned, _: Event, __: Recorded, ___: in
     worker.free.take_named(task.demand, data.hardware, data.devices)
     if worker.health is not None and worker.is_tried and worker.health.probe is None:
         worker.health.probe = (task.id, data.attempt)
+    for name in data.devices if worker.devices else ():
+        device = worker.devices.get(name)
+        if device is not None and device.guard is Guard.HALF_OPEN and device.probe is None:
+            device.probe = (task.id, data.attempt)
     cell.refresh_free(worker)
     cell.hold(task, Status.ASSIGNED)
     cell.set_timer(cell.now + ACCEPT_S_MAX, "accept", task)
@@ -109,6 +117,8 @@ def _finished(cell: Cell, data: AttemptFinished, _: Event, record: Recorded, ind
         case "passed":
             if task.spec is not None:
                 task.fingerprint = fingerprint(task.spec)
+                if cell.timeouts == "observed":
+                    _took(cell, task, task.spec, data)
             task.spec = None
             cell.end(task, Status.PASSED, None)
         case "failed":
@@ -121,12 +131,28 @@ def _finished(cell: Cell, data: AttemptFinished, _: Event, record: Recorded, ind
         case "faulted":
             if data.reason is Reason.CHECKPOINT_DAMAGED:
                 task.checkpoint = None  # the next attempt starts anew
+            task.memory_bytes_peak = data.memory_bytes_peak or 0
             judge(cell, task, data.reason or Reason.UNKNOWN)
         case "cancelled":
             if task.cancel:
                 cell.end(task, Status.CANCELLED, data.reason or Reason.CANCELLED_USER)
             else:  # stopped by the agent for a reason of its own
                 judge(cell, task, data.reason or Reason.WORKER_SHUTDOWN)
+
+
+def _took(cell: Cell, task: Task, spec: TaskQueued, data: AttemptFinished) -> None:
+    """Count how long a whole run took of a task for which nobody states a time-out."""
+    worker = cell.workers.get(data.worker_id)
+    resumed = task.attempt > 1 and task.checkpoint is not None
+    smaller = task.remedy is not None and task.remedy.fallback
+    if worker is None or spec.timeout_seconds is not None or resumed or smaller:
+        return
+    key = duration_key(spec, task.hardware, simulated=worker.simulated)
+    known = cell.durations.pop(key, None) or Durations()
+    if len(cell.durations) >= DURATIONS_MAX:
+        cell.durations.popitem(last=False)
+    cell.durations[key] = known
+    known.add(epoch_s(data.finished_at) - epoch_s(data.started_at))
 
 
 def _may_retry(task: Task, reason: Reason) -> bool:

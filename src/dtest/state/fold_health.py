@@ -13,11 +13,16 @@ from dtest.events.worker import (
     WorkerReinstateRequested,
 )
 from dtest.state.cell import Cell, Folds
-from dtest.state.health import BARRED, KINDS_MAX, WORKER_PREFIX, Guard, Health, Kind
+from dtest.state.fold_device import (
+    OUT_OF_DATE,
+    device_closed,
+    device_half_opened,
+    device_opened,
+    release,
+)
+from dtest.state.health import BARRED, DEVICE_PREFIX, KINDS_MAX, WORKER_PREFIX, Guard, Health, Kind
 from dtest.state.task import WAITING
 from dtest.state.worker import Worker
-
-OUT_OF_DATE = "breaker_out_of_date"
 
 
 def _worker_of(cell: Cell, breaker_id: str) -> Worker | None:
@@ -41,6 +46,9 @@ def _set(
 
 
 def _opened(cell: Cell, data: BreakerOpened, _: Event, __: Recorded, ___: int) -> None:
+    if data.breaker_id.startswith(DEVICE_PREFIX):
+        device_opened(cell, data)
+        return
     if not data.breaker_id.startswith(WORKER_PREFIX):
         _kind_opened(cell, data)
         return
@@ -68,7 +76,10 @@ def _kind_opened(cell: Cell, data: BreakerOpened) -> None:
     cell.alarm(kind.until)
     cell.shut_kind(kind.key)
     for worker_id in list(cell.ailing):
-        _pardon(cell, cell.workers[worker_id], kind.key)
+        worker = cell.workers[worker_id]
+        _pardon(cell, worker, kind.key)
+        blamed = [name for name, item in worker.devices.items() if kind.key in item.kinds]
+        release(cell, worker, blamed, "fleet_guard")
 
 
 def _pardon(cell: Cell, worker: Worker, key: str) -> None:
@@ -84,6 +95,9 @@ def _pardon(cell: Cell, worker: Worker, key: str) -> None:
 
 
 def _half_opened(cell: Cell, data: BreakerHalfOpened, _: Event, __: Recorded, ___: int) -> None:
+    if data.breaker_id.startswith(DEVICE_PREFIX):
+        device_half_opened(cell, data)
+        return
     if not data.breaker_id.startswith(WORKER_PREFIX):
         _kind_half_opened(cell, data)
         return
@@ -118,6 +132,9 @@ def _kind_half_opened(cell: Cell, data: BreakerHalfOpened) -> None:
 
 
 def _closed(cell: Cell, data: BreakerClosed, _: Event, __: Recorded, ___: int) -> None:
+    if data.breaker_id.startswith(DEVICE_PREFIX):
+        device_closed(cell, data)
+        return
     if not data.breaker_id.startswith(WORKER_PREFIX):
         _kind_closed(cell, data)
         return
@@ -195,6 +212,7 @@ def _asked_back(
     worker = _known(cell, data.worker_id, record, index)
     if worker is not None:
         _let_in(cell, worker, "operator")
+        release(cell, worker, list(worker.devices), "operator")
 
 
 def _known(cell: Cell, worker_id: WorkerId, record: Recorded, index: int) -> Worker | None:

@@ -9,6 +9,7 @@ from dtest.events.fields import RunId, TaskId, epoch_s
 from dtest.events.reasons import RefusalCode
 from dtest.events.run import RunCancelRequested, RunOpened
 from dtest.events.task import (
+    Remedy,
     TaskCancelRequested,
     TaskEnded,
     TaskQueued,
@@ -16,6 +17,7 @@ from dtest.events.task import (
     TaskRetryScheduled,
 )
 from dtest.state.cell import AGEING_S_PER_LEVEL, Cell, Folds
+from dtest.state.demand import NO_REMEDY, enlarged
 from dtest.state.task import LIVE, TERMINAL, WAITING, Run, Status, Task
 
 DEFAULT_RUN = RunId("adhoc")
@@ -32,7 +34,7 @@ def admit(cell: Cell, record: Recorded, indexes: list[int]) -> None:
         if known is not None or spec.task_id in specs:
             _repeated(cell, record, index, spec, specs.get(spec.task_id))
             continue
-        fault = config_fault(spec.type, spec.config)
+        fault = config_fault(spec.type, spec.config, spec.fallback_config)
         if fault is not None:
             cell.refuse(record, index, RefusalCode.INVALID_DATA, fault)
             continue
@@ -217,7 +219,7 @@ def _retry(cell: Cell, data: TaskRetryRequested, _: Event, record: Recorded, ind
     task.demand.unfinished += 1
     task.failed_before = task.failed_before or task.status is Status.FAILED
     task.retries_used = task.faults_used = task.refusals_used = task.preemptions_used = 0
-    task.timeout_factor = 1.0
+    task.timeout_factor, task.remedy = 1.0, None
     task.cancel, task.avoid, task.reason, task.upstream = False, (), None, None
     task.waiting_on = None
     task.retried_at, task.started = cell.now, False
@@ -225,14 +227,35 @@ def _retry(cell: Cell, data: TaskRetryRequested, _: Event, record: Recorded, ind
     cell.set_limits(task, task.spec)
 
 
+def _may_wait(cell: Cell, task: Task, data: TaskRetryScheduled) -> bool:
+    if task.status is Status.JUDGED:
+        return True
+    return data.budget == "none" and data.remedy is not None and task.id in cell.enlarged
+
+
+def _remedy(cell: Cell, task: Task, remedy: Remedy) -> None:
+    """Have the task wait for a place of another size."""
+    cell.enlarged.pop(task.id, None)
+    task.remedy = None if remedy == NO_REMEDY else remedy
+    if task.spec is None:
+        return
+    if remedy.until is not None:
+        cell.alarm(epoch_s(remedy.until))
+    demand = cell.demand_of(enlarged(task.spec, remedy))
+    task.demand.unfinished -= 1
+    demand.unfinished += 1
+    task.demand = demand
+
+
 def _retry_scheduled(
     cell: Cell, data: TaskRetryScheduled, _: Event, __: Recorded, ___: int
 ) -> None:
     task = cell.tasks.get(data.task_id)
-    if task is None or task.status is not Status.JUDGED or task.attempt != data.attempt:
+    if task is None or task.attempt != data.attempt or not _may_wait(cell, task, data):
         cell.ignore("retry_out_of_date")
         return
     cell.judged.pop(task.id, None)
+    cell.dequeue(task)
     if data.budget == "user":
         task.retries_used += 1
     elif data.budget == "infrastructure":
@@ -243,6 +266,10 @@ def _retry_scheduled(
         task.preemptions_used += 1
     if data.timeout_factor is not None:
         task.timeout_factor = data.timeout_factor
+    if data.remedy is not None:
+        _remedy(cell, task, data.remedy)
+    if task.remedy is not None and task.remedy.until is not None:
+        cell.enlarged[task.id] = None
     until = epoch_s(data.not_before)
     if until <= cell.now:
         cell.enqueue(task)

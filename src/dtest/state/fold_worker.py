@@ -13,6 +13,7 @@ from dtest.events.worker import (
 )
 from dtest.state.cell import REJOIN_S_MAX, Cell, Folds
 from dtest.state.fold_attempt import judge
+from dtest.state.fold_device import release
 from dtest.state.task import Status
 from dtest.state.worker import GONE, Worker, WorkerStatus, whole
 
@@ -34,7 +35,7 @@ def _registered(cell: Cell, data: WorkerRegistered, _: Event, record: Recorded, 
         data.pid,
     )
     if known is not None:
-        worker.health = known.health
+        worker.health, worker.devices = known.health, known.devices
         if known.drain and (known.incarnation, known.pid) == (data.incarnation, data.pid):
             worker.drain, worker.status = True, WorkerStatus.DRAINING
         worker.running = known.running
@@ -47,6 +48,8 @@ def _registered(cell: Cell, data: WorkerRegistered, _: Event, record: Recorded, 
     for task_id, attempt in sorted(held):
         if worker.running.get(task_id) != attempt:
             cell.strays[worker.id, task_id, attempt] = None
+    if worker.devices and known is not None and known.incarnation != data.incarnation:
+        release(cell, worker, list(worker.devices), "registered_again")
     cell.introduce(worker)
     cell.refresh_free(worker)
 

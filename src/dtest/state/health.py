@@ -1,4 +1,4 @@
-"""What speaks against a worker, or against a kind of task: strikes, breakers, quarantine.
+"""What speaks against a worker, its devices, or a kind of task: strikes, breakers, quarantine.
 
 Holds facts. When a breaker opens and what a health score is, ``dtest.recovery`` says.
 """
@@ -23,6 +23,7 @@ KINDS_MAX = 256
 KIND_FAULTS_MAX = 64
 KIND_KEY_CHARS_MAX = 180
 WORKER_PREFIX = "worker:"
+DEVICE_PREFIX = "device:"
 Probed = Literal["", "passed", "faulted"]
 
 STRIKING = frozenset(
@@ -30,7 +31,9 @@ STRIKING = frozenset(
     for reason, meaning in MEANINGS.items()
     if meaning.blame in ("worker", "device") and meaning.retry == "elsewhere"
 )
-"""Faults that speak against the worker."""
+"""Faults that speak against the worker, or against its devices."""
+DEVICE_FAULTS = frozenset(reason for reason in STRIKING if MEANINGS[reason].blame == "device")
+"""Those of them that speak against the devices which the attempt had."""
 LOSSES = frozenset({Reason.WORKER_LOST, Reason.AGENT_CRASH})
 """Nobody reported these from the place: they say nothing about the task that ran there, for a
 broken network must not be blamed on a revision. All attempts of one loss are one strike."""
@@ -97,6 +100,27 @@ class Health:
         return tried or self.guard is Guard.CLOSED
 
 
+@dataclass(slots=True)
+class DeviceHealth:
+    """What speaks against one device of a worker; gone once its breaker closes."""
+
+    reason: Reason
+    """Of the latest fault."""
+    kinds: tuple[str, ...]
+    """What else could be to blame: the task's signature and revision."""
+    guard: Guard = Guard.CLOSED
+    since: float = 0.0
+    until: float | None = None
+    """When the guard is looked at again."""
+    count: int = 0
+    """Openings in a row."""
+    probe: tuple[TaskId, int] | None = None
+    """The attempt that is being tried."""
+    probed: Probed = ""
+    released: str = ""
+    """Why it is let in before its time: the cause of the closing that is due."""
+
+
 KindFault = tuple[int, float, WorkerId, TaskId]
 """``(seq, at, worker, task)``."""
 
@@ -154,3 +178,14 @@ def kinds_of(spec: TaskQueued) -> tuple[str, ...]:
 def worker_breaker(worker_id: WorkerId) -> str:
     """Return the id of a worker's breaker."""
     return f"{WORKER_PREFIX}{worker_id}"
+
+
+def device_breaker(worker_id: WorkerId, device_id: str) -> str:
+    """Return the id of the breaker of one of a worker's devices."""
+    return f"{DEVICE_PREFIX}{worker_id}/{device_id}"
+
+
+def device_of(breaker_id: str) -> tuple[WorkerId, str]:
+    """Return the worker and the device of a device's breaker."""
+    worker_id, _, device_id = breaker_id.removeprefix(DEVICE_PREFIX).partition("/")
+    return WorkerId(worker_id), device_id

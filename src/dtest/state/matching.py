@@ -1,6 +1,6 @@
 """Which worker could ever run a task: filters, each with its reason for a refusal.
 
-Looks at what a worker has, not at what is free there now.
+Looks at what a worker has, not at what is free there now. A suspect device is none that it has.
 """
 
 from dataclasses import dataclass
@@ -30,11 +30,16 @@ def match(demand: Demand, worker: Worker) -> Offer | Refusal:
         if kind == "cpu":
             offer[kind] = ()
             continue
-        of_kind = [device for device in worker.capability.devices if device.kind == kind]
+        has = [device for device in worker.capability.devices if device.kind == kind]
+        of_kind = has
+        if worker.devices:
+            of_kind = [device for device in has if not worker.bars(device.device_id)]
         fitting = [device for device in of_kind if _device(demand, device)]
         wanted = max(1, demand.devices_for(kind))
         if len(fitting) >= wanted:
             offer[kind] = tuple(device.device_id for device in fitting)
+        elif len(of_kind) < len(has):
+            refusals.append(_suspect(worker, [item for item in has if item not in of_kind]))
         elif of_kind:
             refusals.append(_why_no_device(demand, kind, of_kind, wanted))
         else:
@@ -68,6 +73,11 @@ def _device(demand: Demand, device: Device) -> bool:
     if device.kind == "cuda" and needs.min_cuda_compute > (device.compute or 0.0):
         return False
     return needs.min_device_memory_gb <= (device.memory_gb or 0.0)
+
+
+def _suspect(worker: Worker, barred: list[Device]) -> str:
+    named = (f"{item.device_id} ({worker.devices[item.device_id].reason})" for item in barred)
+    return f"has suspect devices: {', '.join(named)}"
 
 
 def _why_no_device(demand: Demand, kind: str, has: list[Device], wanted: int) -> str:

@@ -53,7 +53,8 @@ def dump(cell: Cell) -> bytes:
     names = list(dict.fromkeys(task.worker_id for task in passed if task.worker_id is not None))
     snapshot = CellDocument(
         "dtest.cell",
-        2,
+        3,
+        durations=list(cell.durations.items()),
         demands=demands,
         runs=[RunDocument(run.id, run.name, run.opened_at) for run in cell.runs.values()],
         tasks=[_dump_task(task, numbers[task.demand.key]) for task in others],
@@ -95,6 +96,7 @@ _PLAIN = (
     "leader_id",
     "ranking",
     "strategy",
+    "timeouts",
     "timer_count",
     "refused",
 )
@@ -177,6 +179,7 @@ def _load(snapshot: CellDocument) -> Cell:
         runs={stored.id: Run(stored.id, stored.name, stored.opened_at) for stored in snapshot.runs},
         kinds={kind.key: kind for kind in snapshot.kinds},
         held=OrderedDict(snapshot.held),
+        durations=OrderedDict(snapshot.durations),
         probes={kind.probe: kind.key for kind in snapshot.kinds if kind.probe is not None},
         shut={kind.key for kind in snapshot.kinds if kind.guard is not Guard.CLOSED},
         timers=snapshot.timers,
@@ -213,6 +216,8 @@ def _build_indexes(cell: Cell, demands: Iterable[Demand]) -> None:
         if task.status not in TERMINAL:
             run.unfinished += 1
             task.demand.unfinished += 1
+        if task.waits_for_larger:
+            cell.enlarged[task.id] = None
         if task.in_queue:
             queues.setdefault(task.demand.key, []).append(entry_of(task))
     for demand in demands:

@@ -5,12 +5,13 @@ from typing import Literal
 
 from dtest.events.attempt import Checkpoint
 from dtest.events.fields import CellId, RunId, TaskId, WorkerId
-from dtest.events.policy import Ranking, Strategy
+from dtest.events.policy import Ranking, Strategy, Timeouts
 from dtest.events.reasons import Reason, RefusalCode
-from dtest.events.task import Requirements, Resources, TaskQueued
+from dtest.events.task import Remedy, Requirements, Resources, TaskQueued
 from dtest.events.worker import Capability
 from dtest.state.cell import TimerEntry
-from dtest.state.health import Health, Kind
+from dtest.state.durations import Durations
+from dtest.state.health import DeviceHealth, Health, Kind
 from dtest.state.task import Status
 from dtest.state.worker import WorkerStatus
 
@@ -51,6 +52,7 @@ class WorkerDocument:
     evidence: str
     running: list[tuple[TaskId, int]]
     health: Health | None
+    devices: dict[str, DeviceHealth]
 
 
 @dataclass(slots=True)
@@ -91,6 +93,8 @@ class TaskDocument:
     started: bool
     failed_before: bool
     checkpoint: Checkpoint | None
+    remedy: Remedy | None
+    memory_bytes_peak: int
 
 
 @dataclass(slots=True)
@@ -129,7 +133,7 @@ class CellDocument:
     """The whole state. Another version is not read: the journal is folded instead."""
 
     format: Literal["dtest.cell"]
-    version: Literal[2]
+    version: Literal[3]
     id: CellId
     seq: int
     now: float
@@ -138,6 +142,8 @@ class CellDocument:
     leader_id: str
     ranking: Ranking
     strategy: Strategy
+    timeouts: Timeouts
+    durations: list[tuple[str, Durations]]
     demands: list[DemandDocument]
     runs: list[RunDocument]
     tasks: list[TaskDocument]

@@ -1,4 +1,4 @@
-"""Counts what attempts say for and against their worker and their kind of task.
+"""Counts what attempts say for and against their worker, its devices and their kind of task.
 
 Called by the folds of attempts. Costs next to nothing while nothing faults.
 """
@@ -6,6 +6,7 @@ Called by the folds of attempts. Costs next to nothing while nothing faults.
 from dtest.events.reasons import MEANINGS, Reason
 from dtest.state.cell import Cell
 from dtest.state.health import (
+    DEVICE_FAULTS,
     FORGIVEN_PASSES,
     KIND_FAULTS_MAX,
     KINDS_MAX,
@@ -13,6 +14,7 @@ from dtest.state.health import (
     STRIKES_MAX,
     STRIKING,
     TRYING,
+    DeviceHealth,
     Guard,
     Health,
     Kind,
@@ -37,10 +39,32 @@ def strike(cell: Cell, task: Task, reason: Reason) -> None:
         cell.kinds[probe_of].probed = "faulted"
         cell.kinds[probe_of].probe = None
     if not any(key in cell.shut for key in kinds):  # else what it is blamed on is known
-        _strike_worker(cell, worker, Strike(cell.seq, cell.now, task.id, reason, kinds))
+        if reason not in DEVICE_FAULTS or _suspect(cell, worker, task, reason, kinds):
+            _strike_worker(cell, worker, Strike(cell.seq, cell.now, task.id, reason, kinds))
         if reason not in LOSSES:
             for key in kinds:
                 _strike_kind(cell, key, worker, task)
+
+
+def _suspect(
+    cell: Cell, worker: Worker, task: Task, reason: Reason, kinds: tuple[str, ...]
+) -> bool:
+    """Note the fault of the devices that the attempt had; say whether the worker is to blame too.
+
+    It is where no device is known that could be, or where none is left that is not suspect: then
+    rather what they share (driver, bus, power) is broken.
+    """
+    there = {device.device_id for device in worker.capability.devices}
+    for name in there.intersection(task.devices):
+        known = worker.devices.get(name)
+        if known is None:
+            worker.devices[name] = DeviceHealth(reason, kinds)
+            continue
+        known.reason, known.kinds, known.released = reason, kinds, ""
+        if known.guard is Guard.HALF_OPEN:
+            known.probed = "faulted"
+    cell.index_health(worker)
+    return there <= worker.devices.keys() or there.isdisjoint(task.devices)
 
 
 def _strike_worker(cell: Cell, worker: Worker, new: Strike) -> None:
@@ -98,6 +122,10 @@ def vouch(cell: Cell, task: Task) -> None:
         if health.guard in TRYING:
             health.probed = "passed"
         cell.heed(worker)
+    for name in task.devices if worker.devices else ():
+        device = worker.devices.get(name)
+        if device is not None and device.guard is Guard.HALF_OPEN:
+            device.probed = "passed"
     for key in kinds_of(task.spec) if cell.kinds else ():
         kind = cell.kinds.get(key)
         if kind is not None:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from dtest.events.attempt import Checkpoint
 from dtest.events.fields import RunId, TaskId, WorkerId
 from dtest.events.reasons import Reason
-from dtest.events.task import TaskQueued
+from dtest.events.task import Remedy, TaskQueued
 from dtest.state.demand import Demand
 
 
@@ -100,11 +100,24 @@ class Task:
     failed_before: bool = False
     checkpoint: Checkpoint | None = None
     """What the next attempt goes on from; none once the task passed or was cancelled."""
+    remedy: Remedy | None = None
+    """What the next attempt is given because an earlier one was too large for its place."""
+    memory_bytes_peak: int = 0
+    """Of the latest attempt that ended by a limit."""
 
     @property
     def arrived_at(self) -> float:
         """When it was queued, or asked for again."""
         return self.queued_at if self.retried_at is None else self.retried_at
+
+    @property
+    def waits_for_larger(self) -> bool:
+        """Say whether it is given up waiting once no larger place takes work."""
+        return (
+            self.remedy is not None
+            and self.remedy.until is not None
+            and self.status in (Status.QUEUED, Status.DELAYED)
+        )
 
     @property
     def flaky(self) -> bool:

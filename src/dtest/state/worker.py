@@ -7,7 +7,7 @@ from dtest.events.fields import TaskId, WorkerId
 from dtest.events.task import Resources
 from dtest.events.worker import Capability
 from dtest.state.demand import Demand
-from dtest.state.health import TRYING, Health
+from dtest.state.health import TRYING, DeviceHealth, Guard, Health
 
 
 class WorkerStatus(StrEnum):
@@ -127,6 +127,8 @@ class Worker:
     """Tasks that hold capacity here, with the attempt's number."""
     health: Health | None = None
     """What speaks against it; none as long as nothing ever did."""
+    devices: dict[str, DeviceHealth] = field(default_factory=dict)
+    """What speaks against its devices, by their names on it."""
 
     @property
     def takes_work(self) -> bool:
@@ -139,6 +141,11 @@ class Worker:
     def is_tried(self) -> bool:
         """Say whether it gets a single attempt, to see what becomes of it."""
         return self.health is not None and self.health.guard in TRYING
+
+    def bars(self, device_id: str) -> bool:
+        """Say whether a device gets no attempt, for it is suspect."""
+        device = self.devices.get(device_id)
+        return device is not None and device.guard is Guard.OPEN
 
     @property
     def kinds(self) -> frozenset[str]:

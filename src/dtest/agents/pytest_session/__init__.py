@@ -1,13 +1,12 @@
 """Run pytest in a foreign interpreter and report each test case, surviving its crashes.
 
-Nothing here chooses tests or a machine for them: a caller starts `SESSION_SCRIPT` with an
+Nothing here chooses tests or a machine for them: a caller starts `SESSION_MODULE` with an
 interpreter of its own, and reads the records it writes and one of the exit codes below.
 """
 
-from pathlib import Path
 from typing import Final
 
-from dtest.agents.pytest_session.session import (
+from dtest.agents.pytest_session.exits import (
     EXIT_CRASHED,
     EXIT_FAILED,
     EXIT_NO_TESTS,
@@ -15,7 +14,8 @@ from dtest.agents.pytest_session.session import (
     EXIT_USAGE,
 )
 
-SESSION_SCRIPT: Final = str(Path(__file__).with_name("session.py"))
+SESSION_MODULE: Final = "dtest.agents.pytest_session.session"
+"""Runs by ``-m``: given tests, once."""
 FED_MODULE: Final = "dtest.agents.pytest_session.fed"
 """Runs by ``-m`` and lasts: it takes units of tests from a file while that grows."""
 
@@ -26,5 +26,5 @@ __all__ = [
     "EXIT_PASSED",
     "EXIT_USAGE",
     "FED_MODULE",
-    "SESSION_SCRIPT",
+    "SESSION_MODULE",
 ]

@@ -18,20 +18,18 @@ import sys
 import time
 from typing import Any, NamedTuple
 
-from dtest.agents.pytest_session.session import (
+from dtest.agents.pytest_session.exits import (
     EXIT_CRASHED,
     EXIT_FAILED,
     EXIT_PASSED,
     EXIT_USAGE,
+)
+from dtest.agents.pytest_session.ledger import Ledger, Order, Record, describe_death, read_json
+from dtest.agents.pytest_session.session import (
     Child,
-    Ledger,
-    Order,
-    Record,
     clear,
-    describe_death,
     environment,
     pytest_command,
-    read_json,
     say,
 )
 

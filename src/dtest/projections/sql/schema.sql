@@ -1,4 +1,4 @@
--- Version 2 of the read model. Every row follows from the journal; the file may be deleted at any time.
+-- Version 3 of the read model. Every row follows from the journal; the file may be deleted at any time.
 -- Instants are UTC. Durations are seconds, sizes bytes unless the name says GB (10^9 bytes).
 
 -- How far the journal is projected, written in the transaction of the rows themselves.
@@ -81,6 +81,13 @@ CREATE TABLE attempts (
     checkpoint_at TIMESTAMP,
     -- Why none could be stored since.
     checkpoint_problem VARCHAR,
+    -- What it may run at most; null without a limit.
+    timeout_s DOUBLE,
+    -- The task states none: it follows from earlier attempts of its signature.
+    timeout_observed BOOLEAN NOT NULL,
+    memory_limit_gb DOUBLE,
+    -- The config that it ran, where that is the task's smaller variant; else null.
+    fallback_config VARCHAR,
     PRIMARY KEY (task_id, attempt)
 );
 
@@ -125,7 +132,7 @@ CREATE TABLE workers (
     quarantines INTEGER NOT NULL
 );
 
--- Every breaker that ever opened, of workers, signatures and revisions.
+-- Every breaker that ever opened, of workers, devices, signatures and revisions.
 CREATE TABLE breakers (
     breaker_id VARCHAR PRIMARY KEY,
     guard VARCHAR NOT NULL,
@@ -176,7 +183,7 @@ SELECT
     count(*) FILTER (
         tasks.status = 'errored' AND tasks.reason IN (
             'crash_signal', 'collection_error', 'no_tests', 'missing_input', 'run_timeout',
-            'idle_output_timeout', 'oom_task', 'disk_quota', 'malformed_payload'
+            'idle_output_timeout', 'oom_task', 'oom_device', 'disk_quota', 'malformed_payload'
         )
     ) AS errored_by_work,
     count(*) FILTER (tasks.status = 'cancelled') AS cancelled,
