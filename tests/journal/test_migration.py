@@ -29,6 +29,7 @@ SMALL = Wanted(
     telemetry_bytes=LIMITS.telemetry_bytes,
     artifact_bytes=LIMITS.artifact_bytes,
     checkpoint_bytes=LIMITS.checkpoint_bytes,
+    workspace_bytes=LIMITS.workspace_bytes,
 )
 
 

@@ -3,7 +3,7 @@
 from fastapi import FastAPI
 
 import dtest
-from dtest.api import breakers, events, health, policy, runs, tasks, workers
+from dtest.api import breakers, events, health, policy, runs, tasks, workers, workspaces
 from dtest.api.admission import Doorkeeper
 from dtest.api.auth import App, Gate
 from dtest.api.body import BODY_BYTES_MAX
@@ -30,7 +30,7 @@ def create_app(context: ApiContext) -> FastAPI:
     )
     app.state.context = context
     app.add_middleware(Doorkeeper)
-    for module in (tasks, runs, workers, breakers, policy, events, health):
+    for module in (tasks, runs, workers, workspaces, breakers, policy, events, health):
         app.include_router(module.router)
     add_problems(app)
     return app

@@ -56,6 +56,7 @@ def migrate(
     telemetry_bytes: int | None = None,
     artifact_bytes: int | None = None,
     checkpoint_bytes: int | None = None,
+    workspace_bytes: int | None = None,
     call: CallOptions = DEFAULTS,
 ) -> int:
     """Create the cell's streams where they are missing, and mend those that differ.
@@ -80,6 +81,8 @@ def migrate(
         What the artefacts may grow to.
     checkpoint_bytes
         What the checkpoints may grow to.
+    workspace_bytes
+        What the trees that clients shipped may grow to.
     """
     from dtest.cli.streams import migrated
     from dtest.journal.migration import Wanted
@@ -90,6 +93,7 @@ def migrate(
         "--telemetry-bytes": telemetry_bytes,
         "--artifact-bytes": artifact_bytes,
         "--checkpoint-bytes": checkpoint_bytes,
+        "--workspace-bytes": workspace_bytes,
     }
     for option, size in sizes.items():
         if size is not None and size < 1:

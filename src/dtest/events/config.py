@@ -9,9 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from dtest.events.environment import Argument, Digest, Environment, inside
 from dtest.events.fields import Document, Seconds
-
-Argument = Annotated[str, Field(max_length=131_072)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +24,17 @@ class CommandConfig:
     env: dict[str, str] = field(default_factory=dict)
     """Added to the agent's environment."""
     cwd: str | None = None
-    """Absolute; by default the attempt's own empty directory."""
+    """Absolute, or relative to the workspace; by default the workspace's root, and without one the
+    attempt's own empty directory."""
+    workspace: Digest | None = None
+    """The tree to run in, as shipped: each attempt gets a copy of its own."""
+    environment: Environment | None = None
+    """The Python environment whose programs come first in `PATH`"""
     simulate: "Simulation | None" = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what contradicts itself."""
+        _check_places(self.workspace, self.cwd, self.environment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +44,33 @@ class TestConfig:
     paths: Annotated[tuple[Argument, ...], Field(min_length=1)]
     """Files, directories or node ids, relative to ``cwd``."""
     cwd: str
+    """Absolute, where the tested project lies on the worker; or relative to the workspace."""
     python: str | None = None
-    """Interpreter of the environment that holds the tested project; by default the agent's."""
+    """Interpreter that holds the project's requirements; by default the environment's, or the
+    agent's."""
     args: tuple[Argument, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
+    workspace: Digest | None = None
+    """As for ``command``."""
+    environment: Environment | None = None
+    """As for ``command``; pytest is among its requirements."""
     simulate: "Simulation | None" = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what contradicts itself."""
+        _check_places(self.workspace, self.cwd, self.environment)
+        if self.environment is not None and self.python is not None:
+            message = "`python` and `environment` each name an interpreter: leave out one"
+            raise ValueError(message)
+
+
+def _check_places(workspace: str | None, cwd: str | None, environment: Environment | None) -> None:
+    """Raise ValueError for a place outside of the workspace, or in one that is not there."""
+    if workspace is not None and cwd is not None:
+        inside(cwd)
+    if workspace is None and environment is not None and environment.needs_tree:
+        message = "this environment is built of files: name the workspace that holds them"
+        raise ValueError(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +107,7 @@ def config_fault(kind: str, config: Document) -> str | None:
         parse_config(kind, config)
     except ValidationError as error:
         return "; ".join(
-            f"config.{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+            f"{'.'.join(map(str, ('config', *problem['loc'])))}: {problem['msg']}"
             for problem in error.errors(include_url=False, include_context=False)[:5]
         )
     return None

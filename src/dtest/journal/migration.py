@@ -52,6 +52,7 @@ class Wanted:
     telemetry_bytes: int | None = None
     artifact_bytes: int | None = None
     checkpoint_bytes: int | None = None
+    workspace_bytes: int | None = None
 
     def limits(self, usual: Limits) -> Limits:
         """Return limits in which what is asked for stands before the usual."""
@@ -62,6 +63,7 @@ class Wanted:
             self.telemetry_bytes or usual.telemetry_bytes,
             self.artifact_bytes or usual.artifact_bytes,
             self.checkpoint_bytes or usual.checkpoint_bytes,
+            self.workspace_bytes or usual.workspace_bytes,
         )
 
     @property
@@ -73,6 +75,7 @@ class Wanted:
             self.telemetry_bytes,
             self.artifact_bytes,
             self.checkpoint_bytes,
+            self.workspace_bytes,
         )
 
 

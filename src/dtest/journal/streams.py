@@ -14,6 +14,8 @@ SECOND_NS = 1_000_000_000
 DAY_NS = 86_400 * SECOND_NS
 CHECKPOINT_DAYS_MAX = 7
 """A task that stood still for longer begins anew."""
+WORKSPACE_DAYS_MAX = 21
+"""Three times what a part of a tree may be old for a client to leave it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class Limits:
     telemetry_bytes: int = 512 << 20
     artifact_bytes: int = 16 << 30
     checkpoint_bytes: int = 8 << 30
+    workspace_bytes: int = 8 << 30
 
     @property
     def total_bytes(self) -> int:
@@ -36,6 +39,7 @@ class Limits:
             + self.telemetry_bytes
             + self.artifact_bytes
             + self.checkpoint_bytes
+            + self.workspace_bytes
         )
 
     def within(self, room_bytes: int) -> "Limits":
@@ -48,6 +52,7 @@ class Limits:
             int(self.telemetry_bytes * part),
             int(self.artifact_bytes * part),
             int(self.checkpoint_bytes * part),
+            int(self.workspace_bytes * part),
         )
 
 
@@ -76,6 +81,11 @@ def checkpoint_bucket(cell: CellId) -> str:
     return f"dtest-{cell}-checkpoints"
 
 
+def workspace_name(cell: CellId) -> str:
+    """Name of the stream of trees that clients shipped."""
+    return f"dtest-{cell}-workspaces"
+
+
 def bucket_stream(bucket: str) -> str:
     """Name of the stream below an object store."""
     return f"OBJ_{bucket}"
@@ -84,13 +94,14 @@ def bucket_stream(bucket: str) -> str:
 def stream_names(cell: CellId) -> list[str]:
     """Name all streams of a cell, those below the object stores included."""
     own = [journal_name(cell), output_name(cell), telemetry_name(cell)]
-    return [*own, *map(bucket_stream, (artifact_bucket(cell), checkpoint_bucket(cell)))]
+    buckets = map(bucket_stream, (artifact_bucket(cell), checkpoint_bucket(cell)))
+    return [*own, *buckets, workspace_name(cell)]
 
 
 def all_configs(cell: CellId, limits: Limits) -> list[dict[str, Any]]:
     """Return the configuration of each of them."""
     buckets = (artifact_config(cell, limits), checkpoint_config(cell, limits))
-    return [*stream_configs(cell, limits), *buckets]
+    return [*stream_configs(cell, limits), *buckets, workspace_config(cell, limits)]
 
 
 def stream_configs(cell: CellId, limits: Limits) -> list[dict[str, Any]]:
@@ -153,6 +164,28 @@ def checkpoint_config(cell: CellId, limits: Limits) -> dict[str, Any]:
     """
     config = _bucket_config(checkpoint_bucket(cell), limits.replicas, limits.checkpoint_bytes)
     return {**config, "max_age": CHECKPOINT_DAYS_MAX * DAY_NS}
+
+
+def workspace_config(cell: CellId, limits: Limits) -> dict[str, Any]:
+    """Return the configuration of the stream of shipped trees.
+
+    One message for each part, which storing it again makes young again; the oldest go with age, and
+    what comes beyond the size is refused.
+    """
+    return {
+        "name": workspace_name(cell),
+        "subjects": [f"{subject.workspace(cell)}.>"],
+        "retention": "limits",
+        "storage": "file",
+        "num_replicas": limits.replicas,
+        "discard": "new",
+        "max_bytes": limits.workspace_bytes,
+        "max_msgs_per_subject": 1,
+        "max_age": WORKSPACE_DAYS_MAX * DAY_NS,
+        "max_consumers": 1_000,
+        "duplicate_window": 120 * SECOND_NS,
+        "allow_direct": True,
+    }
 
 
 def _bucket_config(bucket: str, replicas: int, bytes_max: int) -> dict[str, Any]:

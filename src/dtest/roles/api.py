@@ -15,6 +15,7 @@ from dtest.api.admission import Admission
 from dtest.api.app import create_app, gated
 from dtest.api.context import ApiContext
 from dtest.api.limits import ApiLimits, limits_of
+from dtest.api.shelf import Shelf
 from dtest.client import Client
 from dtest.errors import DtestError, UsageError
 from dtest.events.fields import ClientId
@@ -22,6 +23,7 @@ from dtest.journal.jetstream import JetStreamJournal
 from dtest.journal.room import JournalRoom
 from dtest.journal.stores import OutputStore, artifact_store, output_stream
 from dtest.journal.streams import journal_name, telemetry_name
+from dtest.journal.workspace_store import WorkspaceStore
 from dtest.projections.projector import Projector, Source, TelemetryProjector
 from dtest.projections.store import Store
 from dtest.roles.session import Session, session
@@ -101,6 +103,7 @@ async def _serve(opened: Session, store: Store, options: ApiOptions, door: _Door
         ),
         OutputStore(output_stream(opened.connection, opened.cell, opened.new_id), opened.cell),
         artifact_store(opened.connection, opened.cell),
+        Shelf(WorkspaceStore(opened.connection, opened.cell, new_id=opened.new_id), now=clock.now),
         clock.now,
         opened.new_id,
         lambda: opened.connection.is_connected,

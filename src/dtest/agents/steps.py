@@ -1,0 +1,44 @@
+"""Runs commands one after the other, for as long as whoever started it lives.
+
+A process of its own, standard library only. Standard input holds the commands as one line of JSON;
+its end, before they are done, is the death of the agent: then everything of it is killed.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+
+def main() -> int:
+    """Run them; return the first exit status that is not 0."""
+    plan = json.loads(sys.stdin.buffer.readline())
+    threading.Thread(target=_end_with_agent, daemon=True).start()
+    for command in plan:
+        print("$ " + " ".join(command["argv"]), flush=True)  # noqa: T201 - it is a log
+        try:
+            done = subprocess.run(
+                command["argv"],
+                cwd=command["cwd"],
+                env={**os.environ, **command["env"]},  # noqa: TID251 - as the agent gave it
+                stdin=subprocess.DEVNULL,
+                check=False,
+            )
+        except OSError as error:
+            print(f"it cannot be started: {error}", flush=True)  # noqa: T201 - it is a log
+            return 127
+        if done.returncode:
+            print(f"exit status {done.returncode}", flush=True)  # noqa: T201 - it is a log
+            return 1
+    return 0
+
+
+def _end_with_agent() -> None:
+    sys.stdin.buffer.read()
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
