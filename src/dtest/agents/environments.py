@@ -142,9 +142,7 @@ class EnvironmentCache:
         try:
             work.mkdir(parents=True)
             steps = await self._steps(asked, interpreter, directory, work)
-            code = await self._run(steps, said)
-            if code != 0:
-                raise self._failed(name, said, code)
+            await self._run(name, steps, said)
             said.replace(directory / "build.log")
             size_bytes = await asyncio.to_thread(_size_of, directory)
             noted = {"directory": own, "size_bytes": size_bytes, "at": self._now()}
@@ -189,7 +187,13 @@ class EnvironmentCache:
             env=lambda place: recipe.activated(place, self._env["PATH"]),
         )
 
-    async def _run(self, steps: list[dict[str, Any]], said: Path) -> int | None:
+    async def _run(self, name: str, steps: list[dict[str, Any]], said: Path) -> None:
+        """Run commands. Raises BuildFailed."""
+        code = await self._exit_status(steps, said)
+        if code != 0:
+            raise self._failed(name, said, code)
+
+    async def _exit_status(self, steps: list[dict[str, Any]], said: Path) -> int | None:
         """Run commands; return the exit status, none if they took too long."""
         with said.open("wb") as file:
             process = await asyncio.create_subprocess_exec(

@@ -14,7 +14,7 @@ AGAIN_S = 0.05
 async def waiting_for(path: Path) -> AsyncIterator[None]:
     """Hold a lock; wait for it until cancelled. Raises OSError."""
     with _opened(path) as descriptor:
-        while not _taken(descriptor):
+        while not _taken(descriptor):  # noqa: ASYNC110 - another process tells nobody
             await asyncio.sleep(AGAIN_S)
         yield
 

@@ -173,7 +173,7 @@ class WorkspaceCache:
                 return verified(digest, encoded)
             except InvalidDocument as error:
                 problem = error.message
-                log.error("workspace_part_damaged", part=digest)
+                log.warning("workspace_part_damaged", part=digest)
         message = f"part {digest[:12]} of the workspace cannot be had: {problem}"
         raise Unavailable(message, hint="ship the workspace again")
 

@@ -47,7 +47,7 @@ def api(*, database: Path | None = None, call: CallOptions = DEFAULTS) -> int:
     return 0
 
 
-def migrate(
+def migrate(  # noqa: PLR0913 - one option each
     *,
     check: Annotated[bool, Parameter(negative="")] = False,
     replicas: int | None = None,

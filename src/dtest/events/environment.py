@@ -31,7 +31,7 @@ class Environment:
     install: bool = False
     """Install the project itself, too: then each changed file makes another environment"""
     command: Annotated[tuple[Argument, ...], Field(max_length=1_000)] = ()
-    """Run at the end, in a copy of the workspace; the environment's programs come first in `PATH`"""
+    """Run at the end in a copy of the workspace; the environment's programs come first in `PATH`"""
     python: Annotated[str, Field(max_length=200)] = ""
     """Version of the interpreter, as `>=3.11,<3.14`; by default the agent's own"""
 

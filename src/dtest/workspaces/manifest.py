@@ -131,7 +131,7 @@ def _entry(row: object) -> Entry:
         case ["f" | "x" as kind, str(path), int(size_bytes), [*chunks]] if not isinstance(
             size_bytes, bool
         ) and all(isinstance(chunk, str) for chunk in chunks):
-            return File(path, size_bytes, tuple(chunks), kind == "x")
+            return File(path, size_bytes, tuple(map(str, chunks)), kind == "x")
         case _:
             message = f"{str(row)[:200]} is no entry of a manifest"
             raise InvalidDocument(message)
