@@ -14,7 +14,7 @@ import threading
 
 def main() -> int:
     """Run them; return the first exit status that is not 0."""
-    plan = json.loads(sys.stdin.buffer.readline())
+    plan = json.loads(_first_line())
     threading.Thread(target=_end_with_agent, daemon=True).start()
     for command in plan:
         print("$ " + " ".join(command["argv"]), flush=True)  # noqa: T201 - it is a log
@@ -35,8 +35,20 @@ def main() -> int:
     return 0
 
 
+def _first_line() -> bytes:
+    """Read the plan, past every buffer: a thread that waits inside of one would break the exit."""
+    line = b""
+    while not line.endswith(b"\n"):
+        more = os.read(0, 65_536)
+        if not more:
+            break
+        line += more
+    return line
+
+
 def _end_with_agent() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 4_096):
+        pass
     os.killpg(0, signal.SIGKILL)
 
 
