@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from dtest.events.fields import Flag
+
 Line = Annotated[str, Field(min_length=1, max_length=2_000, pattern=r"^[^\r\n\x00]+$")]
 InTree = Annotated[str, Field(min_length=1, max_length=1_024)]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?$")]
@@ -28,7 +30,7 @@ class Environment:
     """Optional dependencies of the project"""
     groups: Annotated[tuple[Word, ...], Field(max_length=100)] = ()
     """Dependency groups of the project"""
-    install: bool = False
+    install: Flag = False
     """Install the project itself, too: then each changed file makes another environment"""
     command: Annotated[tuple[Argument, ...], Field(max_length=1_000)] = ()
     """Run at the end in a copy of the workspace; the environment's programs come first in `PATH`"""
