@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import zipfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import orjson
 import pytest
 
 from dtest.agents.environments import LOGS_MAX, STEPS_SCRIPT, EnvironmentPolicy
+from dtest.agents.interpreters import interpreter_for
+from dtest.errors import NotFound
 from dtest.events.attempt import AttemptFinished
 from dtest.events.fields import TaskId
 from dtest.events.reasons import Reason
@@ -62,6 +65,50 @@ async def run(
 ) -> AttemptFinished:
     config = {"workspace": digest, "environment": recipe}
     return await bench.run(argv, task=task, config=config)
+
+
+class Gate:
+    """A requirements file that pip reads for as long as a test likes: the build stands still."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "gate"
+        self.recipe = {"requirements": [f"-r {self.path}"]}
+        self._writer: int | None = None
+        os.mkfifo(self.path)
+
+    async def reached(self) -> None:
+        """Wait until a build reads it, and hold that up."""
+        await eventually(self._is_held_open, within_s=WITHIN_S, what="a build runs")
+
+    def _is_held_open(self) -> bool:
+        if self._writer is None:
+            with suppress(OSError):  # nobody reads
+                self._writer = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK)
+        return self._writer is not None
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the build that reached it still runs."""
+        assert self._writer is not None
+        try:
+            os.write(self._writer, b"#")
+        except BrokenPipeError:
+            return False
+        return True
+
+    def answer(self, content: bytes) -> None:
+        """Let whoever reads now read this, and its end."""
+        if self._is_held_open():
+            assert self._writer is not None
+            with suppress(BrokenPipeError):
+                os.write(self._writer, content)
+            os.close(self._writer)
+            self._writer = None
+
+    def open_for_all(self) -> None:
+        """Hold nobody up any more."""
+        self.path.unlink()
+        self.path.write_text("# nothing\n")
 
 
 SHOW = ["python", "-c", "import tiny, sys; print(tiny.VALUE, sys.prefix)"]
@@ -124,41 +171,39 @@ async def test_a_command_runs_in_a_copy_of_the_tree(bench: Workbench, project: P
     assert bench.stores.output() == b"# nothing\nbuilt\n"
 
 
-async def test_a_failed_build_is_a_fault_of_its_own_with_its_log(
-    bench: Workbench, project: Path
-) -> None:
-    digest = bench.stores.workspaces.hold(project)
-    command = ["sh", "-c", "seq 5000; echo the compiler is missing; exit 3"]
+async def test_a_failed_build_is_a_fault_of_its_own_with_its_log(bench: Workbench) -> None:
+    recipe = {"requirements": ["./missing-1.0-py3-none-any.whl"]}
     async with bench.agent():
-        end = await run(bench, digest, "true", "t", command=command)
+        end = await bench.run("true", config={"environment": recipe})
 
     assert (end.outcome, end.reason) == ("faulted", Reason.ENV_SETUP_FAILED)
-    assert "the compiler is missing\nexit status 3" in end.detail
+    assert "missing-1.0-py3-none-any.whl" in end.detail
+    assert end.detail.endswith("exit status 1")
     assert len(end.detail) < 3_000
-    assert b"\n1\n2\n3\n" in bench.stores.output()
-    assert b"the compiler is missing" in bench.stores.output()
+    assert b" -m venv " in bench.stores.output()
+    assert bench.stores.output().endswith(b"exit status 1\n")
     assert built(bench) == []
 
 
 async def test_who_waited_for_a_build_that_failed_does_not_repeat_it(
-    bench: Workbench, project: Path, tmp_path: Path
+    bench: Workbench, tmp_path: Path
 ) -> None:
-    digest = bench.stores.workspaces.hold(project)
-    count, go = tmp_path / "count", tmp_path / "go"
-    script = f"echo x >> {count}; while ! test -e {go}; do sleep 0.02; done; exit 1"
-    config = {"workspace": digest, "environment": {"command": ["sh", "-c", script]}}
+    gate = Gate(tmp_path)
     async with bench.agent():
-        for number in range(3):
-            bench.start("true", task=f"t{number}", config=config)
-        await eventually(count.exists, within_s=WITHIN_S)
-        slots = bench.directory / "slots"
-        laid_out = "all three have their trees"
-        await eventually(lambda: len(list(slots.glob("*/work/other.txt"))) == 3, what=laid_out)
-        go.touch()
-        ends = [await bench.ended(f"t{number}") for number in range(3)]
+        for place in range(4):
+            bench.start("true", task=f"t{place}", config={"environment": gate.recipe})
+        await gate.reached()
 
-    assert [end.reason for end in ends] == [Reason.ENV_SETUP_FAILED] * 3
-    assert len(count.read_text().split()) <= 2  # one may have come a moment too late
+        def all_ended() -> bool:
+            gate.answer(b"this is no requirement\n")
+            return bench.executor.held() == ()
+
+        await eventually(all_ended, within_s=WITHIN_S, what="all have heard of it")
+        ends = [await bench.ended(f"t{place}") for place in range(4)]
+
+    assert [end.reason for end in ends] == [Reason.ENV_SETUP_FAILED] * 4
+    logs = (bench.directory / "machine" / "environments" / "logs").glob("*.log")
+    assert len(list(logs)) <= 2  # somebody may have come a moment too late
 
 
 @pytest.mark.parametrize(
@@ -166,7 +211,6 @@ async def test_who_waited_for_a_build_that_failed_does_not_repeat_it(
     [
         ({"files": ["missing.txt"]}, "no file missing.txt"),
         ({"project": "."}, "no file pyproject.toml"),
-        ({"python": ">=9"}, "the task wants Python >=9; this worker has"),
     ],
 )
 async def test_a_recipe_that_cannot_be_followed_here_is_told(
@@ -180,76 +224,64 @@ async def test_a_recipe_that_cannot_be_followed_here_is_told(
     assert said in end.detail
 
 
-async def test_a_build_that_takes_too_long_ends(bench: Workbench, project: Path) -> None:
-    digest = bench.stores.workspaces.hold(project)
-    policy = EnvironmentPolicy(build_s_max=1.0)
-    bench.caches = replace(bench.caches, environments=policy)
+async def test_a_build_that_takes_too_long_ends(bench: Workbench, tmp_path: Path) -> None:
+    bench.caches = replace(bench.caches, environments=EnvironmentPolicy(build_s_max=1.0))
     async with bench.agent():
-        end = await run(bench, digest, "true", "t", command=["sleep", "600"])
+        end = await bench.run("true", config={"environment": Gate(tmp_path).recipe})
 
     assert end.reason is Reason.ENV_SETUP_FAILED
     assert "more than 1 s" in end.detail
 
 
-def number(mark: Path) -> int:
-    """Read a process that was noted."""
-    return int(mark.read_text())
-
-
-async def building(bench: Workbench, project: Path, mark: Path) -> int:
-    """Start an attempt whose environment never gets ready; return a process of the build."""
-    digest = bench.stores.workspaces.hold(project)
-    command = ["sh", "-c", f"echo $$ > {mark}.new; mv {mark}.new {mark}; sleep 600"]
-    config = {"workspace": digest, "environment": {"command": command}}
-    bench.start("true", config=config)
-    await eventually(mark.exists, within_s=WITHIN_S, what="the build runs")
-    return number(mark)
-
-
 async def test_an_attempt_is_stopped_while_its_environment_is_built(
-    bench: Workbench, project: Path, tmp_path: Path
+    bench: Workbench, tmp_path: Path
 ) -> None:
+    gate = Gate(tmp_path)
     async with bench.agent():
-        pid = await building(bench, project, tmp_path / "pid")
+        bench.start("true", config={"environment": gate.recipe})
+        await gate.reached()
         bench.executor.stop(TaskId("t"), 1, Reason.CANCELLED_USER)
         end = await bench.ended()
-        await eventually(lambda: not is_alive(pid), what="the build is killed")
 
     assert end.reason is Reason.CANCELLED_USER
     assert built(bench) == []
+    assert not gate.is_read
 
 
-async def test_an_environment_in_use_is_never_removed(bench: Workbench, project: Path) -> None:
-    trees = bench.stores.workspaces
+async def test_an_environment_in_use_is_never_removed(bench: Workbench) -> None:
     bench.caches = replace(bench.caches, environments=EnvironmentPolicy(cache_bytes_max=1))
-    digest = trees.hold(project)
-    used = {"workspace": digest, "environment": {"files": ["requirements.txt"]}}
+
+    async def build(task: str, python: str) -> None:
+        end = await bench.run("true", task=task, config={"environment": {"python": python}})
+        assert end.outcome == "passed"
+
     async with bench.agent():
+        used = {"environment": {"python": ">=3.1"}}
         bench.start("echo up; exec sleep 600", task="user", config=used)
         await bench.prints(b"up", "user.1")
         (first,) = noted(bench)
-        await run(bench, digest, "true", "b", files=["other.txt"])
+        await build("b", ">=3.2")
         assert first in noted(bench)
-        await run(bench, digest, "true", "c", requirements=["# another"])
+        await build("c", ">=3.3")
         assert first in noted(bench)
         assert len(noted(bench)) == 2  # the one between them was used by nobody any more
         bench.executor.stop(TaskId("user"), 1, Reason.CANCELLED_USER)
         await bench.ended("user")
-        await run(bench, digest, "true", "d", requirements=["# a fourth"])
+        await eventually(lambda: bench.executor.held() == ())
+        await build("d", ">=3.4")
 
     assert first not in noted(bench)
     assert [path.name for path in built(bench)] == noted(bench)
 
 
-async def test_logs_of_failures_are_bounded(bench: Workbench, project: Path) -> None:
-    digest = bench.stores.workspaces.hold(project)
+async def test_logs_of_failures_are_bounded(bench: Workbench) -> None:
     logs = bench.directory / "machine" / "environments" / "logs"
     logs.mkdir(parents=True)
-    for number in range(LOGS_MAX + 20):
-        (logs / f"{number}.log").touch()
-        os.utime(logs / f"{number}.log", (number, number))
+    for place in range(LOGS_MAX + 20):
+        (logs / f"{place}.log").touch()
+        os.utime(logs / f"{place}.log", (place, place))
     async with bench.agent():
-        await run(bench, digest, "true", "t", files=["other.txt"])
+        await bench.run("true", config={"environment": {}})
 
     assert len(list(logs.iterdir())) == LOGS_MAX
 
@@ -258,9 +290,8 @@ async def test_an_agent_that_is_killed_leaves_no_half_environment(
     cell: RealCell, project: Path, tmp_path: Path
 ) -> None:
     digest = await cell.ship(project)
-    mark = tmp_path / "pid"
-    script = f"test -e {mark} || {{ echo $$ > {mark}; sleep 600; }}"
-    recipe = {"files": ["requirements.txt"], "command": ["sh", "-c", script]}
+    gate = Gate(tmp_path)
+    recipe = {"files": ["requirements.txt"], **gate.recipe}
     own = cell.agent("builder", "--slots", "2", "--label", "only=builder")
     await own.start()
     try:
@@ -269,10 +300,10 @@ async def test_an_agent_that_is_killed_leaves_no_half_environment(
             config={"command": SHOW, "workspace": digest, "environment": recipe},
             requirements=cell.only(own),
         )
-        await eventually(lambda: mark.exists() and mark.read_text() != "", within_s=WITHIN_S)
-        pid = int(mark.read_text())
+        await gate.reached()
         await own.kill()
-        await eventually(lambda: not is_alive(pid), what="the build ends with its agent")
+        await eventually(lambda: not gate.is_read, what="the build ends with its agent")
+        gate.open_for_all()
         await own.start()
         end = await cell.finished(task)
     finally:
@@ -281,6 +312,30 @@ async def test_an_agent_that_is_killed_leaves_no_half_environment(
 
     assert (end.outcome, end.reason) == ("passed", None)
     assert (await cell.output(task, end.attempt)).startswith(b"42 ")
+
+
+@pytest.mark.parametrize("constraint", ["", ">=3.11"])
+async def test_the_agents_own_interpreter_comes_first(constraint: str, tmp_path: Path) -> None:
+    found = await interpreter_for(constraint, str(tmp_path))
+
+    assert (found.path, found.version) == (sys.executable, sys.version_info[:3])
+
+
+def program(directory: Path, name: str, says: str) -> None:
+    """Put a program into a directory of programs."""
+    path = directory / name
+    path.write_text(f"#!/bin/sh\necho '{says}'\n")
+    path.chmod(0o755)
+
+
+async def test_another_interpreter_is_found_by_what_it_says(tmp_path: Path) -> None:
+    program(tmp_path, "python3", "no json")
+    program(tmp_path, "python3.19", '["/opt/python3.19", [3, 19, 2], "CPython", "linux-x86_64"]')
+    program(tmp_path, "python3.18", '["/opt/python3.18", [3, 18, 4], "CPython", "linux-x86_64"]')
+
+    assert (await interpreter_for(">=3.18,<3.19", str(tmp_path))).path == "/opt/python3.18"
+    with pytest.raises(NotFound, match=r"wants Python >=9; this worker has 3\.\d+\.\d+, 3.18.4"):
+        await interpreter_for(">=9", str(tmp_path))
 
 
 def test_the_steps_end_with_whoever_started_them(tmp_path: Path) -> None:

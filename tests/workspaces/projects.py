@@ -9,7 +9,10 @@ QUIET = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
 
 
 def write(root: Path, **files: str | bytes) -> None:
-    """Write files by their paths (``__`` for a slash), as if they had been there for an hour."""
+    """Write files as if they had been there for an hour.
+
+    In their names ``__`` stands for a slash, ``_dot_`` for a dot.
+    """
     for name, content in files.items():
         path = root / name.replace("__", "/").replace("_dot_", ".")
         path.parent.mkdir(parents=True, exist_ok=True)
