@@ -345,28 +345,41 @@ async def test_a_tree_larger_than_the_cache_is_laid_out_all_the_same(tmp_path: P
 
 
 def test_the_least_recently_used_goes_first_and_never_what_is_in_use(tmp_path: Path) -> None:
-    cache = PartCache(tmp_path, bytes_max=100)
+    cache = PartCache(tmp_path, bytes_max=100, now=lambda: NOW)
     for number, name in enumerate(["aa", "bb", "cc", "dd"]):
         cache.add(name, bytes(30))
         path = tmp_path / "parts" / name / name
         os.utime(path, (number, number))
     with cache.using(["aa"]):
-        removed = cache.shrink(now=NOW)
+        removed = cache.shrink()
 
     assert removed == 30
     assert [cache.has(name) for name in ("aa", "bb", "cc", "dd")] == [True, False, True, True]
-    assert cache.shrink(now=NOW) == 0
+    assert cache.shrink() == 0
+
+
+def test_a_use_is_noted_where_the_last_one_is_long_ago(tmp_path: Path) -> None:
+    cache = PartCache(tmp_path, bytes_max=100, now=lambda: NOW)
+    name = sha256(b"x").hexdigest()
+    cache.add(name, b"x")
+    path = tmp_path / "parts" / name[:2] / name
+    os.utime(path, (NOW - 300, NOW - 300))
+    cache.read(name)
+    assert path.stat().st_mtime == NOW - 300
+    os.utime(path, (NOW - 3_000, NOW - 3_000))
+    cache.read(name)
+    assert path.stat().st_mtime != NOW - 3_000
 
 
 def test_what_the_dead_left_half_written_is_removed(tmp_path: Path) -> None:
-    cache = PartCache(tmp_path, bytes_max=100)
+    cache = PartCache(tmp_path, bytes_max=100, now=lambda: NOW)
     cache.add("aa", b"x")
     old, young = tmp_path / "beside" / "old", tmp_path / "beside" / "young"
     old.touch()
     young.touch()
     os.utime(old, (NOW - 7_200, NOW - 7_200))
     os.utime(young, (NOW, NOW))
-    cache.shrink(now=NOW)
+    cache.shrink()
 
     assert (old.exists(), young.exists()) == (False, True)
 

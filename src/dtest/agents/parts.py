@@ -7,7 +7,7 @@ deleting all of it.
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,6 +17,8 @@ SCAN_AFTER = 0.05
 """Part of the bound that may be added before everything is counted again."""
 SHRINK_TO = 0.9
 """Of the bound: so that not every part that is added costs a count."""
+TOUCH_AFTER_S = 600.0
+"""A use is noted if the last note is older: each costs the file system a write."""
 STALE_S = 3_600.0
 """Half-written files that are older were left by somebody who died."""
 
@@ -32,11 +34,12 @@ class Lost(Exception):
 class PartCache:
     """The least recently used go first."""
 
-    def __init__(self, root: Path, *, bytes_max: int) -> None:
+    def __init__(self, root: Path, *, bytes_max: int, now: Callable[[], float]) -> None:
         self.root = root
         self._parts = root / "parts"
         self._beside = root / "beside"
         self._bytes_max = bytes_max
+        self._now = now
         self._added_bytes: float = bytes_max  # so that the first look counts what is there
         self._in_use: Counter[str] = Counter()
 
@@ -48,8 +51,10 @@ class PartCache:
         """Return a part, and count it as used. Raises Lost."""
         path = self._path(digest)
         try:
-            content = path.read_bytes()
-            os.utime(path)
+            with path.open("rb") as file:
+                content = file.read()
+                if os.fstat(file.fileno()).st_mtime < self._now() - TOUCH_AFTER_S:
+                    os.utime(path)
         except FileNotFoundError as error:
             raise Lost(digest) from error
         if hashlib.sha256(content).hexdigest() != digest:
@@ -82,12 +87,12 @@ class PartCache:
             self._in_use.subtract(held)
             self._in_use += Counter()  # forgets those that stand at nought
 
-    def shrink(self, *, now: float) -> int:
+    def shrink(self) -> int:
         """Remove what is too much, if that has to be looked at by now; return the bytes removed."""
         if self._added_bytes < self._bytes_max * SCAN_AFTER:
             return 0
         self._added_bytes = 0.0
-        self._remove_stale(now)
+        self._remove_stale()
         found = sorted(self._listed())
         size_bytes = sum(size for _, size, _ in found)
         if size_bytes <= self._bytes_max:
@@ -110,11 +115,11 @@ class PartCache:
                         seen = entry.stat()
                         yield seen.st_mtime_ns, seen.st_size, Path(entry.path)
 
-    def _remove_stale(self, now: float) -> None:
+    def _remove_stale(self) -> None:
         if self._beside.is_dir():
             for path in self._beside.iterdir():
                 with suppress(FileNotFoundError):
-                    if path.stat().st_mtime < now - STALE_S:
+                    if path.stat().st_mtime < self._now() - STALE_S:
                         path.unlink()
 
     def _path(self, digest: str) -> Path:

@@ -65,9 +65,8 @@ class WorkspaceCache:
     ) -> None:
         self._source = source
         self._policy = policy
-        self._now = now
         self._locks = root / "locks"
-        self._cache = PartCache(root, bytes_max=policy.cache_bytes_max)
+        self._cache = PartCache(root, bytes_max=policy.cache_bytes_max, now=now)
 
     async def lay_out(self, digest: str, target: Path) -> Manifest:
         """Make ``target`` a copy of a tree, whatever was there; return what it holds.
@@ -83,7 +82,7 @@ class WorkspaceCache:
         except TimeoutError as error:
             message = f"workspace {digest[:12]} was not fetched in {self._policy.fetch_s_max:g} s"
             raise Unavailable(message) from error
-        removed = await asyncio.to_thread(self._cache.shrink, now=self._now())
+        removed = await asyncio.to_thread(self._cache.shrink)
         if removed:
             log.info("workspace_cache_shrunk", removed_bytes=removed)
         return manifest

@@ -164,12 +164,23 @@ async def _http(application: object, options: ApiOptions, door: _Door) -> None:
 class EventSocket(WebSocketsSansIOProtocol):
     """A WebSocket that is gone soon after its stream ended, though its peer reads nothing."""
 
+    _is_gone = False
+
     async def run_asgi(self) -> None:
         """Serve it; closing waits for the peer to take what was sent, aborting does not."""
         try:
             await super().run_asgi()
         finally:
-            self.loop.call_later(LINGER_S_MAX, self.transport.abort)
+            self.loop.call_later(LINGER_S_MAX, self._cut)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that there is nothing left to cut."""
+        self._is_gone = True
+        super().connection_lost(exc)
+
+    def _cut(self) -> None:
+        if not self._is_gone:  # a transport that is closed cannot be aborted
+            self.transport.abort()
 
 
 class _Server(uvicorn.Server):
