@@ -18,7 +18,8 @@ from dtest.events.fields import TaskId
 from dtest.events.reasons import Reason
 from dtest.workspaces.manifest import File, Link, manifest_of
 from dtest.workspaces.pack import encode
-from tests.kit.agent import MemoryTrees, Workbench
+from tests.agents.cell import RealCell
+from tests.kit.agent import MemoryTrees, Workbench, end_all
 from tests.kit.nats import eventually
 
 NOW = 1_800_000_000.0
@@ -420,3 +421,39 @@ def test_a_layout_that_is_to_stop_stops(tmp_path: Path) -> None:
     write_tree(manifest_of(files), tmp_path / "target", read, stop)
 
     assert len(written) == 1
+
+
+# --- real agents --------------------------------------------------------------------------------
+
+
+async def test_an_agent_killed_while_it_lays_out_a_tree_does_it_again_whole(
+    cell: RealCell, tmp_path: Path
+) -> None:
+    root = tmp_path / "large"
+    root.mkdir()
+    for number in range(1_500):
+        (root / f"{number:04d}").write_text(f"file {number}\n")
+    digest = await cell.ship(root)
+    whole = sha256("".join(f"file {number}\n" for number in range(1_500)).encode()).hexdigest()
+    own = cell.agent("layer", "--label", "only=layer")
+    await own.start()
+    try:
+        config = {"command": "cat * | sha256sum; ls -A | wc -l", "workspace": digest}
+        task = await cell.submit("", config=config, requirements=cell.only(own))
+        await eventually(lambda: half_done(own.directory), what="the tree is half there")
+        await own.kill()
+        (left,) = (own.directory / "slots").iterdir()
+        files_left = len(list((left / "work").iterdir()))
+        await own.start()
+        end = await cell.finished(task)
+    finally:
+        await own.end()
+        end_all(own.directory)
+
+    assert files_left > 0
+    assert (end.outcome, end.attempt) == ("passed", 1)
+    assert (await cell.output(task)).split() == [whole.encode(), b"-", b"1500"]
+
+
+def half_done(directory: Path) -> bool:
+    return any((directory / "slots").glob("*/work/0*"))

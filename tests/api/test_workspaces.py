@@ -115,7 +115,7 @@ def test_a_task_names_a_workspace_by_its_digest(api: Api) -> None:
         ({"workspace": "0" * 64, "cwd": "/etc"}, "is not inside of the workspace"),
         ({"workspace": "0" * 64, "cwd": "../x"}, "is not inside of the workspace"),
         ({"environment": {"files": ["r.txt"]}}, "name the workspace"),
-        ({"environment": {"pakages": []}}, "unknown field 'pakages'"),
+        ({"environment": {"packagez": []}}, "unknown field 'packagez'"),
         ({"environment": {"python": "new"}}, "no version of Python"),
         ({"environment": {"extras": ["x"]}}, "belong to a project"),
     ):
