@@ -51,8 +51,9 @@ def test_a_tree_is_shipped_once_and_its_changes_after(door: ApiClient, project: 
 
 
 def test_a_tree_that_was_not_shipped_is_not_found(door: ApiClient) -> None:
-    with pytest.raises(NotFound, match="is not stored"):
-        door.get(f"/api/workspaces/{'0' * 64}")
+    for name in ("0" * 64, "parts", "*", "%3E", "A" * 64):
+        with pytest.raises(NotFound, match="is not stored"):
+            door.get(f"/api/workspaces/{name}")
 
 
 def test_a_tree_is_stored_only_with_all_of_its_parts(door: ApiClient) -> None:

@@ -1,17 +1,17 @@
 """Workspaces: ship the tree that tasks run in. `docs/workspaces.md` has the form of the bodies."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from dtest.api.context import Context
 from dtest.errors import NotFound
+from dtest.workspaces.manifest import DIGEST
 from dtest.workspaces.pack import PACK_BYTES_MAX
 
 router = APIRouter(prefix="/api/workspaces", tags=["workspaces"])
 
-Digest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 BYTES: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -36,15 +36,6 @@ class PartsAnswer(BaseModel):
     parts: int
 
 
-@router.get("/{digest}", summary="Whether a tree is stored")
-async def show(context: Context, digest: Digest) -> WorkspaceAnswer:
-    """Answer for a tree that need not be shipped; 404 for any other."""
-    if not await context.shelf.is_stored(digest):
-        message = f"workspace {digest} is not stored, or not for long enough"
-        raise NotFound(message, hint="ship it")
-    return WorkspaceAnswer(digest=digest, is_stored=True)
-
-
 @router.post("", summary="Store a tree whose parts are there", openapi_extra=BYTES)
 async def place(request: Request, context: Context) -> WorkspaceAnswer:
     """Take an encoded manifest. Parts that are missing are named, and nothing is stored then."""
@@ -64,3 +55,12 @@ async def place(request: Request, context: Context) -> WorkspaceAnswer:
 async def add(request: Request, context: Context) -> PartsAnswer:
     """Take a pack."""
     return PartsAnswer(parts=await context.shelf.add(await request.body()))
+
+
+@router.get("/{digest}", summary="Whether a tree is stored")
+async def show(context: Context, digest: str) -> WorkspaceAnswer:
+    """Answer for a tree that need not be shipped; 404 for any other."""
+    if not DIGEST.fullmatch(digest) or not await context.shelf.is_stored(digest):
+        message = f"workspace {digest} is not stored, or not for long enough"
+        raise NotFound(message, hint="ship it")
+    return WorkspaceAnswer(digest=digest, is_stored=True)
