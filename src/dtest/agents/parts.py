@@ -11,16 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dtest.runtime.ids import short_id
-
 SCAN_AFTER = 0.05
 """Part of the bound that may be added before everything is counted again."""
 SHRINK_TO = 0.9
 """Of the bound: so that not every part that is added costs a count."""
 TOUCH_AFTER_S = 600.0
 """A use is noted if the last note is older: each costs the file system a write."""
-STALE_S = 3_600.0
-"""Half-written files that are older were left by somebody who died."""
 
 
 class Lost(Exception):
@@ -37,7 +33,7 @@ class PartCache:
     def __init__(self, root: Path, *, bytes_max: int, now: Callable[[], float]) -> None:
         self.root = root
         self._parts = root / "parts"
-        self._beside = root / "beside"
+        self._parts.mkdir(parents=True, exist_ok=True)
         self._bytes_max = bytes_max
         self._now = now
         self._added_bytes: float = bytes_max  # so that the first look counts what is there
@@ -63,16 +59,22 @@ class PartCache:
         return content
 
     def add(self, digest: str, content: bytes) -> None:
-        """Keep a part that was checked: whole or not at all. Raises OSError."""
-        self._beside.mkdir(parents=True, exist_ok=True)
-        beside = self._beside / short_id()
+        """Keep a part that was checked. Raises OSError.
+
+        No file beside it and no renaming, which would take several times as long: one that
+        somebody left half-written, or is writing, is found out when it is read.
+        """
+        path = self._path(digest)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            beside.write_bytes(content)
-            path = self._path(digest)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            beside.replace(path)
+            descriptor = os.open(path, flags, 0o600)
+        except FileExistsError:
+            return
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
         except BaseException:
-            beside.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             raise
         self._added_bytes += len(content)
 
@@ -92,7 +94,6 @@ class PartCache:
         if self._added_bytes < self._bytes_max * SCAN_AFTER:
             return 0
         self._added_bytes = 0.0
-        self._remove_stale()
         found = sorted(self._listed())
         size_bytes = sum(size for _, size, _ in found)
         if size_bytes <= self._bytes_max:
@@ -108,19 +109,11 @@ class PartCache:
 
     def _listed(self) -> Iterator[tuple[int, int, Path]]:
         """Yield the instant of its last use, the size and the path of each part."""
-        for directory in self._parts.glob("??"):
-            with os.scandir(directory) as entries:
-                for entry in entries:
-                    with suppress(FileNotFoundError):
-                        seen = entry.stat()
-                        yield seen.st_mtime_ns, seen.st_size, Path(entry.path)
-
-    def _remove_stale(self) -> None:
-        if self._beside.is_dir():
-            for path in self._beside.iterdir():
+        with os.scandir(self._parts) as entries:
+            for entry in entries:
                 with suppress(FileNotFoundError):
-                    if path.stat().st_mtime < self._now() - STALE_S:
-                        path.unlink()
+                    seen = entry.stat()
+                    yield seen.st_mtime_ns, seen.st_size, Path(entry.path)
 
     def _path(self, digest: str) -> Path:
-        return self._parts / digest[:2] / digest
+        return self._parts / digest

@@ -9,6 +9,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -66,6 +67,7 @@ class WorkspaceCache:
         self._source = source
         self._policy = policy
         self._locks = root / "locks"
+        self._locks.mkdir(parents=True, exist_ok=True)
         self._cache = PartCache(root, bytes_max=policy.cache_bytes_max, now=now)
 
     async def lay_out(self, digest: str, target: Path) -> Manifest:
@@ -94,26 +96,29 @@ class WorkspaceCache:
                 await _in_thread(lambda stop: write_tree(manifest, target, self._cache.read, stop))
             except Lost as lost:  # damaged, or another agent made room: fetched again
                 log.warning("workspace_part_lost", part=lost.digest)
+                await asyncio.to_thread(self._drop_damaged, manifest)
             else:
                 return
         message = f"workspace {digest[:12]}: its parts get lost on this worker's disk"
         raise Unavailable(message)
+
+    def _drop_damaged(self, manifest: Manifest) -> None:
+        """Look at every part: after the loss of power, many are torn."""
+        for chunk in manifest.chunks:
+            with suppress(Lost):
+                self._cache.read(chunk)
 
     async def _fetched_manifest(self, digest: str) -> Manifest:
         try:
             content: bytes | None = await asyncio.to_thread(self._cache.read, digest)
         except Lost:
             content = await self._source_manifest(digest)
-            await asyncio.to_thread(self._make_room)
             await asyncio.to_thread(self._cache.add, digest, content)
         try:
             return await asyncio.to_thread(parse_manifest, content or b"")
         except InvalidDocument as error:
             message = f"workspace {digest[:12]} cannot be laid out: {error.message}"
             raise NotFound(message) from error
-
-    def _make_room(self) -> None:
-        self._locks.mkdir(parents=True, exist_ok=True)
 
     async def _source_manifest(self, digest: str) -> bytes:
         problem = ""
@@ -135,7 +140,6 @@ class WorkspaceCache:
 
     async def _fetch_missing(self, digest: str, manifest: Manifest) -> None:
         """Fetch what is not here; who comes meanwhile for the same tree waits, and finds it."""
-        await asyncio.to_thread(self._make_room)
         async with waiting_for(self._locks / f"{int(digest[:8], 16) % LOCKS:02d}"):
             missing = await asyncio.to_thread(
                 lambda: [chunk for chunk in manifest.chunks if not self._cache.has(chunk)]
