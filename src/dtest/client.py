@@ -15,6 +15,7 @@ from dtest.events import codec, subject
 from dtest.events.catalogue import ClientPayload
 from dtest.events.config import CONFIGS, Simulation, config_fault
 from dtest.events.envelope import Event
+from dtest.events.environment import Environment
 from dtest.events.fields import CellId, ClientId, EventId, RunId
 from dtest.events.task import Requirements, Resources, RetryPolicy, TaskQueued
 from dtest.journal.port import Appended, Journal, Outgoing
@@ -147,6 +148,8 @@ def _known_config_only(config: object, shape: type[Any] | None, where: str) -> N
     _known_only(config, shape, where)
     if isinstance(config.get("simulate"), Mapping):
         _known_only(config["simulate"], Simulation, f"{where}.simulate")
+    if isinstance(config.get("environment"), Mapping):
+        _known_only(config["environment"], Environment, f"{where}.environment")
 
 
 def _known_only(content: Mapping[str, Any], shape: type[Any], where: str) -> None:

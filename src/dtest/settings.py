@@ -23,12 +23,16 @@ SECRETS = frozenset({"nats_password", "nats_token", "token"})
 LIMITS: dict[str, tuple[str, str]] = {
     "submissions_max": ("32", "submissions that the API takes at once"),
     "submission_bytes_max": ("134217728", "bytes of all submissions that the API takes at once"),
+    "uploads_max": ("16", "uploads of workspaces that the API takes at once"),
+    "upload_bytes_max": ("134217728", "bytes of all uploads that the API takes at once"),
     "requests_max": ("64", "other requests to change something that the API takes at once"),
     "reads_max": ("64", "reads that the API answers at once"),
     "queries_max": ("8", "SQL queries that the API answers at once"),
     "streams_max": ("64", "event streams by WebSocket that the API feeds at once"),
     "backlog_tasks_max": ("1000000", "unfinished tasks of the cell; more are not taken"),
     "journal_reserve_ratio": ("0.1", "part of the journal that clients leave to results"),
+    "workspace_cache_bytes": ("4294967296", "what agents keep of workspaces on one machine"),
+    "environment_cache_bytes": ("17179869184", "what agents keep of environments on one machine"),
     "busy_wait_s": (
         "120",
         "how long a call waits in all while the API is overloaded or the journal away",

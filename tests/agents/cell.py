@@ -14,10 +14,11 @@ from dtest.events.attempt import AttemptFinished, AttemptStarted
 from dtest.events.catalogue import ClientPayload
 from dtest.events.envelope import Event, Recorded
 from dtest.events.fields import CellId, TaskId, WorkerId
-from dtest.events.task import TaskQueued
+from dtest.events.task import Requirements, TaskQueued
 from dtest.events.worker import WorkerRegistered
 from dtest.journal.stores import OutputStore, artifact_store, checkpoint_store, output_stream
 from dtest.journal.streams import Limits
+from dtest.journal.workspace_store import WorkspaceStore
 from dtest.leadership.checkpoints import CheckpointSweeper
 from dtest.leadership.decision import Policy
 from dtest.leadership.detector import Detector
@@ -28,6 +29,9 @@ from dtest.runtime.clock import SystemClock
 from dtest.runtime.ids import short_id
 from dtest.state.cell import Cell
 from dtest.state.task import TERMINAL, Task
+from dtest.workspaces.listing import list_files
+from dtest.workspaces.pack import encode
+from dtest.workspaces.tree import read_tree
 from tests.kit import facts
 from tests.kit.agent import PYTHON, WITHIN_S, Fact, end_all, joined_chunks, keepers
 from tests.kit.nats import LIMITS, NatsCell, Server, eventually, joined
@@ -127,6 +131,7 @@ class RealCell:
         )
         self.artifacts = artifact_store(opened.connection, self.id)
         self.checkpoints = checkpoint_store(opened.connection, self.id)
+        self.workspaces = WorkspaceStore(opened.connection, self.id, new_id=opened.new_id)
         self.agents: list[AgentProcess] = []
         self._count = 0
 
@@ -178,6 +183,19 @@ class RealCell:
         config = more.pop("config", {"command": command})
         await self.say(TaskQueued(TaskId(task), more.pop("type", "command"), config, **more))
         return task
+
+    async def ship(self, root: Path) -> str:
+        """Store a tree; return its name."""
+        snapshot = read_tree(root, list_files(root).paths, now=0.0)
+        wanted = snapshot.manifest.chunks
+        parts = [(digest, encode(raw)) for digest, raw in snapshot.parts(wanted)]
+        await self.workspaces.put_parts(parts)
+        await self.workspaces.put_manifest(snapshot.manifest.encoded())
+        return snapshot.manifest.digest
+
+    def only(self, agent: AgentProcess) -> Requirements:
+        """What only an agent has that was started with ``--label only=NAME``."""
+        return Requirements(labels={"only": agent.name})
 
     async def test(self, suite: Path, *paths: str, **more: Any) -> str:
         """Queue a test task; pytest starts without the plugins of this project."""

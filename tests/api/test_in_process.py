@@ -98,6 +98,7 @@ async def context(tmp_path: Path, journal: WatchedJournal) -> AsyncIterator[ApiC
         client,
         cast("Any", None),
         cast("Any", None),
+        cast("Any", None),
         lambda: NOW,
         new_id,
         lambda: True,

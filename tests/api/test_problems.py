@@ -21,12 +21,14 @@ def operations() -> Iterator[tuple[str, str]]:
             named = path.replace("{attempt}", "1").replace("{name}", "x")
             yield (
                 method.upper(),
-                named.format(task_id="nobody", run_id="nobody", worker_id="nobody"),
+                named.format(
+                    **dict.fromkeys(("task_id", "run_id", "worker_id", "digest"), "nobody")
+                ),
             )
 
 
 OPERATIONS = list(operations())
-NAMES = {"/api/tasks/submit", "/api/workers/register"}
+NAMES = {"/api/tasks/submit", "/api/workers/register", "/api/workspaces/parts"}
 """Read as ids where they are asked for: a task might have that name."""
 WITH_BODY = ["/api/tasks/submit", "/api/workers/register", "/api/query"]
 

@@ -8,8 +8,10 @@ from pydantic import ValidationError
 
 from dtest.events.config import CommandConfig, Simulation, config_fault, parse_config
 from dtest.events.config import TestConfig as PytestConfig
+from dtest.events.environment import Environment
 from tests.kit.payloads import DOCUMENTS, of
 
+TREE = "a" * 64
 GOOD: list[tuple[str, dict[str, Any], CommandConfig | PytestConfig]] = [
     ("command", {"command": ["a", "b"]}, CommandConfig(("a", "b"))),
     ("command", {"command": "a | b"}, CommandConfig("a | b")),
@@ -29,6 +31,16 @@ GOOD: list[tuple[str, dict[str, Any], CommandConfig | PytestConfig]] = [
         {"paths": ["a.py::t"], "cwd": "/w", "python": "/py", "args": ["-x"]},
         PytestConfig("/w", ("a.py::t",), "/py", ("-x",)),
     ),
+    (
+        "command",
+        {"command": ["a"], "workspace": TREE, "cwd": "sub", "environment": {"files": ["r.txt"]}},
+        CommandConfig(("a",), cwd="sub", workspace=TREE, environment=Environment(files=("r.txt",))),
+    ),
+    (
+        "test",
+        {"paths": ["t"], "cwd": ".", "workspace": TREE, "environment": {"project": "."}},
+        PytestConfig(".", ("t",), workspace=TREE, environment=Environment(project=".")),
+    ),
 ]
 BAD: list[tuple[str, dict[str, Any], str]] = [
     ("command", {}, "config.command"),
@@ -46,6 +58,22 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("test", {"queue": "a.b", "cwd": "/w"}, "config.queue"),
     ("test", {"paths": ["tests"]}, "config.cwd"),
     ("test", {"paths": "tests", "cwd": "/w"}, "config.paths"),
+    ("command", {"command": ["a"], "workspace": "A" * 64}, "config.workspace"),
+    ("command", {"command": ["a"], "workspace": TREE, "cwd": "/w"}, "config: "),
+    ("command", {"command": ["a"], "workspace": TREE, "cwd": "a/../.."}, "config: "),
+    ("command", {"command": ["a"], "environment": {"project": "."}}, "config: "),
+    ("command", {"command": ["a"], "environment": {"python": "3"}}, "config.environment"),
+    ("command", {"command": ["a"], "environment": {"groups": ["x"]}}, "config.environment"),
+    (
+        "command",
+        {"command": ["a"], "environment": {"requirements": ["a\nb"]}},
+        "config.environment.requirements",
+    ),
+    (
+        "test",
+        {"paths": ["t"], "cwd": "/w", "python": "/py", "environment": {}},
+        "config: ",
+    ),
 ]
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from dtest.client import parse_tasks
 from dtest.events import config
+from dtest.events.environment import Environment
 from dtest.events.task import Requirements, Resources, RetryPolicy, TaskQueued
 from tests.kit.markdown import DOCS, blocks_in
 
@@ -19,6 +20,7 @@ TABLES: dict[str, type[Any]] = {
     "RetryPolicy": RetryPolicy,
     "CommandConfig": config.CommandConfig,
     "TestConfig": config.TestConfig,
+    "Environment": Environment,
     "Simulation": config.Simulation,
 }
 PAGES = ("events.md", "publishing.md", "tasks.md")

@@ -30,6 +30,7 @@ SMALL = Wanted(
     artifact_bytes=LIMITS.artifact_bytes,
     checkpoint_bytes=LIMITS.checkpoint_bytes,
     queue_bytes=LIMITS.queue_bytes,
+    workspace_bytes=LIMITS.workspace_bytes,
 )
 
 

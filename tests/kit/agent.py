@@ -18,12 +18,14 @@ from typing import Any, TypeVar
 import psutil
 
 from dtest.agents.checkpoints import DEFAULT_CHECKPOINTS
+from dtest.agents.environments import EnvironmentPolicy
 from dtest.agents.keeper import keeper_command
 from dtest.agents.keeper.client import KeeperClient, Message
 from dtest.agents.keeper.descendants import MARK
-from dtest.agents.processes import Clocks, ProcessExecutor
+from dtest.agents.processes import Caches, Clocks, ProcessExecutor
 from dtest.agents.reporter import Reporter
 from dtest.agents.spool import Slot, Spool
+from dtest.agents.workspaces import WorkspacePolicy
 from dtest.errors import DtestError, NotFound, Unavailable
 from dtest.events.attempt import AttemptAssigned, AttemptFinished
 from dtest.events.catalogue import Payload
@@ -32,6 +34,9 @@ from dtest.events.fields import TaskId, WorkerId
 from dtest.journal.memory import MemoryJournal
 from dtest.journal.port import Appended, Guard, GuardRefused, Journal, Outgoing
 from dtest.runtime.ids import IdSource
+from dtest.workspaces.listing import list_files
+from dtest.workspaces.pack import encode
+from dtest.workspaces.tree import read_tree
 from tests.kit import facts
 from tests.kit.nats import eventually
 from tests.kit.queue import MemoryQueue
@@ -298,6 +303,41 @@ class MemoryObjects:
         await asyncio.to_thread(path.write_bytes, self.files[name])
 
 
+class MemoryTrees:
+    """Shipped trees in memory."""
+
+    def __init__(self) -> None:
+        self.manifests: dict[str, bytes] = {}
+        self.parts: dict[str, bytes] = {}
+        self.fetched: list[str] = []
+        """The parts that were asked for, in order."""
+        self.refusals: list[DtestError] = []
+        """What the next fetches of parts raise."""
+        self.flowing = asyncio.Event()
+        """While this is not set, no part is fetched."""
+        self.flowing.set()
+
+    def hold(self, root: Path) -> str:
+        """Keep a directory; return its digest."""
+        snapshot = read_tree(root, list_files(root).paths, now=0.0)
+        for digest, raw in snapshot.parts(snapshot.manifest.chunks):
+            self.parts[digest] = encode(raw)
+        self.manifests[snapshot.manifest.digest] = snapshot.manifest.encoded()
+        return snapshot.manifest.digest
+
+    async def manifest(self, digest: str) -> bytes | None:
+        """See ``WorkspaceSource.manifest``."""
+        return self.manifests.get(digest)
+
+    async def part(self, digest: str) -> bytes | None:
+        """See ``WorkspaceSource.part``."""
+        self.fetched.append(digest)
+        await self.flowing.wait()
+        if self.refusals:
+            raise self.refusals.pop(0)
+        return self.parts.get(digest)
+
+
 class MemoryStores:
     """Output and artefacts in memory, with the rules of the streams."""
 
@@ -305,6 +345,7 @@ class MemoryStores:
         self.chunks: dict[str, dict[int, bytes]] = {}
         self.artifacts: dict[str, bytes] = {}
         self.checkpoints = MemoryObjects()
+        self.workspaces = MemoryTrees()
         self.flowing = asyncio.Event()
         """While this is not set, nothing is acknowledged."""
         self.flowing.set()
@@ -351,6 +392,9 @@ class Workbench:
         self.journal = FickleJournal()
         self.stores = MemoryStores()
         self.checkpoints = replace(DEFAULT_CHECKPOINTS, look_every_s=0.05, fetch_again_s=0.02)
+        self.caches = Caches(
+            directory / "machine", WorkspacePolicy(fetch_again_s=0.02), EnvironmentPolicy()
+        )
         self.reporter: Reporter
         self.executor: ProcessExecutor
 
@@ -365,6 +409,7 @@ class Workbench:
                 worker_id=WORKER,
                 clocks=Clocks(time.time, time.monotonic),
                 env={"PATH": os.environ["PATH"]},
+                caches=self.caches,
                 checkpoints=self.checkpoints,
             )
             async with asyncio.TaskGroup() as group:

@@ -23,7 +23,7 @@ from dtest.runtime.nats_server import EmbeddedServer, free_port
 
 USER = "dtest"
 PASSWORD = "for tests only"
-LIMITS = Limits(1, 64 << 20, 64 << 20, 8 << 20, 64 << 20, 64 << 20, 8 << 20)
+LIMITS = Limits(1, 64 << 20, 64 << 20, 8 << 20, 64 << 20, 64 << 20, 8 << 20, 64 << 20)
 """The server sets aside what a stream may grow to: many cells share one disk here."""
 WITHIN_S = 30.0
 POLL_S = 0.01

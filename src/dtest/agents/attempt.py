@@ -20,8 +20,8 @@ from dtest.agents.feeder import Feeder
 from dtest.agents.launch import launch, write_inputs
 from dtest.agents.outcome import Exit, Meaning, meaning
 from dtest.agents.output import OutputPump
+from dtest.agents.preparation import Preparation, Prepared, Unprepared
 from dtest.agents.spool import Slot
-from dtest.errors import InvalidDocument, Unavailable
 from dtest.events import codec
 from dtest.events.attempt import (
     Artifact,
@@ -29,7 +29,6 @@ from dtest.events.attempt import (
     AttemptFinished,
     AttemptReleased,
     AttemptStarted,
-    Checkpoint,
     TestcaseFinished,
 )
 from dtest.events.reasons import Reason
@@ -76,6 +75,8 @@ class RunningAttempt:
         self._give_up_preparing: Callable[[], object] = _nothing
         self._checkpoints = AttemptCheckpoints(context.checkpoints, assigned, slot)
         self._feeder = self._fed()
+        self._preparation = Preparation(context.workshop, assigned, slot, self._checkpoints)
+        self._prepared = Prepared()
         self._report = CaseReport(
             slot.path / "cases.jsonl",
             attempt=(assigned.task_id, assigned.attempt, context.worker_id),
@@ -190,33 +191,28 @@ class RunningAttempt:
         await self._close(self._end or {})
 
     async def _prepare(self) -> None:
-        """Fetch what the attempt goes on from; it is accepted, however long that takes."""
-        given = self.assigned.checkpoint
-        if given is None or self._stop_reason is not None:
+        """Bring what the attempt needs; it is accepted, however long that takes."""
+        if not self._preparation.takes_time or self._stop_reason is not None:
             return
         self._started_at = self._context.now()
         self._tell_started()
         async with asyncio.TaskGroup() as group:
-            preparing = group.create_task(self._restore(given))
+            preparing = group.create_task(self._bring())
             self._give_up_preparing = preparing.cancel
         self._give_up_preparing = _nothing
 
-    async def _restore(self, given: Checkpoint) -> None:
-        what = f"checkpoint {given.number} of attempt {given.attempt}"
+    async def _bring(self) -> None:
         try:
-            await self._checkpoints.restore(given)
-        except Unavailable as error:
-            self._take_end(_unprepared(Reason.ARTIFACT_DOWNLOAD, f"{what}: {error}"))
-        except InvalidDocument as error:
-            detail = f"{what} is damaged: {error}; the next attempt starts anew"
-            self._take_end(_unprepared(Reason.CHECKPOINT_DAMAGED, detail))
+            self._prepared = await self._preparation.run()
+        except Unprepared as error:
+            self._take_end({"op": "failed", "reason": error.reason, "detail": error.detail})
         except OSError as error:
             self._take_end({"op": "failed", **_described(error)})
 
     def _launch(self) -> None:
         self._started_at = self._context.now()
         try:
-            planned = launch(self.assigned, self.slot.path)
+            planned = launch(self.assigned, self.slot.path, self._prepared)
             write_inputs(planned, self.slot.path)
         except (ValueError, OSError) as error:
             self._take_end({"op": "failed", **_described(error)})
@@ -380,10 +376,6 @@ class RunningAttempt:
 
 def _nothing() -> None:
     return
-
-
-def _unprepared(reason: Reason, detail: str) -> dict[str, Any]:
-    return {"op": "failed", "reason": reason, "detail": detail}
 
 
 def _described(error: ValueError | OSError) -> dict[str, str]:

@@ -7,18 +7,25 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dtest.agents.checkpoints import CheckpointContext, CheckpointStore
+from dtest.agents.preparation import Workshop
 from dtest.agents.queue_port import Queue
 from dtest.agents.reporter import Reporter
 from dtest.agents.usage import ProcessTable
+from dtest.agents.workspaces import WorkspaceSource
 from dtest.events.fields import TaskId, WorkerId
 
 
 class Stores(Protocol):
-    """Where output, artefacts and checkpoints go, and units of tests come from."""
+    """Where output, artefacts and checkpoints go, and trees and units of tests come from."""
 
     @property
     def checkpoints(self) -> CheckpointStore:
         """Where checkpoints lie."""
+        ...
+
+    @property
+    def workspaces(self) -> WorkspaceSource:
+        """Where trees lie."""
         ...
 
     async def put_output(self, task_id: TaskId, attempt: int, offset: int, chunk: bytes) -> None:
@@ -47,3 +54,4 @@ class AttemptContext:
     reached: asyncio.Event
     """Set while the keeper takes orders."""
     processes: ProcessTable
+    workshop: Workshop

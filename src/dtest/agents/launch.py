@@ -7,13 +7,18 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from dtest.agents.preparation import Prepared
 from dtest.agents.pytest_session import FED_MODULE, SESSION_MODULE
+from dtest.agents.recipe import activated
 from dtest.events.attempt import AttemptAssigned
 from dtest.events.config import CommandConfig, TestConfig, parse_config
 
 _VISIBLE = {"cuda": "CUDA_VISIBLE_DEVICES", "rocm": "HIP_VISIBLE_DEVICES"}
 _ORDER = {"cuda": {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}}
 """CUDA numbers devices by speed unless told; the probe numbers them as the driver does."""
+
+
+UNPREPARED = Prepared()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +33,8 @@ class Launch:
     """For ``test``: what to write into ``paths.txt`` first."""
 
 
-def launch(assigned: AttemptAssigned, directory: Path) -> Launch:
-    """Return what to start for an attempt that works in ``directory``.
+def launch(assigned: AttemptAssigned, directory: Path, prepared: Prepared = UNPREPARED) -> Launch:
+    """Return what to start for an attempt that works in ``directory``, with what was prepared.
 
     Raises ValueError for a type that this agent does not run, pydantic.ValidationError for a
     config that does not have the form of its type.
@@ -43,24 +48,28 @@ def launch(assigned: AttemptAssigned, directory: Path) -> Launch:
         "DTEST_CHECKPOINT_DIR": str(directory / "checkpoint"),
         **_visible_devices(assigned),
     }
+    if prepared.environment is not None:
+        env |= activated(str(prepared.environment), prepared.path)
     match config:
         case CommandConfig():
             line = config.command
             argv = ("/bin/sh", "-c", line) if isinstance(line, str) else line
-            return Launch(argv, config.cwd or str(directory / "work"), {**env, **config.env})
+            cwd = _place(prepared, config.cwd or ".") if prepared.tree else config.cwd
+            return Launch(argv, cwd or str(directory / "work"), {**env, **config.env})
         case TestConfig():
-            argv = (*_session(config, directory), "--", *config.args)
-            return Launch(argv, config.cwd, {**env, **config.env}, config.paths)
+            cwd = _place(prepared, config.cwd)
+            argv = (*_session(config, cwd, _python(prepared), directory), "--", *config.args)
+            return Launch(argv, cwd, {**env, **config.env}, config.paths)
         case None:
             message = f"this agent does not run tasks of type {assigned.type}"
             raise ValueError(message)
 
 
-def _session(config: TestConfig, directory: Path) -> tuple[str, ...]:
+def _session(config: TestConfig, cwd: str, python: str, directory: Path) -> tuple[str, ...]:
     """Return what runs pytest: once for given paths, or for what a queue hands out."""
     options = (
-        *("--python", config.python or sys.executable),
-        *("--cwd", config.cwd),
+        *("--python", config.python or python),
+        *("--cwd", cwd),
         *("--out", str(directory / "cases.jsonl")),
         *("--paths-file", str(directory / "paths.txt")),
     )
@@ -70,6 +79,18 @@ def _session(config: TestConfig, directory: Path) -> tuple[str, ...]:
     limited = ("--test-timeout", str(limit_s)) if limit_s is not None else ()
     fed = (sys.executable, "-I", "-m", FED_MODULE, *options)
     return (*fed, "--feed", str(directory / "feed.jsonl"), *limited)
+
+
+def _place(prepared: Prepared, cwd: str) -> str:
+    """Return where the process works: in its workspace, or where the task says."""
+    return cwd if prepared.tree is None else str(prepared.tree / cwd)
+
+
+def _python(prepared: Prepared) -> str:
+    """Return the interpreter of a task that names none."""
+    if prepared.environment is None:
+        return sys.executable
+    return str(prepared.environment / "bin" / "python")
 
 
 def _visible_devices(assigned: AttemptAssigned) -> dict[str, str]:

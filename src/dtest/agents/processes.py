@@ -8,6 +8,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
@@ -18,11 +19,14 @@ from dtest.agents.checkpoints import (
     CheckpointContext,
     CheckpointPolicy,
 )
+from dtest.agents.environments import EnvironmentCache, EnvironmentPolicy
 from dtest.agents.keeper.client import KeeperClient, Message
 from dtest.agents.keeper.descendants import kill_marked, mark_of
+from dtest.agents.preparation import Workshop
 from dtest.agents.reporter import Reporter
 from dtest.agents.spool import Slot, Spool
 from dtest.agents.usage import ProcessTable
+from dtest.agents.workspaces import WorkspaceCache, WorkspacePolicy
 from dtest.events.attempt import AttemptAssigned, AttemptRefused
 from dtest.events.fields import TaskId, WorkerId
 from dtest.events.reasons import Reason
@@ -44,6 +48,15 @@ class Clocks:
     monotonic: Callable[[], float]
 
 
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """What agents of one machine share on disk, and how much of it."""
+
+    directory: Path
+    workspaces: WorkspacePolicy = WorkspacePolicy()  # noqa: RUF009 - it is frozen
+    environments: EnvironmentPolicy = EnvironmentPolicy()  # noqa: RUF009 - it is frozen
+
+
 class ProcessExecutor:
     """Runs attempts as processes."""
 
@@ -56,6 +69,7 @@ class ProcessExecutor:
         worker_id: WorkerId,
         clocks: Clocks,
         env: dict[str, str],
+        caches: Caches,
         checkpoints: CheckpointPolicy = DEFAULT_CHECKPOINTS,
     ) -> None:
         self._spool = spool
@@ -64,6 +78,21 @@ class ProcessExecutor:
         self._env = env
         self._keeper = KeeperClient(spool.root, told=self._told)
         self._reached = asyncio.Event()
+        for name in ("workspaces", "environments"):  # what lies there is nobody else's
+            (caches.directory / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+        workspaces = WorkspaceCache(
+            caches.directory / "workspaces",
+            stores.workspaces,
+            policy=caches.workspaces,
+            now=clocks.now,
+        )
+        environments = EnvironmentCache(
+            caches.directory / "environments",
+            workspaces,
+            policy=caches.environments,
+            env=env,
+            now=clocks.now,
+        )
         self._context = AttemptContext(
             worker_id,
             reporter,
@@ -73,6 +102,7 @@ class ProcessExecutor:
             self._keeper.order,
             self._reached,
             ProcessTable(monotonic=clocks.monotonic),
+            Workshop(workspaces, environments, env["PATH"]),
         )
         self._held: set[_Key] = set()
         """Attempts whose result the journal does not have."""

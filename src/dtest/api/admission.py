@@ -58,7 +58,8 @@ class Doorkeeper:
             return
         caller = _Caller(receive, send)
         try:
-            async with lane.through(_body_bytes(scope) if lane is lanes.submissions else 0):
+            has_body = lane in (lanes.submissions, lanes.uploads)
+            async with lane.through(_body_bytes(scope) if has_body else 0):
                 await self._pass(scope, caller, lane)
         except Overloaded as error:
             await overloaded(error)(scope, receive, send)

@@ -3,7 +3,18 @@
 from fastapi import FastAPI
 
 import dtest
-from dtest.api import attempts, breakers, events, health, policy, queues, runs, tasks, workers
+from dtest.api import (
+    attempts,
+    breakers,
+    events,
+    health,
+    policy,
+    queues,
+    runs,
+    tasks,
+    workers,
+    workspaces,
+)
 from dtest.api.admission import Doorkeeper
 from dtest.api.auth import App, Gate
 from dtest.api.body import BODY_BYTES_MAX
@@ -30,7 +41,10 @@ def create_app(context: ApiContext) -> FastAPI:
     )
     app.state.context = context
     app.add_middleware(Doorkeeper)
-    for module in (tasks, attempts, runs, workers, breakers, policy, queues, events, health):
+    for module in (
+        *(tasks, attempts, runs, workers, workspaces, breakers, policy, queues),
+        *(events, health),
+    ):
         app.include_router(module.router)
     add_problems(app)
     return app

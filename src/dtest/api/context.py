@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from dtest.api.admission import Admission
+from dtest.api.shelf import Shelf
 from dtest.client import Client
 from dtest.errors import InvalidDocument, NotFound, TimedOut
 from dtest.events.fields import CellId, TaskId
@@ -33,6 +34,7 @@ class ApiContext:
     client: Client
     output: OutputStore
     artifacts: ObjectStore
+    shelf: Shelf
     now: Callable[[], float]
     new_id: Callable[[], str]
     is_connected: Callable[[], bool]

@@ -12,7 +12,7 @@ from typing import Literal
 from dtest.api.limits import ApiLimits
 from dtest.errors import Overloaded
 
-Kind = Literal["submissions", "requests", "reads", "queries", "streams"]
+Kind = Literal["submissions", "uploads", "requests", "reads", "queries", "streams"]
 RETRY_S_MIN = 1
 RETRY_S_MAX = 30
 WEIGHT = 0.2
@@ -86,6 +86,12 @@ class Lanes:
             bytes_max=limits.submission_bytes_max,
             monotonic=monotonic,
         )
+        self.uploads = Lane(
+            "uploads",
+            count_max=limits.uploads_max,
+            bytes_max=limits.upload_bytes_max,
+            monotonic=monotonic,
+        )
         self.requests = Lane("requests", count_max=limits.requests_max, monotonic=monotonic)
         self.reads = Lane("reads", count_max=limits.reads_max, monotonic=monotonic)
         self.queries = Lane("queries", count_max=limits.queries_max, monotonic=monotonic)
@@ -93,7 +99,14 @@ class Lanes:
 
     def all(self) -> tuple[Lane, ...]:
         """Return them."""
-        return (self.submissions, self.requests, self.reads, self.queries, self.streams)
+        return (
+            self.submissions,
+            self.uploads,
+            self.requests,
+            self.reads,
+            self.queries,
+            self.streams,
+        )
 
     def of(self, method: str, path: str) -> Lane | None:
         """Return the lane of an HTTP request; none if it is always answered."""
@@ -103,4 +116,6 @@ class Lanes:
             return self.queries
         if method in {"GET", "HEAD", "OPTIONS"}:
             return self.reads
+        if path.startswith("/api/workspaces"):
+            return self.uploads
         return self.submissions if path == "/api/tasks/submit" else self.requests

@@ -12,6 +12,8 @@ class ApiLimits:
 
     submissions_max: int
     submission_bytes_max: int
+    uploads_max: int
+    upload_bytes_max: int
     requests_max: int
     reads_max: int
     queries_max: int
@@ -29,6 +31,8 @@ def limits_of(settings: Settings) -> ApiLimits:
     return ApiLimits(
         int(settings.limit("submissions_max")),
         int(settings.limit("submission_bytes_max")),
+        int(settings.limit("uploads_max")),
+        int(settings.limit("upload_bytes_max")),
         int(settings.limit("requests_max")),
         int(settings.limit("reads_max")),
         int(settings.limit("queries_max")),

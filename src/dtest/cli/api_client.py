@@ -73,6 +73,11 @@ class ApiClient:
         """Submit tasks once, however often it has to be said; the default key is a new one."""
         return self.post("/api/tasks/submit", body, **{KEY: key or IdSource()()})
 
+    def post_bytes(self, path: str, content: bytes) -> dict[str, Any]:
+        """Send bytes."""
+        headers = {"Content-Type": "application/octet-stream"}
+        return self._json("POST", path, content=content, headers=headers)
+
     def content(self, path: str, **query: object) -> bytes:
         """Return the bytes of an answer."""
         chosen: dict[str, Any] = {name: value for name, value in query.items() if value is not None}

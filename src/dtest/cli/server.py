@@ -57,6 +57,7 @@ def migrate(  # noqa: PLR0913 - one option each
     artifact_bytes: int | None = None,
     checkpoint_bytes: int | None = None,
     queue_bytes: int | None = None,
+    workspace_bytes: int | None = None,
     call: CallOptions = DEFAULTS,
 ) -> int:
     """Create the cell's streams where they are missing, and mend those that differ.
@@ -83,6 +84,8 @@ def migrate(  # noqa: PLR0913 - one option each
         What the checkpoints may grow to.
     queue_bytes
         What the queues of tests may grow to.
+    workspace_bytes
+        What the trees that clients shipped may grow to.
     """
     from dtest.cli.streams import migrated
     from dtest.journal.migration import Wanted
@@ -94,6 +97,7 @@ def migrate(  # noqa: PLR0913 - one option each
         "--artifact-bytes": artifact_bytes,
         "--checkpoint-bytes": checkpoint_bytes,
         "--queue-bytes": queue_bytes,
+        "--workspace-bytes": workspace_bytes,
     }
     for option, size in sizes.items():
         if size is not None and size < 1:

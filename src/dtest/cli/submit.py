@@ -1,4 +1,4 @@
-"""``dtest submit``: task documents from a file or standard input."""
+"""``dtest submit``: task documents from a file or standard input, or one command."""
 
 import sys
 from pathlib import Path
@@ -9,31 +9,38 @@ from cyclopts import Parameter
 
 from dtest.cli import output
 from dtest.cli.api_client import open_api
-from dtest.cli.options import DEFAULTS, CallOptions, StandardInputOrFile
+from dtest.cli.options import DEFAULTS, CallOptions
+from dtest.cli.shipping import ship_tree
 from dtest.cli.watching import Patience, exit_code, watch_run
 from dtest.errors import UsageError
+from dtest.events.config import CONFIGS
 
 REFUSED = 2
 
 
-def submit(
-    file: StandardInputOrFile,
-    *,
+def submit(  # noqa: PLR0913 - one option each
+    *file: Annotated[str, Parameter(allow_leading_hyphen=True)],
     name: str = "run",
     wait: Annotated[bool, Parameter(negative="")] = False,
     timeout: float | None = None,
     fail_unmatched: Annotated[bool, Parameter(negative="")] = False,
     idempotency_key: str | None = None,
+    ship: Annotated[bool, Parameter(negative="")] = False,
+    root: Annotated[Path | None, Parameter(name=["--root", "-C"])] = None,
+    environment: str | None = None,
     call: CallOptions = DEFAULTS,
 ) -> int:
     """Submit task documents: one JSON object, an array, JSON Lines, or ``{"tasks": [...]}``.
 
-    Examples: `dtest submit task.json --wait` · `make-tasks | dtest submit - --json`
+    Or, behind `--`, one command. With --ship the tasks run in a copy of this directory.
+
+    Examples: `dtest submit task.json --wait` · `make-tasks | dtest submit - --json` ·
+    `dtest submit --ship --wait -- make test`
 
     Parameters
     ----------
     file
-        The file, or ``-`` for standard input.
+        The file, or `-` for standard input; or, behind `--`, what to run.
     name
         Name of the run.
     wait
@@ -44,10 +51,22 @@ def submit(
         With --wait: end at once with exit code 8 when a task waits that no worker could ever run.
     idempotency_key
         The same key again submits nothing again.
+    ship
+        Bring the files of this directory to the cell, as `dtest ship` does, and run tasks in it.
+    root
+        Ship this directory.
+    environment
+        The environment of the tasks that name none, as JSON: `{"files": ["requirements.txt"]}`.
     """
-    body = read_documents(file)
+    body = _body(list(file))
     body.setdefault("name", name)
+    if root is not None and not ship:
+        message = "--root says what to ship, and nothing is"
+        raise UsageError(message, hint="add --ship")
+    recipe = _recipe(environment)
     api = open_api(call.settings())
+    workspace = ship_tree(api, root or Path.cwd(), paths=[]).digest if ship else None
+    _complete(body["tasks"], {"workspace": workspace, "environment": recipe})
     answer = api.submit(body, key=idempotency_key)
     refused = [task for task in answer["tasks"] if task["status"] == "refused"]
     if call.json:
@@ -67,6 +86,49 @@ def submit(
     if call.json:
         output.as_json(run)
     return REFUSED if refused else exit_code(run)
+
+
+def _body(given: list[str]) -> dict[str, Any]:
+    """Tell a file from a command, which stands behind ``--``. Raises UsageError."""
+    words = sys.argv[1:]
+    behind = len(words) - words.index("--") - 1 if "--" in words else 0
+    files, command = given[: len(given) - behind], given[len(given) - behind :]
+    for word in files:
+        if word.startswith("-") and word != "-":
+            message = f"Unknown option: {word}. A file of this name is given as ./{word}"
+            raise UsageError(message, hint="`dtest submit --help`")
+    if command and not files:
+        return {"tasks": [{"type": "command", "config": {"command": command}}]}
+    if len(files) == 1 and not command:
+        return read_documents(files[0])
+    message = "one file is needed, or a command behind `--`"
+    raise UsageError(
+        message, hint="`dtest submit task.json`, or `dtest submit --ship -- make test`"
+    )
+
+
+def _recipe(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        content = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        message = f"--environment is not JSON: {error}"
+        raise UsageError(message, hint="see docs/workspaces.md for the form") from error
+    if not isinstance(content, dict):
+        message = "--environment is no JSON object"
+        raise UsageError(message, hint="see docs/workspaces.md for the form")
+    return content
+
+
+def _complete(tasks: object, more: dict[str, Any]) -> None:
+    """Have tasks of the built-in types say where they run, unless they say it themselves."""
+    stated = {key: value for key, value in more.items() if value is not None}
+    for task in tasks if isinstance(tasks, list) else []:
+        if isinstance(task, dict) and task.get("type") in CONFIGS:
+            config = task.setdefault("config", {})
+            if isinstance(config, dict):
+                task["config"] = {**stated, **config}
 
 
 def read_documents(file: str) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
+from dtest.events.environment import Argument, Digest, Environment, inside
 from dtest.events.fields import DOCUMENT_BYTES_MAX, TOKEN_PATTERN, Document, Gigabytes, Seconds
 
-Argument = Annotated[str, Field(max_length=131_072)]
 SimulatedFault = Literal[
     "env_setup_failed",
     "crash_signal",
@@ -37,8 +37,17 @@ class CommandConfig:
     env: dict[str, str] = field(default_factory=dict)
     """Added to the agent's environment."""
     cwd: str | None = None
-    """Absolute; by default the attempt's own empty directory."""
+    """Absolute, or relative to the workspace; by default the workspace's root, and without one the
+    attempt's own empty directory."""
+    workspace: Digest | None = None
+    """The tree to run in, as shipped: each attempt gets a copy of its own."""
+    environment: Environment | None = None
+    """The Python environment whose programs come first in `PATH`"""
     simulate: "Simulation | None" = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what contradicts itself."""
+        _check_places(self.workspace, self.cwd, self.environment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,27 +55,46 @@ class TestConfig:
     """Tests to run with pytest in a child process: those of paths, or what a queue hands out."""
 
     cwd: str
+    """Absolute, where the tested project lies on the worker; or relative to the workspace."""
     paths: tuple[Argument, ...] = ()
-    """Files, directories or node ids, relative to ``cwd``. With a queue: what the suite was
+    """Files, directories or node ids, relative to ``cwd``. With a queue: what the suite is
     collected from, which may be nothing for what pytest's own settings say."""
     python: str | None = None
-    """Interpreter of the environment that holds the tested project; by default the agent's."""
+    """Interpreter that holds the project's requirements; by default the environment's, or the
+    agent's."""
     args: tuple[Argument, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
     queue: Annotated[str, Field(pattern=TOKEN_PATTERN)] | None = None
     """Name of the queue of units of tests. One session lasts until the queue is empty."""
     test_timeout_seconds: Annotated[float, Field(gt=0)] | None = None
     """How long one test may take; it is ended and named, the others go on. With a queue only."""
+    workspace: Digest | None = None
+    """As for ``command``."""
+    environment: Environment | None = None
+    """As for ``command``; pytest is among its requirements."""
     simulate: "Simulation | None" = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a combination that says nothing."""
+        """Raise ValueError for what contradicts itself, or says nothing."""
         if self.queue is None and not self.paths:
             message = "paths is empty, and there is no queue to take tests from"
             raise ValueError(message)
         if self.queue is None and self.test_timeout_seconds is not None:
             message = "test_timeout_seconds needs a queue; timeout_seconds bounds the whole task"
             raise ValueError(message)
+        _check_places(self.workspace, self.cwd, self.environment)
+        if self.environment is not None and self.python is not None:
+            message = "`python` and `environment` each name an interpreter: leave out one"
+            raise ValueError(message)
+
+
+def _check_places(workspace: str | None, cwd: str | None, environment: Environment | None) -> None:
+    """Raise ValueError for a place outside of the workspace, or in one that is not there."""
+    if workspace is not None and cwd is not None:
+        inside(cwd)
+    if workspace is None and environment is not None and environment.needs_tree:
+        message = "this environment is built of files: name the workspace that holds them"
+        raise ValueError(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +162,7 @@ def _fault(kind: str, config: Document, where: str) -> str | None:
         parse_config(kind, config)
     except ValidationError as error:
         return "; ".join(
-            f"{where}.{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+            f"{'.'.join(map(str, (where, *problem['loc'])))}: {problem['msg']}"
             for problem in error.errors(include_url=False, include_context=False)[:5]
         )
     return None

@@ -74,6 +74,11 @@ def output(cell: CellId, task_id: TaskId, attempt: int) -> str:
     return f"{ROOT}.{cell}.output.{task_id}.{attempt}"
 
 
+def workspace(cell: CellId) -> str:
+    """Where the API writes what clients shipped (own stream, limited age): the subjects below."""
+    return f"{ROOT}.{cell}.workspace"
+
+
 def telemetry(cell: CellId, worker_id: WorkerId) -> str:
     """Where an agent writes its use of resources (own stream, short age)."""
     return f"{ROOT}.{cell}.telemetry.{worker_id}"

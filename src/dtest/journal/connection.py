@@ -60,6 +60,7 @@ class Answer:
     status: int
     """0 if there is none; 503 if nobody listens."""
     payload: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def json(self) -> dict[str, Any]:
         """Read the body; an empty one is an empty object."""
@@ -270,7 +271,7 @@ class Connection:
         waiting = self._waiting.get(msg.subject.rpartition(".")[2])
         if waiting is not None:
             headers = msg.headers or {}
-            waiting.end(Answer(int(headers.get("Status", "0")), msg.data))
+            waiting.end(Answer(int(headers.get("Status", "0")), msg.data, headers))
 
     async def _disconnected(self) -> None:
         """End all waiting: what was asked over the lost connection is answered to nobody."""

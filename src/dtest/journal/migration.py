@@ -53,6 +53,7 @@ class Wanted:
     artifact_bytes: int | None = None
     checkpoint_bytes: int | None = None
     queue_bytes: int | None = None
+    workspace_bytes: int | None = None
 
     def limits(self, usual: Limits) -> Limits:
         """Return limits in which what is asked for stands before the usual."""
@@ -64,6 +65,7 @@ class Wanted:
             self.artifact_bytes or usual.artifact_bytes,
             self.checkpoint_bytes or usual.checkpoint_bytes,
             self.queue_bytes or usual.queue_bytes,
+            self.workspace_bytes or usual.workspace_bytes,
         )
 
     @property
@@ -76,6 +78,7 @@ class Wanted:
             self.artifact_bytes,
             self.checkpoint_bytes,
             self.queue_bytes,
+            self.workspace_bytes,
         )
 
 

@@ -16,6 +16,8 @@ QUEUE_DAYS_MAX = 2
 """A queue whose run was given up is forgotten."""
 CHECKPOINT_DAYS_MAX = 7
 """A task that stood still for longer begins anew."""
+WORKSPACE_DAYS_MAX = 21
+"""Three times what a part of a tree may be old for a client to leave it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Limits:
     artifact_bytes: int = 16 << 30
     checkpoint_bytes: int = 8 << 30
     queue_bytes: int = 512 << 20
+    workspace_bytes: int = 8 << 30
 
     @property
     def total_bytes(self) -> int:
@@ -40,6 +43,7 @@ class Limits:
             + self.artifact_bytes
             + self.checkpoint_bytes
             + self.queue_bytes
+            + self.workspace_bytes
         )
 
     def within(self, room_bytes: int) -> "Limits":
@@ -53,6 +57,7 @@ class Limits:
             int(self.artifact_bytes * part),
             int(self.checkpoint_bytes * part),
             int(self.queue_bytes * part),
+            int(self.workspace_bytes * part),
         )
 
 
@@ -86,6 +91,11 @@ def checkpoint_bucket(cell: CellId) -> str:
     return f"dtest-{cell}-checkpoints"
 
 
+def workspace_name(cell: CellId) -> str:
+    """Name of the stream of trees that clients shipped."""
+    return f"dtest-{cell}-workspaces"
+
+
 def bucket_stream(bucket: str) -> str:
     """Name of the stream below an object store."""
     return f"OBJ_{bucket}"
@@ -95,13 +105,14 @@ def stream_names(cell: CellId) -> list[str]:
     """Name all streams of a cell, those below the object stores included."""
     own = [journal_name(cell), output_name(cell), telemetry_name(cell)]
     buckets = map(bucket_stream, (artifact_bucket(cell), checkpoint_bucket(cell)))
-    return [*own, *buckets, queue_name(cell)]
+    return [*own, *buckets, queue_name(cell), workspace_name(cell)]
 
 
 def all_configs(cell: CellId, limits: Limits) -> list[dict[str, Any]]:
     """Return the configuration of each of them."""
     buckets = (artifact_config(cell, limits), checkpoint_config(cell, limits))
-    return [*stream_configs(cell, limits), *buckets, queue_config(cell, limits)]
+    beside = [queue_config(cell, limits), workspace_config(cell, limits)]
+    return [*stream_configs(cell, limits), *buckets, *beside]
 
 
 def stream_configs(cell: CellId, limits: Limits) -> list[dict[str, Any]]:
@@ -180,6 +191,28 @@ def queue_config(cell: CellId, limits: Limits) -> dict[str, Any]:
         "max_consumers": 10_000,
         "duplicate_window": 900 * SECOND_NS,
         "compression": "s2",
+        "allow_direct": True,
+    }
+
+
+def workspace_config(cell: CellId, limits: Limits) -> dict[str, Any]:
+    """Return the configuration of the stream of shipped trees.
+
+    One message for each part, which storing it again makes young again; the oldest go with age, and
+    what comes beyond the size is refused.
+    """
+    return {
+        "name": workspace_name(cell),
+        "subjects": [f"{subject.workspace(cell)}.>"],
+        "retention": "limits",
+        "storage": "file",
+        "num_replicas": limits.replicas,
+        "discard": "new",
+        "max_bytes": limits.workspace_bytes,
+        "max_msgs_per_subject": 1,
+        "max_age": WORKSPACE_DAYS_MAX * DAY_NS,
+        "max_consumers": 1_000,
+        "duplicate_window": 120 * SECOND_NS,
         "allow_direct": True,
     }
 

@@ -16,12 +16,19 @@ import structlog
 import dtest
 from dtest.agents.agent import Agent, AgentIdentity, NoPosition
 from dtest.agents.checkpoints import DEFAULT_CHECKPOINTS, CheckpointPolicy
+from dtest.agents.environments import EnvironmentPolicy
 from dtest.agents.output import OutputRefused
 from dtest.agents.probe import declared, detect
-from dtest.agents.processes import Clocks, ProcessExecutor, inherited_environment
+from dtest.agents.processes import (
+    Caches,
+    Clocks,
+    ProcessExecutor,
+    inherited_environment,
+)
 from dtest.agents.reporter import Reporter
 from dtest.agents.simulated import SimulatedExecutor
 from dtest.agents.spool import Spool
+from dtest.agents.workspaces import WorkspacePolicy
 from dtest.errors import Conflict, Unavailable, UsageError
 from dtest.events import subject
 from dtest.events.fields import TaskId, WorkerId
@@ -35,6 +42,7 @@ from dtest.journal.stores import (
     checkpoint_store,
     output_stream,
 )
+from dtest.journal.workspace_store import WorkspaceStore
 from dtest.roles.session import Session, session
 from dtest.runtime.clock import SystemClock
 from dtest.runtime.ids import short_id
@@ -72,16 +80,18 @@ class SimulationOptions:
 
 
 class _Stores:
-    """Output, artefacts, checkpoints and queues of one agent."""
+    """Output, artefacts, checkpoints, workspaces and queues of one agent."""
 
     def __init__(
         self,
         output: OutputStore,
         artifacts: ObjectStore,
         checkpoints: ObjectStore,
+        workspaces: WorkspaceStore,
         queue: Callable[[str], UnitQueue],
     ) -> None:
         self.checkpoints = checkpoints
+        self.workspaces = workspaces
         self.queue = queue
         self._output = output
         self._artifacts = artifacts
@@ -151,11 +161,21 @@ async def serve_agent(settings: Settings, options: AgentOptions) -> None:
         async with session(
             settings, name=f"dtest agent {worker_id}", wait_s=CONNECT_S_MAX
         ) as opened:
-            agent = _real_agent(opened, worker_id, directory, capability, options)
+            caches = _caches(settings)
+            agent = _real_agent(opened, worker_id, directory, capability, options, caches)
             on_stop_signals(lambda: agent.drain(options.drain_s))
             await agent.run(MachineUsage(str(directory)).figures)
         if agent.left_in_order:
             Spool(directory).forget()
+
+
+def _caches(settings: Settings) -> Caches:
+    """Return what all agents of this machine and cell share. Raises UsageError."""
+    return Caches(
+        settings.state_dir / settings.cell,
+        WorkspacePolicy(int(settings.limit("workspace_cache_bytes"))),
+        EnvironmentPolicy(int(settings.limit("environment_cache_bytes"))),
+    )
 
 
 def _real_agent(
@@ -164,6 +184,7 @@ def _real_agent(
     directory: Path,
     capability: Capability,
     options: AgentOptions,
+    caches: Caches,
 ) -> Agent:
     clock = SystemClock()
     journal = PatientJournal(opened.journal)
@@ -185,9 +206,9 @@ def _real_agent(
     )
     output = OutputStore(output_stream(opened.connection, opened.cell, opened.new_id), opened.cell)
     where = (opened.connection, opened.cell)
-    stores = _Stores(
-        output, artifact_store(*where), checkpoint_store(*where), partial(UnitQueue, *where)
-    )
+    workspaces = WorkspaceStore(*where, new_id=opened.new_id)
+    queue = partial(UnitQueue, *where)
+    stores = _Stores(output, artifact_store(*where), checkpoint_store(*where), workspaces, queue)
     spool = Spool(directory)
     executor = ProcessExecutor(
         spool,
@@ -196,6 +217,7 @@ def _real_agent(
         worker_id=worker_id,
         clocks=Clocks(clock.now, clock.monotonic),
         env=inherited_environment(environment()),
+        caches=caches,
         checkpoints=options.checkpoints,
     )
     return Agent(

@@ -16,6 +16,7 @@ from dtest.api.admission import Admission
 from dtest.api.app import create_app, gated
 from dtest.api.context import ApiContext
 from dtest.api.limits import ApiLimits, limits_of
+from dtest.api.shelf import Shelf
 from dtest.client import Client
 from dtest.errors import DtestError, UsageError
 from dtest.events.fields import ClientId
@@ -24,6 +25,7 @@ from dtest.journal.queue import UnitQueue
 from dtest.journal.room import JournalRoom
 from dtest.journal.stores import OutputStore, artifact_store, output_stream
 from dtest.journal.streams import journal_name, telemetry_name
+from dtest.journal.workspace_store import WorkspaceStore
 from dtest.leadership.census import Census
 from dtest.leadership.snapshots import SnapshotFiles, SnapshotWriter, code_version
 from dtest.projections.projector import Projector, Source, TelemetryProjector
@@ -121,6 +123,7 @@ async def _serve(opened: Session, store: Store, options: ApiOptions, door: _Door
         ),
         OutputStore(output_stream(opened.connection, opened.cell, opened.new_id), opened.cell),
         artifact_store(opened.connection, opened.cell),
+        Shelf(WorkspaceStore(opened.connection, opened.cell, new_id=opened.new_id), now=clock.now),
         clock.now,
         opened.new_id,
         lambda: opened.connection.is_connected,
@@ -195,12 +198,23 @@ async def _http(application: object, options: ApiOptions, door: _Door) -> None:
 class EventSocket(WebSocketsSansIOProtocol):
     """A WebSocket that is gone soon after its stream ended, though its peer reads nothing."""
 
+    _is_gone = False
+
     async def run_asgi(self) -> None:
         """Serve it; closing waits for the peer to take what was sent, aborting does not."""
         try:
             await super().run_asgi()
         finally:
-            self.loop.call_later(LINGER_S_MAX, self.transport.abort)
+            self.loop.call_later(LINGER_S_MAX, self._cut)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that there is nothing left to cut."""
+        self._is_gone = True
+        super().connection_lost(exc)
+
+    def _cut(self) -> None:
+        if not self._is_gone:  # a transport that is closed cannot be aborted
+            self.transport.abort()
 
 
 class _Server(uvicorn.Server):

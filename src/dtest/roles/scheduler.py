@@ -11,12 +11,14 @@ import structlog
 import dtest
 from dtest.journal.patient import PatientJournal
 from dtest.journal.stores import checkpoint_store
+from dtest.journal.workspace_store import WorkspaceStore
 from dtest.leadership.candidate import Candidate, Watch
 from dtest.leadership.checkpoints import CheckpointSweeper
 from dtest.leadership.decision import Policy
 from dtest.leadership.follower import Follower
 from dtest.leadership.leader import Identity, Leader
 from dtest.leadership.snapshots import SnapshotFiles, SnapshotWriter, code_version
+from dtest.leadership.workspaces import WorkspaceRenewer
 from dtest.roles.session import Session, session
 from dtest.runtime.clock import SystemClock
 from dtest.runtime.ids import jitter, short_id
@@ -53,6 +55,7 @@ async def _run(opened: Session, settings: Settings) -> None:
     stream = (await opened.journal.bounds()).created
     clock = SystemClock()
     checkpoints = checkpoint_store(opened.connection, opened.cell)
+    workspaces = WorkspaceStore(opened.connection, opened.cell, new_id=opened.new_id)
     candidate = Candidate(
         opened.journal,
         opened.connection,
@@ -61,7 +64,10 @@ async def _run(opened: Session, settings: Settings) -> None:
         new_leader=_terms(opened, follower, clock),
         monotonic=clock.monotonic,
         pid=os.getpid(),
-        duties=lambda leader: (CheckpointSweeper(leader, checkpoints).run(),),
+        duties=lambda leader: (
+            CheckpointSweeper(leader, checkpoints).run(),
+            WorkspaceRenewer(leader, workspaces, now=clock.now).run(),
+        ),
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(follower.run())

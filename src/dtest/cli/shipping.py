@@ -1,0 +1,63 @@
+"""``dtest ship``: the tree of a project to the cell, and the words about it."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import platformdirs
+from cyclopts import Parameter
+
+from dtest.cli import output
+from dtest.cli.api_client import open_api
+from dtest.cli.options import DEFAULTS, CallOptions
+from dtest.workspaces.shipping import Door, Shipped
+from dtest.workspaces.shipping import ship as bring
+
+
+def ship(
+    paths: list[str] | None = None,
+    /,
+    *,
+    root: Annotated[Path | None, Parameter(name=["--root", "-C"])] = None,
+    call: CallOptions = DEFAULTS,
+) -> int:
+    """Bring the files of a directory to the cell and print the name under which tasks find them.
+
+    Git says which: tracked files, and untracked ones that are not ignored. Only what the cell does
+    not have is sent.
+
+    Examples: `dtest ship` · `dtest ship src tests --root ~/project`
+
+    Parameters
+    ----------
+    paths
+        Only these files and directories; by default all.
+    root
+        The directory; by default the present one.
+    """
+    shipped = ship_tree(open_api(call.settings()), root or Path.cwd(), paths=paths or [])
+    if call.json:
+        output.as_json(
+            {
+                "workspace": shipped.digest,
+                "files": shipped.files,
+                "bytes": shipped.bytes_total,
+                "files_sent": shipped.files_sent,
+                "bytes_sent": shipped.bytes_sent,
+                "notes": list(shipped.notes),
+            }
+        )
+    else:
+        print(shipped.digest)
+    return 0
+
+
+def ship_tree(api: Door, root: Path, *, paths: list[str]) -> Shipped:
+    """Ship a tree and tell about it on standard error. Raises as ``workspaces.shipping.ship``."""
+    cache = Path(platformdirs.user_cache_path("dtest")) / "trees"
+    shipped = bring(api, root, paths=paths, now=time.time, cache=cache)
+    for note in shipped.notes:
+        print(f"dtest: {note}", file=sys.stderr)
+    print(f"dtest: {shipped.told()}", file=sys.stderr, flush=True)
+    return shipped
