@@ -8,6 +8,7 @@ import pytest
 
 from dtest.events.attempt import AttemptFinished, TestcaseFinished
 from dtest.events.reasons import Reason
+from dtest.suites.suite import joined
 from dtest.suites.unit import Part, Unit, encode
 from tests.kit.agent import Workbench, marked
 from tests.kit.nats import eventually
@@ -129,6 +130,84 @@ async def test_an_error_at_the_end_of_the_session_is_told_at_its_last_test(
         ("error", "teardown"),
     ]
     assert "cannot end" in cases[1].message
+
+
+async def test_a_session_that_collects_says_what_the_suite_holds(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    text = """
+        import os, pytest, unittest
+        class TestTogether:
+            @pytest.fixture(scope="class")
+            def dear(self): pass
+            def test_a(self, dear): pass
+        class TestPlain(unittest.TestCase):
+            def test_b(self): pass
+        class TestOwn(unittest.TestCase):
+            @classmethod
+            def setUpClass(cls): pass
+            def test_c(self): pass
+        @pytest.fixture(scope="module")
+        def wide(): pass
+        def test_d(wide): pass
+        def test_e(): pass
+    """
+    root = suite(
+        tmp_path,
+        test_a=text,
+        test_broken="import no_such_module",
+        test_deadly="import os\nos._exit(1)",
+        test_skips="import pytest\npytest.skip('not here', allow_module_level=True)",
+    )
+    fed = Fed(bench, root)
+    async with bench.agent():
+        fed.start(config={"collect": True, "paths": [".", "test_a.py::test_nowhere"]})
+        await eventually(lambda: bool(fed.queue.told), within_s=60.0)
+        found = joined(fed.queue.told)
+        await fed.put(unit("u", "test_a.py", "test_e"))
+        await fed.end()
+
+    assert found.tests == (
+        ("test_a.py::TestTogether::test_a", "test_a.py::TestTogether"),
+        ("test_a.py::TestPlain::test_b", ""),
+        ("test_a.py::TestOwn::test_c", "test_a.py::TestOwn"),
+        ("test_a.py::test_d", "test_a.py"),
+        ("test_a.py::test_e", ""),
+    )
+    assert found.skipped == ("test_skips.py",)
+    assert set(found.broken) == {"test_broken.py", "test_a.py::test_nowhere"}
+    assert await fed.cases() == Counter(
+        {
+            ("test_e", "passed"): 1,
+            ("test_broken.py", "error"): 1,
+            ("test_deadly.py", "error"): 1,
+            ("test_nowhere", "error"): 1,
+            ("test_skips.py", "skipped"): 1,
+        }
+    )
+
+
+async def test_fixtures_of_conftest_files_are_found_however_late_a_unit_comes(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    root = suite(tmp_path, conftest="import pytest\n@pytest.fixture\ndef top(): return 1")
+    for name in ("one", "two"):
+        (root / name).mkdir()
+        (root / name / "conftest.py").write_text(
+            f"import pytest\n@pytest.fixture\ndef near(): return {name!r}\n"
+        )
+        (root / name / f"test_{name}.py").write_text(
+            f"def test_it(top, near): assert (top, near) == (1, {name!r})\n"
+        )
+    fed = Fed(bench, root)
+    async with bench.agent():
+        await fed.put(unit("u1", "one/test_one.py", "test_it"), close=False)
+        fed.start()
+        await eventually(lambda: fed.queue.ended == ["u1"], within_s=60.0)
+        await fed.put(unit("u2", "two/test_two.py", "test_it"))
+        end = await fed.end()
+
+    assert (end.outcome, sum((await fed.cases()).values())) == ("passed", 2)
 
 
 async def test_an_empty_queue_that_is_closed_ends_the_session(

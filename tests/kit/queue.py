@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from dtest.journal.queue import Pulled, QueueState
@@ -17,6 +17,7 @@ class MemoryQueue:
     ended: list[str] = field(default_factory=list)
     beaten: set[str] = field(default_factory=set)
     closed: bool = False
+    told: list[bytes] = field(default_factory=list)
     pullers: int = 0
     _ids: set[str] = field(default_factory=set)
     _count: int = 0
@@ -37,6 +38,10 @@ class MemoryQueue:
     async def _tell(self) -> None:
         async with self._stir:
             self._stir.notify_all()
+
+    async def tell(self, documents: Sequence[bytes]) -> None:
+        """Keep it."""
+        self.told = list(documents)
 
     async def pull(self, wait_s: float) -> Pulled | None:
         """Hand out the next."""

@@ -6,8 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dtest.errors import InvalidDocument
+from dtest.suites import suite as module
 from dtest.suites.history import GUESS_S, History
 from dtest.suites.plan import PlannedTest, makespan_s, plan
+from dtest.suites.suite import Suite, parts_of
+from dtest.suites.suite import joined as whole
 from dtest.suites.unit import (
     TESTS_MAX,
     Part,
@@ -130,6 +134,25 @@ def test_splitting_keeps_every_piece_in_order(parts: list[Part], count: int) -> 
     assert pieces_of(Unit("u", joined(pieces_of(unit)))) == pieces_of(unit)
     for each in made:
         assert decode(encode(each)) == each
+
+
+@given(
+    tests=st.lists(st.tuples(st.text(max_size=9), st.text(max_size=3)), max_size=20),
+    at_once=st.integers(1, 7),
+)
+def test_a_suite_is_the_same_after_its_journey(tests: list[tuple[str, str]], at_once: int) -> None:
+    suite = Suite(tuple(tests), ("broken.py",), ("skips.py",), 3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "TESTS_AT_ONCE", at_once)
+        documents = suite.documents()
+
+    assert parts_of(documents[0]) == len(documents)
+    assert whole(documents) == suite
+
+
+def test_what_says_nothing_of_a_suite_is_refused() -> None:
+    with pytest.raises(InvalidDocument, match="says nothing of a suite"):
+        parts_of(b"{}")
 
 
 def test_what_is_not_known_is_guessed_from_its_neighbours() -> None:

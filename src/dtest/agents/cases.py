@@ -30,7 +30,7 @@ _CASE: TypeAdapter[TestcaseFinished] = TypeAdapter(TestcaseFinished)
 
 
 class CaseReport:
-    """The report of one attempt; ``heard`` takes what it says of units."""
+    """The report of one attempt; ``heard`` takes what it says of units and of the suite."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class CaseReport:
                 self._case(entry)
             case {"kind": "crash", "nodeid": str(nodeid)}:
                 self._crashed.append(nodeid)
-            case {"unit": str()} if self._heard is not None:
+            case {"unit": str()} | {"kind": "collected"} if self._heard is not None:
                 self._heard(entry)
 
     def _case(self, entry: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ import structlog
 
 from dtest.agents.queue_port import Pulled, Queue
 from dtest.errors import DtestError, InvalidDocument, NotFound, Unavailable
+from dtest.suites.suite import Suite
 from dtest.suites.unit import Part, Unit, decode, encode, joined, pieces_of, split, weight
 
 log = structlog.get_logger()
@@ -92,6 +93,8 @@ class Feeder:
         """What a test of this session took lately."""
         self._told = 0
         self._stored = 0
+        self._suite: Suite | None = None
+        """What was collected and not told yet."""
         self._gift: tuple[str, Unit] | None = None
         self._waiting_said = False
         self._ended = False
@@ -122,6 +125,13 @@ class Feeder:
                     held.verdicts = self._told
                     self._timed(name, at)
                     self._room.set()
+            case {"kind": "collected", "nodeids": list(nodeids), "groups": list(groups)}:
+                self._suite = Suite(
+                    tuple(zip(nodeids, groups, strict=True)),
+                    tuple(entry["broken"]),
+                    tuple(entry["skipped"]),
+                    entry["maxfail"],
+                )
 
     def _timed(self, name: str, at: float) -> None:
         began, tests = self._begun.pop(name, (0.0, 0))
@@ -296,6 +306,9 @@ class Feeder:
 
     async def _acknowledge(self) -> None:
         """Put into the queue what goes elsewhere, then take out what is done and stored."""
+        if self._suite is not None:
+            suite, self._suite = self._suite, None
+            await self._patiently(lambda: self._queue.tell(suite.documents()))
         if self._gift is not None:
             (name, unit), self._gift = self._gift, None
             parts = split(unit, max(1, len(self._hungry)))

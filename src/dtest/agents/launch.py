@@ -77,8 +77,9 @@ def _session(config: TestConfig, cwd: str, python: str, directory: Path) -> tupl
         return (sys.executable, "-I", "-m", SESSION_MODULE, *options)
     limit_s = config.test_timeout_seconds
     limited = ("--test-timeout", str(limit_s)) if limit_s is not None else ()
+    collecting = ("--collect",) if config.collect else ()
     fed = (sys.executable, "-I", "-m", FED_MODULE, *options)
-    return (*fed, "--feed", str(directory / "feed.jsonl"), *limited)
+    return (*fed, "--feed", str(directory / "feed.jsonl"), *limited, *collecting)
 
 
 def _place(prepared: Prepared, cwd: str) -> str:

@@ -1,6 +1,6 @@
 """What an agent needs of a queue of units."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
 
@@ -41,6 +41,10 @@ class Queue(Protocol):
 
     async def put(self, units: Iterable[tuple[str, bytes]]) -> None:
         """Put in units, each under an id of its own."""
+        ...
+
+    async def tell(self, documents: Sequence[bytes]) -> None:
+        """Say what the suite holds."""
         ...
 
     async def pull(self, wait_s: float) -> Pulled | None:

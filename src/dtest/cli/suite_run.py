@@ -4,27 +4,41 @@ import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from dtest.cli import output
 from dtest.cli.api_client import ApiClient
 from dtest.cli.gathering import gather
-from dtest.cli.suite import Collected, SuiteOptions
+from dtest.cli.runs import every_task
 from dtest.cli.suite_options import Bounds
 from dtest.cli.watching import Patience, watch_run
-from dtest.errors import NoWorkerMatches, TimedOut, TooManyFailures
+from dtest.errors import NoWorkerMatches, TimedOut, TooManyFailures, UsageError
 from dtest.reports.muting import KnownFlaky
 from dtest.reports.observation import Planned
 from dtest.reports.report import Report
 from dtest.reports.verdicts import BAD, Result
 from dtest.suites.plan import makespan_s
+from dtest.suites.suite import Suite
 from dtest.suites.unit import Part, Unit
 
+_SUITE: TypeAdapter[Suite] = TypeAdapter(Suite)
 STOP_S_MAX = 20.0
 """How long the run may take to end once it is cancelled."""
 SESSIONS_MAX = 64
 REFILLS_MAX = 3
 """How often sessions that ended before their work are replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class SuitePlace:
+    """Where the suite lies and what runs it."""
+
+    cwd: Path
+    python: str
+    args: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +67,16 @@ class SuiteRun:
         self._sessions = 1
 
     def start(
-        self, suite: SuiteOptions, paths: Sequence[str], bounds: Bounds, *, sessions: int
+        self, place: SuitePlace, paths: Sequence[str], bounds: Bounds, *, sessions: int
     ) -> None:
         """Start the sessions; they warm up while the suite is collected."""
         self._sessions = sessions
         config = {
             "queue": self._queue,
             "paths": list(paths),
-            "cwd": str(suite.cwd),
-            "python": suite.python,
-            "args": list(suite.args),
+            "cwd": str(place.cwd),
+            "python": place.python,
+            "args": list(place.args),
             "test_timeout_seconds": bounds.test_timeout,
         }
         self._document = {
@@ -74,10 +88,48 @@ class SuiteRun:
             {**self._document, "name": f"session {number}/{sessions}"}
             for number in range(1, sessions + 1)
         ]
+        tasks[0]["config"] = {**self._document["config"], "collect": True}
         answer = self._api.submit({"name": self._name, "tasks": tasks})
         self._run_id, self._seq = str(answer["run_id"]), int(answer["seq"])
 
-    def carry(self, found: Collected, units: Sequence[Unit], bounds: Bounds) -> RunEnd:
+    def collected(self, bounds: Bounds) -> Suite:
+        """Wait until a session has collected the suite.
+
+        Raises UsageError when pytest cannot run it, TimedOut or NoWorkerMatches.
+        """
+        found: list[Suite] = []
+
+        def look(wait_s: float) -> bool:
+            answer = self._api.get(f"/api/queues/{self._queue}/suite", wait_s=wait_s)
+            if answer["suite"] is not None:
+                found.append(_SUITE.validate_python(answer["suite"]))
+            return bool(found)
+
+        watch_run(
+            self._api,
+            self._run_id,
+            after=self._seq,
+            patience=Patience(bounds.timeout, bounds.fail_unmatched),
+            as_json=True,
+            pause=look,
+        )
+        if not found and not look(0.0):
+            raise self._uncollectable()
+        return found[0]
+
+    def _uncollectable(self) -> UsageError:
+        """Say in pytest's words why a session ended without a suite."""
+        tasks = every_task(self._api, self._run_id)
+        ended = next((task for task in tasks if task["status"] != "cancelled"), tasks[0])
+        said = self._api.content(f"/api/tasks/{ended['task_id']}/logs").decode(errors="replace")
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
+        errors = [line for line in lines if line.startswith(("ERROR", "dtest:"))]
+        complaint = (errors or lines or [f"{ended['status']}, {ended['reason']}"])[-1]
+        message = f"pytest cannot run this suite: {complaint}"
+        python = self._document["config"]["python"]
+        return UsageError(message, hint=f"`{python} -m pytest --collect-only`")
+
+    def carry(self, found: Suite, units: Sequence[Unit], bounds: Bounds) -> RunEnd:
         """Hand in all units and wait for the end; without patience, take what is known."""
         started = time.monotonic()
         until = Patience(
@@ -99,7 +151,7 @@ class SuiteRun:
         report = self._report(found)
         return RunEnd(report, took_s, makespan_s(units, sessions=self._sessions), cut)
 
-    def _report(self, found: Collected) -> Report:
+    def _report(self, found: Suite) -> Report:
         planned = [Planned(nodeid) for nodeid, _ in found.tests]
         report = gather(self._api, self._run_id, planned=planned, flaky=self._flaky)
         lost = [result for result in report.results if result.verdict == "not_proven"]
@@ -133,7 +185,7 @@ class SuiteRun:
         task = {**self._document, **labels, "config": config, "name": name, "run_id": self._run_id}
         self._seq = int(self._api.submit(task)["seq"])
 
-    def _rerun(self, found: Collected, bounds: Bounds, patience: Patience) -> None:
+    def _rerun(self, found: Suite, bounds: Bounds, patience: Patience) -> None:
         """Run what failed again, in new processes; what passes then is flaky."""
         places = found.places()
         for number in range(1, bounds.reruns + 1):

@@ -14,7 +14,7 @@ from dtest.cli.api_client import ApiClient, open_api
 from dtest.cli.local_stack import throw_away_stack
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.reports import known_flaky_tests, write_report
-from dtest.cli.suite import Collected, Collecting, SuiteOptions
+from dtest.cli.suite import chosen, units_of
 from dtest.cli.suite_history import HistoryFile
 from dtest.cli.suite_options import (
     EVERYTHING,
@@ -24,12 +24,10 @@ from dtest.cli.suite_options import (
     ReportFiles,
     Selection,
 )
-from dtest.cli.suite_run import RunEnd, SuiteRun, usual_sessions
+from dtest.cli.suite_run import RunEnd, SuitePlace, SuiteRun, usual_sessions
 from dtest.errors import DtestError, TooManyFailures, UsageError
 from dtest.reports.report import NOTHING_SELECTED, Report, title
 from dtest.reports.verdicts import BAD, Result, Verdict
-from dtest.suites.history import History
-from dtest.suites.unit import Unit
 
 INTERRUPTED = 130
 LISTED_MAX = 50
@@ -77,43 +75,30 @@ def test(
     bounds.check()
     reports.check()
     flaky = known_flaky_tests(reports.known_flaky)
-    options = SuiteOptions(Path.cwd(), _interpreter(python), selection.arguments)
-    asked = paths or []
+    place = SuitePlace(Path.cwd(), _interpreter(python), selection.arguments)
     kept = HistoryFile(Path.cwd())
-    with Collecting(asked, options) as collecting, _cell(call, workers) as api:
+    with _cell(call, workers) as api:
         sessions = workers or usual_sessions(api)
         run = SuiteRun(api, Path.cwd().name or "tests", flaky, as_json=call.json)
-        run.start(options, asked, bounds, sessions=sessions)
+        run.start(place, paths or [], bounds, sessions=sessions)
         try:
-            found = collecting.result(wait_s=bounds.timeout)
-            found, units = _chosen(found, selection, kept.load(HARDWARE), sessions)
+            found = run.collected(bounds)
         except BaseException as error:
             run.stop(reason=type(error).__name__)
             raise
-        if not units:
+        if found.is_empty:
             run.stop(reason="no tests")
             output.say("no tests ran: pytest found none")
             return NOTHING_SELECTED
+        history = kept.load(HARDWARE)
+        found = chosen(found, selection, history)
         if not call.json:
             broken = f", {len(found.broken)} could not be collected" if found.broken else ""
             output.say(f"{len(found.tests)} tests in {len(found.files)} files{broken}")
+        units = units_of(found, selection, history, sessions=sessions)
         end = run.carry(found, units, bounds)
     kept.add(end.report, HARDWARE)
     return _concluded(end, reports, as_json=call.json)
-
-
-def _chosen(
-    found: Collected, selection: Selection, history: History, sessions: int
-) -> tuple[Collected, list[Unit]]:
-    """Return what is to run, and the units."""
-    if selection.last_failed and history.failed:
-        again = found.only(history.failed)
-        if again.files:
-            found = again
-        else:
-            output.say("none of the tests that failed last time is selected: all run")
-    first = selection.failed_first
-    return found, found.units(history, sessions=sessions, failed_first=first)
 
 
 def _concluded(end: RunEnd, reports: ReportFiles, *, as_json: bool) -> int:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -14,6 +14,8 @@ from dtest.errors import TimedOut, TooManyFailures, Unavailable
 
 LOOK_EVERY_S = 0.1
 LOOK_EVERY_S_MAX = 0.5
+LOOK_AT_TESTS_S_MAX = 0.15
+"""Suites are often short, and somebody waits for them."""
 PLAIN_EVERY_S = 5.0
 UNMATCHED_EVERY_S = 5.0
 SILENCE_S_MAX = 30.0
@@ -124,12 +126,15 @@ def watch_run(
     after: int | None = None,
     patience: Patience = UNTIL_ENDED,
     as_json: bool = False,
+    pause: Callable[[float], bool] | None = None,
 ) -> dict[str, Any]:
     """Wait until a run has ended; tell failures of tests as they come.
 
+    ``pause`` waits between two looks and may say that this was long enough.
     Raises TimedOut, or NoWorkerMatches when that is why it does not end, and TooManyFailures.
     """
     started = time.monotonic()
+    longest_s = LOOK_AT_TESTS_S_MAX if patience.tests else LOOK_EVERY_S_MAX
     run = api.get(f"/api/runs/{run_id}", after=after)
     delay_s = LOOK_EVERY_S
     with _screen() as screen:
@@ -148,8 +153,11 @@ def watch_run(
             if over:
                 message = f"run {run['run_id']} did not end in {patience.wait_s:.3g} s"
                 raise TimedOut(message, hint="`dtest why TASK` says what it waits for")
-            time.sleep(delay_s)
-            delay_s = min(LOOK_EVERY_S_MAX, delay_s * 1.2)
+            if pause is None:
+                time.sleep(delay_s)
+            elif pause(delay_s):
+                return run
+            delay_s = min(longest_s, delay_s * 1.2)
             run = asked.get(f"/api/runs/{run['run_id']}", after=run["as_of_seq"])
 
 

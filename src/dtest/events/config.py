@@ -66,6 +66,8 @@ class TestConfig:
     env: dict[str, str] = field(default_factory=dict)
     queue: Annotated[str, Field(pattern=TOKEN_PATTERN)] | None = None
     """Name of the queue of units of tests. One session lasts until the queue is empty."""
+    collect: bool = False
+    """This session collects the whole suite first and tells the queue what there is."""
     test_timeout_seconds: Annotated[float, Field(gt=0)] | None = None
     """How long one test may take; it is ended and named, the others go on. With a queue only."""
     workspace: Digest | None = None
@@ -79,8 +81,8 @@ class TestConfig:
         if self.queue is None and not self.paths:
             message = "paths is empty, and there is no queue to take tests from"
             raise ValueError(message)
-        if self.queue is None and self.test_timeout_seconds is not None:
-            message = "test_timeout_seconds needs a queue; timeout_seconds bounds the whole task"
+        if self.queue is None and (self.collect or self.test_timeout_seconds is not None):
+            message = "collect and test_timeout_seconds need a queue"
             raise ValueError(message)
         _check_places(self.workspace, self.cwd, self.environment)
         if self.environment is not None and self.python is not None:

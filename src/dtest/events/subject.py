@@ -114,6 +114,11 @@ def plan(cell: CellId, queue: str) -> str:
     return f"{ROOT}.{cell}.queue.{queue}.plan"
 
 
+def collected(cell: CellId, queue: str, part: int) -> str:
+    """Where the session that collected a suite says what it holds, in parts from 0."""
+    return f"{ROOT}.{cell}.queue.{queue}.collected.{part}"
+
+
 def hungry(cell: CellId, queue: str) -> str:
     """Where a session says that it has nothing to do (core NATS, not stored)."""
     return f"{ROOT}.{cell}.hungry.{queue}"

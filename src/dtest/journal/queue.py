@@ -8,7 +8,7 @@ acknowledgement was lost, has to be harmless.
 import asyncio
 import json
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -115,6 +115,18 @@ class UnitQueue:
         """Say that all was put in. Raises as ``put``."""
         await self._put(subject.plan(self._cell, self.name), b"{}", "closed")
         self._closed = True
+
+    async def tell(self, documents: Sequence[bytes]) -> None:
+        """Keep what the suite holds; the first telling counts. Raises as ``put``."""
+        for part, document in reversed(list(enumerate(documents))):  # with the first, all are there
+            where = subject.collected(self._cell, self.name, part)
+            await self._put(where, document, f"collected.{part}")
+
+    async def told(self, part: int) -> bytes | None:
+        """Return a part of what was told, none if there is no such part. Raises Unavailable."""
+        where = subject.collected(self._cell, self.name, part)
+        found = await get_message(self._connection, self._stream, {"last_by_subj": where})
+        return found.payload if found is not None else None
 
     async def _put(self, where: str, body: bytes, name: str) -> None:
         headers = {"Nats-Msg-Id": f"{self.name}.{name}", "Nats-Expected-Stream": self._stream}

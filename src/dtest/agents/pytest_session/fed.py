@@ -48,6 +48,8 @@ class FedOrder(NamedTuple):
     order: Order
     feed: str
     test_timeout_s: float | None
+    collect: bool
+    """Whether to collect all before the first unit, and say what there is."""
 
 
 class FedLedger(Ledger):
@@ -60,6 +62,7 @@ class FedLedger(Ledger):
         self.collect_cases: list[str] = []
         self.deadly_files: list[str] = []
         self.singly = False
+        self.has_collected = False
         self._unit = ""
         self._collecting: list[str] = []
 
@@ -111,6 +114,9 @@ class FedLedger(Ledger):
             self.by_unit.pop(record["unit"], None)
         elif kind == "collecting":
             self._collecting = record["files"]
+        elif kind == "collected":
+            self.has_collected = True
+            self._collecting = []
 
 
 class Warden:
@@ -198,6 +204,8 @@ def read_order(argv: list[str]) -> FedOrder:
     parser.add_argument("--feed", required=True, help="file of units, appended to by the agent")
     parser.add_argument("--paths-file", required=True, help="what the suite was collected from")
     parser.add_argument("--test-timeout", type=float, help="seconds that one test may take")
+    collect_help = "collect all first, and record what there is"
+    parser.add_argument("--collect", action="store_true", help=collect_help)
     options = parser.parse_args(own)
     with open(options.paths_file, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         lines = [line for line in file.read().split("\n") if line]
@@ -208,11 +216,12 @@ def read_order(argv: list[str]) -> FedOrder:
         out=os.path.abspath(options.out),
         collect_only=False,
         crashes_max=0,
-        paths=[line.partition("::")[0] for line in lines],
-        nodeids=[],
+        paths=[line for line in lines if "::" not in line],
+        nodeids=[line for line in lines if "::" in line],
         extra=argv[len(own) + 1 :],
     )
-    return FedOrder(order, os.path.abspath(options.feed), options.test_timeout)
+    feed = os.path.abspath(options.feed)
+    return FedOrder(order, feed, options.test_timeout, options.collect)
 
 
 def run_all(fed: FedOrder, ledger: FedLedger) -> int:
@@ -257,17 +266,19 @@ def _ended(exit_code: int, ledger: FedLedger) -> int:
 def write_request(fed: FedOrder, ledger: FedLedger) -> None:
     """Tell the plugin what was done already and where to write."""
     clear(fed.order.scratch)
+    collect = fed.collect and not ledger.has_collected
     request = {
         "out": fed.order.out,
         "scratch": fed.order.scratch,
         "pythonpath": os.environ.get("PYTHONPATH"),
-        "paths": [],
-        "nodeids": [],
+        "paths": fed.order.paths if collect else [],
+        "nodeids": fed.order.nodeids if collect else [],
         "only": None,
         "reported": ledger.collect_cases,
         "failures_before": 0,
         "again": ledger.session_seen,
         "feed": fed.feed,
+        "collect": collect,
         "done": ledger.done(),
     }
     with open(os.path.join(fed.order.scratch, "request.json"), "w", encoding="utf-8") as file:

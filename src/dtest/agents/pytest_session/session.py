@@ -138,6 +138,7 @@ def write_request(order: Order, ledger: Ledger) -> None:
         "failures_before": ledger.failures,
         "again": ledger.collected is not None,
         "feed": None,
+        "collect": False,
         "done": None,
     }
     clear(order.scratch)

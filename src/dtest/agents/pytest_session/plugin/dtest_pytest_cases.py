@@ -50,6 +50,7 @@ class Request(TypedDict):
     failures_before: int  # failures of earlier runs, for --maxfail
     again: bool  # an earlier run of this session has got so far
     feed: str | None  # a file that says what to run while it runs, in the place of paths
+    collect: bool  # with a feed: collect all first and say what there is
     done: Done | None  # of the feed, by earlier runs
 
 
@@ -70,7 +71,13 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     recorder = Recorder(request)
     pluginmanager.register(recorder, "dtest_pytest_cases_recorder")
     if request["feed"] is not None and request["done"] is not None:
-        feeding = Feeding(request["feed"], request["done"], recorder.write, recorder.fail)
+        feeding = Feeding(
+            request["feed"],
+            request["done"],
+            recorder.write,
+            recorder.fail,
+            collect_all=request["collect"],
+        )
         pluginmanager.register(feeding, "dtest_pytest_feed")
 
 
@@ -105,6 +112,8 @@ class Recorder:
         self._current: Attempt | None = None
         self._collecting_since = 0.0
         self._uncollected_files: set[str] = set()
+        self._uncollected: dict[str, list[str]] = {"error": [], "skipped": []}
+        self._failures_max = 0
         self._interruption = "pytest stopped inside this test"
         self._exitstatus = int(pytest.ExitCode.INTERNAL_ERROR)
         self._header: list[str] = []
@@ -116,6 +125,7 @@ class Recorder:
             # Spread over worker processes, a crash could not be laid at the door of one test.
             config.option.numprocesses = 0
             self._header.append("dtest: runs without xdist workers, one test at a time")
+        self._failures_max = int(config.option.maxfail or 0)
         if self._request["feed"] is not None:
             config.option.maxfail = 0  # one session of several: the whole run is counted elsewhere
         elif config.option.maxfail:
@@ -167,7 +177,7 @@ class Recorder:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Write `collected`, and leave the ids where only the session reads them."""
-        if self._request["feed"] is not None:
+        if self._request["feed"] is not None and not self._request["collect"]:
             return
         nodeids = [item.nodeid for item in session.items]
         option = session.config.option
@@ -175,9 +185,11 @@ class Recorder:
         if not self._request["again"]:
             files = Counter(file_of(nodeid) for nodeid in nodeids)
             record: dict[str, Any] = {"kind": "collected", "count": len(nodeids), "files": files}
-            if option.collectonly:
-                groups = [group_of(item) for item in session.items]
-                record.update(nodeids=nodeids, groups=groups, maxfail=option.maxfail)
+            if option.collectonly or self._request["collect"]:
+                record["groups"] = [group_of(item) for item in session.items]
+                record.update(nodeids=nodeids, maxfail=self._failures_max)
+                lost = self._uncollected
+                record.update(broken=lost["error"], skipped=lost["skipped"])
             self.write(record)
 
     def pytest_runtest_logstart(self, nodeid: str, location: Location) -> None:
@@ -291,6 +303,8 @@ class Recorder:
         self._write_case(attempt, verdict, took_s=took_s, output=output)
 
     def _write_case(self, test: Attempt, verdict: Verdict, *, took_s: float, output: str) -> None:
+        if verdict.phase == "collect":
+            self._uncollected.setdefault(verdict.outcome, []).append(test.nodeid)
         self._reported.add(test.nodeid)
         times = {"started_at": test.started_at, "duration_s": round(took_s, 6)}
         place = {"file": file_of(test.nodeid), "line": test.line}

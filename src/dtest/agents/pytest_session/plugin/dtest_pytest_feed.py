@@ -11,7 +11,8 @@ import json
 import os
 import time
 from collections import defaultdict, deque
-from typing import Any, Callable, Dict, Iterator, NamedTuple, TypedDict
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, TypedDict
 
 import pytest
 from _pytest.runner import collect_one_node  # what pytest itself collects by, since 2015
@@ -74,8 +75,15 @@ class Feeding:
     """The hooks that replace collection and the loop over all tests."""
 
     def __init__(
-        self, feed: str, done: Done, write: Write, fail: Callable[[str, str, str], None]
+        self,
+        feed: str,
+        done: Done,
+        write: Write,
+        fail: Callable[[str, str, str], None],
+        *,
+        collect_all: bool,
     ) -> None:
+        self._collect_all = collect_all
         self._feed = feed
         self._write = write
         self._fail = fail
@@ -95,7 +103,12 @@ class Feeding:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> bool:
-        """Find the files, and import none of them yet."""
+        """Find the files, and import none of them yet; or all, if that is to be told."""
+        if self._collect_all:
+            session.perform_collect()
+            for item in session.items:
+                self._collected.setdefault(file_of(item.nodeid), []).append(item)
+            return True
         self._searching = True
         session.perform_collect(genitems=False)
         self._searching = False
@@ -110,6 +123,17 @@ class Feeding:
             for node in items:
                 self._find_files(node)
             items.clear()
+
+    def pytest_collectstart(self, collector: pytest.Collector) -> None:
+        """Say which file is imported: its import may end the process."""
+        if self._collect_all and isinstance(collector, pytest.File):
+            self._write({"kind": "collecting", "files": [file_of(collector.nodeid)]})
+
+    def pytest_ignore_collect(self, collection_path: Path, config: pytest.Config) -> Optional[bool]:
+        """Leave out files whose import has ended an earlier process."""
+        root = str(config.rootpath)
+        deadly = {os.path.join(root, file) for file in self._done["files"]}
+        return True if str(collection_path) in deadly else None
 
     def _find_files(self, node: pytest.Item | pytest.Collector) -> None:
         """Look through directories; the nodes stay, for what conftest files say hangs on them."""
@@ -213,7 +237,7 @@ class Feeding:
     def _collected_now(self, session: pytest.Session, files: list[str]) -> list[pytest.Item]:
         items: list[pytest.Item] = []
         for file in files:
-            if file not in self._files:
+            if file not in self._files and not self._collect_all:
                 self._fail("collect", file, f"not found: {file} is none of this suite's files here")
             for node in self._files.pop(file, ()):
                 items.extend(session.genitems(node))
