@@ -63,7 +63,7 @@ def submit(  # noqa: PLR0913 - one option each
     if root is not None and not ship:
         message = "--root says what to ship, and nothing is"
         raise UsageError(message, hint="add --ship")
-    recipe = _recipe(environment)
+    recipe = recipe_of(environment)
     api = open_api(call.settings())
     workspace = ship_tree(api, root or Path.cwd(), paths=[]).digest if ship else None
     _complete(body["tasks"], {"workspace": workspace, "environment": recipe})
@@ -107,7 +107,8 @@ def _body(given: list[str]) -> dict[str, Any]:
     )
 
 
-def _recipe(text: str | None) -> dict[str, Any] | None:
+def recipe_of(text: str | None) -> dict[str, Any] | None:
+    """Read the recipe of an environment. Raises UsageError."""
     if text is None:
         return None
     try:

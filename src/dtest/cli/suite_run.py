@@ -1,10 +1,10 @@
 """A suite in a cell: lasting sessions, the queue they pull from, what is known at the end."""
 
+import socket
 import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -36,9 +36,14 @@ REFILLS_MAX = 3
 class SuitePlace:
     """Where the suite lies and what runs it."""
 
-    cwd: Path
-    python: str
+    cwd: str
+    """Absolute, on each worker; or within the workspace."""
+    python: str | None
     args: tuple[str, ...] = ()
+    workspace: str | None = None
+    """The tree that was shipped."""
+    environment: dict[str, Any] | None = None
+    """The recipe of the interpreter's environment, in the place of ``python``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,9 @@ class SuiteRun:
         config = {
             "queue": self._queue,
             "paths": list(paths),
-            "cwd": str(place.cwd),
+            "cwd": place.cwd,
+            "workspace": place.workspace,
+            "environment": place.environment,
             "python": place.python,
             "args": list(place.args),
             "test_timeout_seconds": bounds.test_timeout,
@@ -126,7 +133,7 @@ class SuiteRun:
         errors = [line for line in lines if line.startswith(("ERROR", "dtest:"))]
         complaint = (errors or lines or [f"{ended['status']}, {ended['reason']}"])[-1]
         message = f"pytest cannot run this suite: {complaint}"
-        python = self._document["config"]["python"]
+        python = self._document["config"].get("python", "python")
         return UsageError(message, hint=f"`{python} -m pytest --collect-only`")
 
     def carry(self, found: Suite, units: Sequence[Unit], bounds: Bounds) -> RunEnd:
@@ -223,8 +230,20 @@ def _alone(nodeid: str, places: dict[str, int]) -> Unit:
     return Unit(f"again-{uuid.uuid4().hex}", (Part(file, ((place, nodeid),)),))
 
 
+def is_remote(api: ApiClient) -> bool:
+    """Say whether some worker is on another machine, which does not see the files of this one."""
+    workers = api.get("/api/workers")["items"]
+    return any(
+        each["status"] == "active"
+        and not each["simulated"]
+        and each["host"] != socket.gethostname()
+        for each in workers
+    )
+
+
 def usual_sessions(api: ApiClient) -> int:
     """Return how many sessions the cell's workers have room for."""
     workers = api.get("/api/workers")["items"]
-    slots = sum(int(worker["slots"]) for worker in workers if worker["status"] == "active")
+    real = [each for each in workers if each["status"] == "active" and not each["simulated"]]
+    slots = sum(int(worker["slots"]) for worker in real)
     return max(1, min(SESSIONS_MAX, slots))

@@ -14,6 +14,8 @@ from dtest.cli.api_client import ApiClient, open_api
 from dtest.cli.local_stack import throw_away_stack
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.reports import known_flaky_tests, write_report
+from dtest.cli.shipping import ship_tree
+from dtest.cli.submit import recipe_of
 from dtest.cli.suite import chosen, units_of
 from dtest.cli.suite_history import HistoryFile
 from dtest.cli.suite_options import (
@@ -24,7 +26,7 @@ from dtest.cli.suite_options import (
     ReportFiles,
     Selection,
 )
-from dtest.cli.suite_run import RunEnd, SuitePlace, SuiteRun, usual_sessions
+from dtest.cli.suite_run import RunEnd, SuitePlace, SuiteRun, is_remote, usual_sessions
 from dtest.errors import DtestError, TooManyFailures, UsageError
 from dtest.reports.report import NOTHING_SELECTED, Report, title
 from dtest.reports.verdicts import BAD, Result, Verdict
@@ -46,6 +48,8 @@ def test(
     *,
     workers: int | None = None,
     python: str | None = None,
+    ship: bool | None = None,
+    environment: str | None = None,
     selection: Selection = EVERYTHING,
     bounds: Bounds = UNBOUND,
     reports: ReportFiles = NO_FILES,
@@ -67,7 +71,13 @@ def test(
         How many test sessions run at once: by default one for each slot of the running cell's
         workers, or for each processor where the cell lives for this call only.
     python
-        Interpreter of the environment that holds the tested project.
+        Interpreter of the environment that holds the tested project, on each worker.
+    ship
+        Bring the files of this directory to the workers, as `dtest ship` does; `--no-ship` where
+        they see the same files. By default if a worker is on another machine.
+    environment
+        Build the interpreter's environment on each worker by this recipe, as JSON:
+        `{"files": ["requirements.txt"]}`; pytest is to be in it.
     """
     if workers is not None and workers < 1:
         message = f"--workers is {workers}; at least 1 is needed"
@@ -75,11 +85,22 @@ def test(
     bounds.check()
     reports.check()
     flaky = known_flaky_tests(reports.known_flaky)
-    place = SuitePlace(Path.cwd(), _interpreter(python), selection.arguments)
+    recipe = recipe_of(environment)
+    if recipe is not None and python is not None:
+        message = "--python and --environment each name an interpreter"
+        raise UsageError(message, hint="leave out one of them")
     kept = HistoryFile(Path.cwd())
     with _cell(call, workers) as api:
         sessions = workers or usual_sessions(api)
         run = SuiteRun(api, Path.cwd().name or "tests", flaky, as_json=call.json)
+        shipped = is_remote(api) if ship is None else ship
+        place = SuitePlace(
+            "." if shipped else str(Path.cwd()),
+            None if recipe is not None else _interpreter(python, is_here=not shipped),
+            selection.arguments,
+            ship_tree(api, Path.cwd(), paths=[]).digest if shipped else None,
+            recipe,
+        )
         run.start(place, paths or [], bounds, sessions=sessions)
         try:
             found = run.collected(bounds)
@@ -128,9 +149,12 @@ def _code(end: RunEnd) -> int:
             return INTERRUPTED
 
 
-def _interpreter(python: str | None) -> str:
+def _interpreter(python: str | None, *, is_here: bool) -> str | None:
+    """Return the interpreter; one on other machines, and none stated, is theirs to find."""
     if python is None:
-        return sys.executable
+        return sys.executable if is_here else None
+    if not is_here:
+        return python
     found = shutil.which(python)
     if found is None:
         message = f"{python} is not an interpreter"
