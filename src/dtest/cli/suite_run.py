@@ -232,18 +232,16 @@ def _alone(nodeid: str, places: dict[str, int]) -> Unit:
 
 def is_remote(api: ApiClient) -> bool:
     """Say whether some worker is on another machine, which does not see the files of this one."""
-    workers = api.get("/api/workers")["items"]
-    return any(
-        each["status"] == "active"
-        and not each["simulated"]
-        and each["host"] != socket.gethostname()
-        for each in workers
-    )
+    here = socket.gethostname()
+    return any(worker["host"] != here for worker in _real_workers(api))
 
 
 def usual_sessions(api: ApiClient) -> int:
     """Return how many sessions the cell's workers have room for."""
-    workers = api.get("/api/workers")["items"]
-    real = [each for each in workers if each["status"] == "active" and not each["simulated"]]
-    slots = sum(int(worker["slots"]) for worker in real)
+    slots = sum(int(worker["slots"]) for worker in _real_workers(api))
     return max(1, min(SESSIONS_MAX, slots))
+
+
+def _real_workers(api: ApiClient) -> list[dict[str, Any]]:
+    workers = api.get("/api/workers")["items"]
+    return [each for each in workers if each["status"] == "active" and not each["simulated"]]

@@ -42,7 +42,7 @@ HARDWARE = "cpu"
 """What sessions ask for."""
 
 
-def test(
+def test(  # noqa: PLR0913 - one option each
     paths: list[str] | None = None,
     /,
     *,
