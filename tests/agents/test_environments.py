@@ -306,6 +306,7 @@ async def test_an_agent_that_is_killed_leaves_no_half_environment(
         gate.open_for_all()
         await own.start()
         end = await cell.finished(task)
+        await own.terminate()  # nobody watches this cell for workers that are gone
     finally:
         await own.end()
         end_all(own.directory)

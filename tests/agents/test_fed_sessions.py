@@ -54,6 +54,7 @@ class Fed:
 
     def start(self, task: str = "t", **more: object) -> None:
         config = {"queue": "q", "cwd": str(self.root), **more.pop("config", {})}  # type: ignore[dict-item]
+        config["env"] = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         self.bench.start([], task, type="test", config=config, **more)
 
     async def put(self, *units: Unit, close: bool = True) -> None:

@@ -449,6 +449,7 @@ async def test_an_agent_killed_while_it_lays_out_a_tree_does_it_again_whole(
         files_left = len(list((left / "work").iterdir()))
         await own.start()
         end = await cell.finished(task)
+        await own.terminate()  # nobody watches this cell for workers that are gone
     finally:
         await own.end()
         end_all(own.directory)

@@ -61,7 +61,7 @@ CALLS = [
     Call("worker drain no-such-worker", 2, "`dtest worker ls`"),
     Call("worker quarantine no-such-worker", 2, "`dtest worker ls`"),
     Call("worker reinstate no-such-worker", 2, "`dtest worker ls`"),
-    Call("policy set", 2, "neither --ranking nor --strategy"),
+    Call("policy set", 2, "none of --ranking, --strategy and --timeouts"),
     Call("policy set --strategy reckless", 2, "reckless"),
     Call("event show 99999999", 2, "no message 99999999"),
     Call("event schema no.such", 2, "`dtest event schema` lists them"),

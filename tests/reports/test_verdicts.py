@@ -378,7 +378,7 @@ def test_every_reason_blames_the_suite_or_does_not() -> None:
 
     assert of_work == {
         *("assertion_failed", "exit_nonzero", "crash_signal", "run_timeout", "oom_task"),
-        *("idle_output_timeout", "disk_quota", "malformed_payload", "missing_input"),
+        *("oom_device", "idle_output_timeout", "disk_quota", "malformed_payload", "missing_input"),
         *("collection_error", "no_tests"),
     }
     assert not is_of_work(None)

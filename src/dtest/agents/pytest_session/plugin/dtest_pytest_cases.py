@@ -76,7 +76,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
             request["done"],
             recorder.write,
             recorder.fail,
-            collect_all=request["collect"],
+            told=recorder.tell_collected if request["collect"] else None,
         )
         pluginmanager.register(feeding, "dtest_pytest_feed")
 
@@ -153,9 +153,10 @@ class Recorder:
         if report.passed:
             return
         self._uncollected_files.add(file_of(report.nodeid))
-        if report.nodeid in self._reported:
-            return
         verdict = Verdict("error" if report.failed else "skipped", "collect", reason(report))
+        if report.nodeid in self._reported:
+            self._uncollected[verdict.outcome].append(report.nodeid)
+            return
         attempt = Attempt(report.nodeid, None, self._collecting_since)
         took_s = self._clock() - attempt.started_at
         self._write_case(attempt, verdict, took_s=took_s, output=full_output([report]))
@@ -176,13 +177,16 @@ class Recorder:
             _keep(config, items, [item.nodeid in only for item in items])
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Say what was collected; where tests come by a feed, only who has collected all knows."""
+        if self._request["feed"] is None:
+            self.tell_collected(session)
+
+    def tell_collected(self, session: pytest.Session) -> None:
         """Write `collected`, and leave the ids where only the session reads them."""
-        if self._request["feed"] is not None and not self._request["collect"]:
-            return
         nodeids = [item.nodeid for item in session.items]
         option = session.config.option
         self._leave("collected.json", {"nodeids": nodeids, "maxfail": option.maxfail})
-        if not self._request["again"]:
+        if self._request["collect"] or not self._request["again"]:
             files = Counter(file_of(nodeid) for nodeid in nodeids)
             record: dict[str, Any] = {"kind": "collected", "count": len(nodeids), "files": files}
             if option.collectonly or self._request["collect"]:

@@ -81,9 +81,10 @@ class Feeding:
         write: Write,
         fail: Callable[[str, str, str], None],
         *,
-        collect_all: bool,
+        told: Optional[Callable[[pytest.Session], None]],
     ) -> None:
-        self._collect_all = collect_all
+        self._collect_all = told is not None
+        self._told = told
         self._feed = feed
         self._write = write
         self._fail = fail
@@ -104,8 +105,9 @@ class Feeding:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> bool:
         """Find the files, and import none of them yet; or all, if that is to be told."""
-        if self._collect_all:
+        if self._told is not None:
             session.perform_collect()
+            self._told(session)
             for item in session.items:
                 self._collected.setdefault(file_of(item.nodeid), []).append(item)
             return True
