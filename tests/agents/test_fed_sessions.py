@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
@@ -52,10 +53,10 @@ class Fed:
         self.root = root
         self.queue = bench.stores.queue("q")
 
-    def start(self, task: str = "t", **more: object) -> None:
-        config = {"queue": "q", "cwd": str(self.root), **more.pop("config", {})}  # type: ignore[dict-item]
-        config["env"] = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-        self.bench.start([], task, type="test", config=config, **more)
+    def start(self, task: str = "t", *, config: dict[str, Any] | None = None, **more: Any) -> None:
+        environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        stated = {"queue": "q", "cwd": str(self.root), "env": environment, **(config or {})}
+        self.bench.start([], task, type="test", config=stated, **more)
 
     async def put(self, *units: Unit, close: bool = True) -> None:
         await self.queue.put((each.id, encode(each)) for each in units)
