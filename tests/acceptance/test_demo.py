@@ -52,6 +52,7 @@ def test_the_demo_ends_as_expected_and_its_journal_holds(person: Person) -> None
     person.nothing_is_left()
 
 
+@pytest.mark.slow
 def test_a_load_of_simulated_tasks_loses_and_repeats_none(person: Person) -> None:
     figures = person.dtest("stress", "--tasks", "2000", "--workers", "2", "--json").good().json
 

@@ -24,6 +24,7 @@ def test_an_interrupted_demo_leaves_nothing(
     person.nothing_is_left()
 
 
+@pytest.mark.slow
 def test_a_demo_stays_to_be_looked_at_until_ctrl_c(person: Person) -> None:
     with person.started("demo") as call:
         *_, line = said(call, "try: dtest status")

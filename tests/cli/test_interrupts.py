@@ -55,13 +55,13 @@ def test_an_interrupted_suite_is_ended_and_what_is_known_is_told(
     cell: CellUser, suite: Suite, number: signal.Signals, code: int
 ) -> None:
     home = suite(test_hang=HANGING)
-    with cell.at(home).started("test", "--junit", "report.xml") as call:
+    with cell.at(home).started("test", "--workers", "1", "--junit", "report.xml") as call:
         hanging(call, home)
 
         ended = interrupt(call, number)
 
     assert ended.code == code
-    assert ended.out == "1 failed, 1 passed\n"
+    assert ended.out == "1 failed, 1 not proven, 1 passed\n"
     assert "cancelling the run" in ended.err
     assert "FAILED test_hang.py::test_fails" in ended.err
     assert not sleepers(cell)
@@ -73,10 +73,10 @@ def test_an_interrupted_suite_is_ended_and_what_is_known_is_told(
 def test_a_suite_that_takes_too_long_is_ended(cell: CellUser, suite: Suite) -> None:
     home = suite(test_hang=HANGING)
 
-    ended = cell.at(home).dtest("test", "--timeout", "4", "--json")
+    ended = cell.at(home).dtest("test", "--workers", "1", "--timeout", "4", "--json")
 
     assert ended.code == ended.json["exit_code"] == 6
-    assert [fault["status"] for fault in ended.json["faults"]] == ["cancelled"]
+    assert {fault["status"] for fault in ended.json["faults"]} <= {"cancelled"}
     assert ended.error["code"] == "timed_out"
     assert not sleepers(cell)
 
@@ -119,7 +119,7 @@ def test_a_listing_of_tests_that_takes_too_long_is_ended(person: Person, suite: 
     ended = person.at(home).dtest("test", "--timeout", "2")
 
     assert ended.code == 6
-    assert "did not list the tests in 2 s" in ended.err
+    assert "the tests were not listed in 2 s" in ended.err
     person.nothing_is_left()
 
 

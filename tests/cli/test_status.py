@@ -4,6 +4,8 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from dtest.drills.ground import ground
 from dtest.drills.layout import Layout
 from tests.cli.command import Person
@@ -12,6 +14,7 @@ from tests.kit.nats import eventually
 ALONE = "no scheduler stands by: without the leader work waits until one is started"
 
 
+@pytest.mark.slow
 async def test_who_stands_by_is_counted(tmp_path: Path) -> None:
     layout = Layout(schedulers=3, workers=0, simulated=1)
     async with ground(layout, nodes=1) as cell:

@@ -45,6 +45,7 @@ def test_a_leader_is_killed_and_stopped_and_nobody_notices(person: Person) -> No
     assert set(json.loads(json.dumps(found["recovery_ms_by_kind"]))) == {"SIGKILL", "SIGSTOP"}
 
 
+@pytest.mark.slow
 def test_a_worker_dies_and_its_work_goes_elsewhere(person: Person) -> None:
     drilled(person, "worker", 1)
 

@@ -54,7 +54,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("command", {"command": ["a"], "simulate": {"outcome": "x"}}, "config.simulate.outcome"),
     ("test", {"cwd": "/w"}, "paths is empty, and there is no queue"),
     ("test", {"paths": [], "cwd": "/w"}, "paths is empty"),
-    ("test", {"paths": ["a"], "cwd": "/w", "test_timeout_seconds": 1}, "needs a queue"),
+    ("test", {"paths": ["a"], "cwd": "/w", "test_timeout_seconds": 1}, "need a queue"),
     ("test", {"queue": "a.b", "cwd": "/w"}, "config.queue"),
     ("test", {"paths": ["tests"]}, "config.cwd"),
     ("test", {"paths": "tests", "cwd": "/w"}, "config.paths"),

@@ -158,6 +158,7 @@ async def kill_in_a_loop(tmp_path: Path, *, kills: int, seed: int) -> None:
     assert middles, "not one kill was in the middle of a transaction: the test tests nothing"
 
 
+@pytest.mark.slow
 async def test_a_projector_that_is_killed_again_and_again_projects_each_event_once(
     tmp_path: Path,
 ) -> None:

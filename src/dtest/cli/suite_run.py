@@ -3,7 +3,7 @@
 import socket
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,14 +12,15 @@ from pydantic import TypeAdapter
 from dtest.cli import output
 from dtest.cli.api_client import ApiClient
 from dtest.cli.gathering import gather
+from dtest.cli.reports import today
 from dtest.cli.runs import every_task
 from dtest.cli.suite_options import Bounds
 from dtest.cli.watching import Patience, watch_run
 from dtest.errors import NoWorkerMatches, TimedOut, TooManyFailures, UsageError
 from dtest.reports.muting import KnownFlaky
 from dtest.reports.observation import Planned
-from dtest.reports.report import Report
-from dtest.reports.verdicts import BAD, Result
+from dtest.reports.report import Report, gate
+from dtest.reports.verdicts import BAD, Fault, Result
 from dtest.suites.plan import makespan_s
 from dtest.suites.suite import Suite
 from dtest.suites.unit import Part, Unit
@@ -51,6 +52,8 @@ class RunEnd:
     """What is known of the run, and what cut it short if something did."""
 
     report: Report
+    faults: tuple[Fault, ...]
+    """Sessions that came to no good end. What that did to tests is in their verdicts."""
     took_s: float
     """Since the tests were handed in."""
     predicted_s: float
@@ -112,14 +115,12 @@ class SuiteRun:
                 found.append(_SUITE.validate_python(answer["suite"]))
             return bool(found)
 
-        watch_run(
-            self._api,
-            self._run_id,
-            after=self._seq,
-            patience=Patience(bounds.timeout, bounds.fail_unmatched),
-            as_json=True,
-            pause=look,
-        )
+        patience = Patience(bounds.timeout, bounds.fail_unmatched)
+        try:
+            self._watched(patience, pause=look)
+        except TimedOut as error:
+            message = f"the tests were not listed in {bounds.timeout:g} s"
+            raise TimedOut(message, hint="look for work that is done at import") from error
         if not found and not look(0.0):
             raise self._uncollectable()
         return found[0]
@@ -156,7 +157,11 @@ class SuiteRun:
             self.stop(reason=type(error).__name__)
         took_s = time.monotonic() - started
         report = self._report(found)
-        return RunEnd(report, took_s, makespan_s(units, sessions=self._sessions), cut)
+        code = gate(report.results, self._flaky, today=today())
+        proven = replace(report, faults=(), exit_code=code)
+        return RunEnd(
+            proven, report.faults, took_s, makespan_s(units, sessions=self._sessions), cut
+        )
 
     def _report(self, found: Suite) -> Report:
         planned = [Planned(nodeid) for nodeid, _ in found.tests]
@@ -171,9 +176,15 @@ class SuiteRun:
         body = {"units": [asdict(unit) for unit in units], "close": True}
         self._api.post(f"/api/queues/{queue}", body)
 
-    def _watched(self, patience: Patience) -> None:
+    def _watched(self, patience: Patience, *, pause: Callable[[float], bool] | None = None) -> None:
+        quiet = self._as_json or pause is not None
         watch_run(
-            self._api, self._run_id, after=self._seq, patience=patience, as_json=self._as_json
+            self._api,
+            self._run_id,
+            after=self._seq,
+            patience=patience,
+            as_json=quiet,
+            pause=pause,
         )
 
     def _finish(self, queue: str, patience: Patience) -> None:

@@ -180,7 +180,7 @@ def _document(report: Report, end: RunEnd) -> dict[str, Any]:
         "faults": [
             {"task_id": each.task_id, "name": each.name, "status": each.status}
             | {"reason": each.reason}
-            for each in report.faults
+            for each in end.faults
         ],
         "seconds": round(end.took_s, 3),
         "predicted_seconds": round(end.predicted_s, 3),
@@ -221,7 +221,7 @@ def _tell(report: Report, end: RunEnd, *, durations: int) -> None:
             output.say(f"{result.verdict.upper()} {title(result.key, several=several)}{why}")
     for nodeid, entry in sorted(report.muted.items()):
         output.say(f"MUTED {nodeid} until {entry.expires}: {entry.reason}")
-    for fault in report.faults:
+    for fault in end.faults:
         output.say(f"{fault.name}: {fault.status}, {fault.reason}")
     timed = [(found.duration_s, result) for result in report.results if (found := result.deciding)]
     for seconds, result in sorted(timed, key=lambda item: -item[0])[:durations]:

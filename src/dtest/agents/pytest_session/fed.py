@@ -29,6 +29,7 @@ from dtest.agents.pytest_session.session import (
     Child,
     clear,
     environment,
+    lacks_pytest,
     pytest_command,
     say,
 )
@@ -243,7 +244,11 @@ def run_all(fed: FedOrder, ledger: FedLedger) -> int:
         if read_json(os.path.join(fed.order.scratch, "ended.json")) is not None:
             return _ended(exit_code, ledger)
         if not ledger.session_seen:
-            return EXIT_USAGE  # pytest has said why
+            if exit_code not in {0, 1, 4}:  # else pytest has said why
+                say(f"pytest {describe_death(exit_code)} before it began")
+            elif exit_code == 1:
+                lacks_pytest(fed.order, child)
+            return EXIT_USAGE
         now = time.time()
         if ledger.running_since is not None:
             ledger.add_crash(exit_code, now=now, why=warden.why, output=warden.stacks())

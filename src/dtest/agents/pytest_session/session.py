@@ -112,10 +112,7 @@ def run_until_nothing_is_left(order: Order, ledger: Ledger, child: Child) -> int
             say(f"pytest had finished, then died: {describe_death(exit_code)}")
             return int(ended["exitstatus"])
         if not ledger.session_seen and exit_code in {0, 1, 4}:  # pytest gave up before a session
-            probe = [order.python, "-c", "import pytest"]
-            if exit_code == 1 and child.run(probe, {**os.environ}, quiet=True):
-                pip = f"{order.python} -m pip install pytest"
-                say(f"{order.python} cannot import pytest; next step: {pip}")
+            if exit_code == 1 and lacks_pytest(order, child):
                 return None
             return exit_code
         ledger.add_crash(exit_code, now=time.time())
@@ -123,6 +120,15 @@ def run_until_nothing_is_left(order: Order, ledger: Ledger, child: Child) -> int
         if not (progressed and left) or ledger.enough(order.crashes_max):
             return None
         say(f"{describe_death(exit_code)}; starting pytest again for the {left} tests left")
+
+
+def lacks_pytest(order: Order, child: Child) -> bool:
+    """Say whether the interpreter has no pytest, also to people."""
+    if not child.run([order.python, "-c", "import pytest"], {**os.environ}, quiet=True):
+        return False
+    pip = f"{order.python} -m pip install pytest"
+    say(f"{order.python} cannot import pytest; next step: {pip}")
+    return True
 
 
 def write_request(order: Order, ledger: Ledger) -> None:
