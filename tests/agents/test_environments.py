@@ -245,7 +245,7 @@ async def test_an_attempt_is_stopped_while_its_environment_is_built(
 
     assert end.reason is Reason.CANCELLED_USER
     assert built(bench) == []
-    assert not gate.is_read
+    await eventually(lambda: not gate.is_read, what="what built it is gone")
 
 
 async def test_an_environment_in_use_is_never_removed(bench: Workbench) -> None:

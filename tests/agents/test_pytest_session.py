@@ -379,23 +379,17 @@ ODD = r"""
 """
 
 
-def test_a_node_id_from_a_listing_runs_that_test_alone(suite: MakeSuite) -> None:
+def test_a_node_id_from_a_record_runs_that_test_alone(suite: MakeSuite) -> None:
     odd = suite({"-dash dir/test_odd.py": ODD, "@at/test_odd_too.py": ODD})
-    (collected,) = odd.run(options=["--collect-only"]).of_kind("collected")
-    assert collected["count"] == len(set(collected["nodeids"])) == 40
+    everything = odd.run(".")
+    (collected,) = everything.of_kind("collected")
+    assert collected["count"] == len(everything.outcomes) == 40
     assert collected["files"] == {"-dash dir/test_odd.py": 20, "@at/test_odd_too.py": 20}
 
-    chosen = collected["nodeids"][::3]
+    chosen = list(everything.outcomes)[::3]
     session = odd.run(*chosen)
 
     assert session.outcomes == dict.fromkeys(chosen, "passed")
-
-
-def test_a_listing_runs_no_test(suite: MakeSuite) -> None:
-    session = suite({"test_all.py": EVERY_OUTCOME}).run("test_all.py", options=["--collect-only"])
-
-    assert (session.exit_code, session.cases, session.of_kind("started")) == (EXIT_PASSED, [], [])
-    assert session.finished["not_run"] == []
 
 
 def test_classes_functions_and_whole_files_can_be_named_together(suite: MakeSuite) -> None:

@@ -97,6 +97,7 @@ def test_a_published_task_runs(cell: CellUser, new_id: NewId) -> None:
     shown = cell.here("event", "show", str(ended.json["seq"]), "--json").json
     assert shown["events"][0]["data"]["task_id"] == task
     assert shown["malformed"] == []
+    eventually(lambda: not cell.here("run", "show", "adhoc").code, what="the run is projected")
     assert cell.here("run", "watch", "adhoc").code == 0
     assert cell.here("task", "show", task, "--json").json["status"] == "passed"
 

@@ -4,6 +4,7 @@ import signal
 from pathlib import Path
 from subprocess import Popen
 
+import psutil
 import pytest
 from junitparser import JUnitXml
 
@@ -48,6 +49,14 @@ def hanging(call: "Popen[str]", home: Path) -> None:
 def sleepers(person: Person) -> list[str]:
     """What the hanging test started."""
     return [p.name() for p in person.processes() if p.name() == "sleep"]
+
+
+def words(process: psutil.Process) -> list[str]:
+    """The command line; of a process that ends in this moment none."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -146,7 +155,7 @@ def test_a_watch_outlives_the_death_of_the_api(cell: CellUser, tmp_path: Path) -
         assert call.stderr is not None
         assert call.stderr.readline().startswith("tasks: 1")
 
-        api = next(p for p in cell.processes() if "dtest.roles.api" in p.cmdline())
+        api = next(p for p in cell.processes() if "dtest.roles.api" in words(p))
         api.kill()
         told = call.stderr.readline()
         gate.touch()

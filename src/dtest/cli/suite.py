@@ -17,7 +17,7 @@ def chosen(found: Suite, selection: Selection, history: History) -> Suite:
 
 def units_of(found: Suite, selection: Selection, history: History, *, sessions: int) -> list[Unit]:
     """Cut a suite into what the sessions take at a time."""
-    units = plan(history.predicted(found.tests), (), sessions=sessions)
+    units = plan(history.predicted(found.tests), sessions=sessions)
     if selection.failed_first:
         units.sort(key=lambda unit: not _holds(unit, history.failed))
     return units

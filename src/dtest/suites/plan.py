@@ -45,11 +45,10 @@ class _Item:
     tests: int
 
 
-def plan(tests: Sequence[PlannedTest], whole_files: Iterable[str], *, sessions: int) -> list[Unit]:
+def plan(tests: Sequence[PlannedTest], *, sessions: int) -> list[Unit]:
     """Return the units in the order in which they are to be handed out.
 
-    ``tests`` stand in the order of collection; ``whole_files`` are files whose tests are not known,
-    because they cannot be collected or skip themselves.
+    ``tests`` stand in the order of collection.
     """
     by_file: dict[str, list[tuple[int, PlannedTest]]] = {}
     for test in tests:
@@ -58,7 +57,6 @@ def plan(tests: Sequence[PlannedTest], whole_files: Iterable[str], *, sessions: 
     total_s = sum(test.seconds for test in tests) + IMPORT_S * len(by_file)
     largest_s = total_s / (sessions * FILE_PART)
     items = [item for some in by_file.values() for item in _items(some, largest_s)]
-    items += [_Item((Part(file),), IMPORT_S, 1) for file in whole_files if file not in by_file]
     items.sort(key=lambda item: -item.seconds)
     return _packed(items, sessions)
 

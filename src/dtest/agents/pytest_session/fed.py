@@ -215,7 +215,6 @@ def read_order(argv: list[str]) -> FedOrder:
         python=os.path.abspath(python) if os.sep in python else python,
         cwd=os.path.abspath(options.cwd),
         out=os.path.abspath(options.out),
-        collect_only=False,
         crashes_max=0,
         paths=[line for line in lines if "::" not in line],
         nodeids=[line for line in lines if "::" in line],

@@ -16,7 +16,6 @@ class Order(NamedTuple):
     python: str
     cwd: str
     out: str
-    collect_only: bool
     crashes_max: int
     paths: list[str]
     nodeids: list[str]

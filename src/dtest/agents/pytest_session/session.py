@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
         return EXIT_USAGE
     ledger = Ledger(order)
     runner_exit_code = run_until_nothing_is_left(order, ledger, Child())
-    not_run = [] if order.collect_only else ledger.remaining()
+    not_run = ledger.remaining()
     outcome = ledger.outcome(runner_exit_code, not_run)
     ledger.append(
         {
@@ -76,7 +76,6 @@ def read_order(argv: list[str]) -> Order:
     parser.add_argument("--out", required=True, help="file of records, written anew")
     paths_help = "one path or node id a line; an empty file leaves the choice to pytest's settings"
     parser.add_argument("--paths-file", required=True, help=paths_help)
-    parser.add_argument("--collect-only", action="store_true", help="list the tests, run none")
     crashes_help = "how many crashes to go on after (default: %(default)s)"
     parser.add_argument("--max-crashes", type=int, default=CRASHES_MAX, help=crashes_help)
     options = parser.parse_args(own)
@@ -87,7 +86,6 @@ def read_order(argv: list[str]) -> Order:
         python=os.path.abspath(python) if os.sep in python else python,
         cwd=os.path.abspath(options.cwd),
         out=os.path.abspath(options.out),
-        collect_only=options.collect_only,
         crashes_max=options.max_crashes,
         paths=[line for line in lines if "::" not in line],
         nodeids=[line for line in lines if "::" in line],
@@ -167,8 +165,6 @@ def pytest_command(order: Order) -> list[str]:
     command = [order.python, "-m", "pytest", "-p", PLUGIN, "--continue-on-collection-errors"]
     # The tree under test is not ours: the cache goes beside the records.
     command += ["-o", f"cache_dir={order.scratch}/pytest_cache"]
-    if order.collect_only:
-        command.append("--collect-only")
     return [*command, *paths, *order.extra]
 
 

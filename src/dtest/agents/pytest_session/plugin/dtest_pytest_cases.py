@@ -189,7 +189,7 @@ class Recorder:
         if self._request["collect"] or not self._request["again"]:
             files = Counter(file_of(nodeid) for nodeid in nodeids)
             record: dict[str, Any] = {"kind": "collected", "count": len(nodeids), "files": files}
-            if option.collectonly or self._request["collect"]:
+            if self._request["collect"]:
                 record["groups"] = [group_of(item) for item in session.items]
                 record.update(nodeids=nodeids, maxfail=self._failures_max)
                 lost = self._uncollected
