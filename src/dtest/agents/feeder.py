@@ -34,8 +34,8 @@ SPEED_WEIGHT = 0.3
 DRY_S = 0.03
 """A queue that has something answers sooner."""
 BEAT_EVERY_S = 1.0
-STATE_EVERY_S = 0.1
-STATE_EVERY_S_MAX = 0.5
+STATE_EVERY_S = 0.05
+STATE_EVERY_S_MAX = 0.15
 HUNGRY_EVERY_S = 0.2
 GIVE_EVERY_S = 0.5
 PULL_S = 1.0

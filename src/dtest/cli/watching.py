@@ -14,7 +14,7 @@ from dtest.errors import TimedOut, TooManyFailures, Unavailable
 
 LOOK_EVERY_S = 0.1
 LOOK_EVERY_S_MAX = 0.5
-LOOK_AT_TESTS_S_MAX = 0.15
+LOOK_AT_TESTS_S_MAX = 0.1
 """Suites are often short, and somebody waits for them."""
 PLAIN_EVERY_S = 5.0
 UNMATCHED_EVERY_S = 5.0
