@@ -37,6 +37,8 @@ from dtest.runtime.clock import instant
 LOOK_EVERY_S = 0.25
 PEAK_EVERY_S = 1.0
 """How old the figures may be where memory has no limit: the peak is only shown."""
+ENDED_TEST_S = 2.0
+"""After a test was ended for its memory, until a figure can no longer be that test's."""
 _BAD_LAUNCH = {
     "ValidationError": Reason.MALFORMED_PAYLOAD,
     **dict.fromkeys(("ENOSPC", "EDQUOT"), Reason.DISK_FULL),
@@ -72,6 +74,7 @@ class RunningAttempt:
         self._ended = asyncio.Event()
         self._peak_bytes = 0
         self._used_bytes = 0
+        self._test_ended_at = 0.0
         self._give_up_preparing: Callable[[], object] = _nothing
         self._checkpoints = AttemptCheckpoints(context.checkpoints, assigned, slot)
         self._feeder = self._fed()
@@ -282,7 +285,8 @@ class RunningAttempt:
         """End what takes too much memory: of a lasting session the test, else the attempt."""
         if self._feeder is None:
             self.stop(Reason.OOM_TASK)
-        else:
+        elif self._context.now() - self._test_ended_at > ENDED_TEST_S:
+            self._test_ended_at = self._context.now()
             used_gb = self._used_bytes / 1e9
             self._feeder.end_test(f"used {used_gb:.2f} GB of memory; the limit is {limit_gb:g} GB")
 
