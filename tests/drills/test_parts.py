@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from dtest.archive.reader import read_archive
+from dtest.drills.evidence import keep
 from dtest.drills.proxy import Proxy
 from dtest.drills.rehearsal import rehearse
+from dtest.drills.replica import replica
 from dtest.drills.report import Injection, Report, page, spread
 from dtest.errors import InvalidDocument, NotFound
 from dtest.runtime.nats_server import free_port
-from tests.kit.facts import finished, machine, registered, started, task
+from tests.kit.facts import CELL, finished, machine, registered, started, task
 from tests.kit.world import World
 
 
@@ -115,6 +118,23 @@ async def test_a_worker_that_is_not_there_cannot_be_lost() -> None:
     with pytest.raises(NotFound, match="no worker nobody") as caught:
         await rehearse(history().journal, ["nobody"])
     assert "v, w" in caught.value.hint
+
+
+async def test_what_a_drill_keeps_can_be_rehearsed_on(tmp_path: Path) -> None:
+    world = history()
+    log = tmp_path / "scheduler.log"
+    log.write_text("what it said")
+    copy = await replica(world.journal)
+
+    first = await keep(copy, CELL, logs=[log], to=tmp_path / "kept" / "worker")
+    second = await keep(copy, CELL, logs=[], to=tmp_path / "kept" / "worker")
+
+    assert (first.name, second.name) == ("worker", "worker-2")
+    assert (first / "logs" / "scheduler.log").read_text() == "what it said"
+    for directory in (first, second):
+        kept = list(read_archive(directory / "journal"))
+        assert [message.payload for message in kept] == [one.payload for one in world.journal]
+        assert (await rehearse(kept)).tasks["passed"] == 1
 
 
 async def test_an_empty_journal_is_no_rehearsal(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def run(
     seed: int = SEED_DEFAULT,
     report: Path | None = None,
     partition: Literal["auto", "netns", "proxy"] = "auto",
+    evidence: Path | None = None,
     call: CallOptions = DEFAULTS,
 ) -> int:
     """Run a drill on a throw-away cell under load, and check that nothing was lost.
@@ -63,6 +64,9 @@ def run(
     partition
         How parts are cut off: by network namespaces, whose cables are pulled (root on Linux), or
         by a proxy that holds the bytes; by default the first where it is permitted.
+    evidence
+        Where the journal and the logs are kept if a check does not hold, for `dtest drill replay`
+        and for a report of the fault; by default below the state directory.
     """
     from dtest.drills.catalogue import DRILLS
     from dtest.drills.drill import run_drill
@@ -82,11 +86,19 @@ def run(
     way = None if partition == "auto" else Way(partition)
     check_way(drill.layout, way, name)
     set_up_logs(role="drill", json_lines=False, level=50)
+    kept = evidence or call.settings().state_dir / "drills" / name
     reports = []
     for size in sizes:
         output.say(f"drill {name} on {size} broker{'s' * (size > 1)}, seed {seed}")
         found = asyncio.run(
-            run_drill(drill, nodes=size, runs=runs or drill.runs, seed=seed, partition=way)
+            run_drill(
+                drill,
+                nodes=size,
+                runs=runs or drill.runs,
+                seed=seed,
+                evidence=kept,
+                partition=way,
+            )
         )
         reports.append(found)
         if found.partition:
@@ -95,6 +107,8 @@ def run(
             output.say(f"VIOLATION {text}")
         for text in found.client_errors[:10]:
             output.say(f"client error: {text}")
+        if found.evidence:
+            output.say(f"journal and logs are kept in {found.evidence}")
     if report is not None:
         report.write_text(page(reports), encoding="utf-8")
         output.say(f"page written to {report}")

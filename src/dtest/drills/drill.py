@@ -15,12 +15,14 @@ from random import Random  # noqa: TID251 - seeded: a drill can be repeated
 import httpx
 
 from dtest.drills.checks import keep_books
+from dtest.drills.evidence import keep
 from dtest.drills.ground import Ground, ground
 from dtest.drills.layout import Layout, Way
 from dtest.drills.load import Load, Pace, Watcher
 from dtest.drills.replica import projection_differences, replica
 from dtest.drills.report import Injection, Report
 from dtest.errors import DtestError
+from dtest.journal.memory import MemoryJournal
 from dtest.leadership.audit import verify
 
 SETTLED_S_MAX = 90.0
@@ -66,9 +68,18 @@ class Drill:
 
 
 async def run_drill(
-    drill: Drill, *, nodes: int, runs: int, seed: int, partition: Way | None = None
+    drill: Drill,
+    *,
+    nodes: int,
+    runs: int,
+    seed: int,
+    evidence: Path,
+    partition: Way | None = None,
 ) -> Report:
-    """Run one drill in one layout. Raises DtestError when the cell cannot even be started."""
+    """Run one drill in one layout. Raises DtestError when the cell cannot even be started.
+
+    When a check does not hold, the journal and the logs are kept in directory ``evidence``.
+    """
     report = Report(drill.name, nodes, seed)
     async with ground(drill.layout, nodes=nodes, partition=partition) as place:
         report.partition = place.wiring.way or ""
@@ -88,7 +99,11 @@ async def run_drill(
             await _projected(place, watcher.messages[-1].seq, report)
             await place.stack.stop()
         _note(report, await place.processes_left(), "no process is left")
-        await _check(drill, scene)
+        copy = await replica(watcher.messages)
+        await _check(drill, scene, copy)
+        if not report.holds:
+            logs = sorted(place.directory.glob("*.log"))
+            report.evidence = str(await keep(copy, place.opened.cell, logs=logs, to=evidence))
     return report
 
 
@@ -154,7 +169,7 @@ async def _projected(place: Ground, last: int, report: Report) -> None:
     report.violations.append(f"the read model did not reach message {last}")
 
 
-async def _check(drill: Drill, scene: Scene) -> None:
+async def _check(drill: Drill, scene: Scene, copy: MemoryJournal) -> None:
     """Check the messages that were read, and the database, with everything stopped."""
     report, watcher = scene.report, scene.watcher
     findings = keep_books(watcher.messages)
@@ -174,7 +189,6 @@ async def _check(drill: Drill, scene: Scene) -> None:
     _note(report, findings.violations, "each task has one effective result, in one terminal state")
     if not drill.faults_allowed and findings.faulted:
         report.violations.append(f"{findings.faulted} attempts faulted")
-    copy = await replica(watcher.messages)
     cell = scene.ground.opened.cell
     audit = await verify(copy, cell)
     _note(report, audit.violations, f"{audit.decisions} decisions were decided again, and equal")

@@ -68,6 +68,8 @@ class Report:
     """How parts were cut off: ``netns`` or ``proxy``; empty where nothing was."""
     partition_why: str = ""
     """Why in this way and in no other."""
+    evidence: str = ""
+    """Where journal and logs were kept, if something did not hold."""
 
     @property
     def holds(self) -> bool:

@@ -136,7 +136,8 @@ async def verdicts_and_output(scene: Scene) -> list[str]:
         count += 1
         wanted = "passed" if int(match[1]) % FAILING_EACH else "failed"
         if life.ends != [wanted]:
-            wrong.append(f"{name} ended as {life.ends}; undisturbed it is {wanted}")
+            story = scene.watcher.story(name)
+            wrong.append(f"{name} ended as {life.ends}; undisturbed it is {wanted}: {story}")
             continue
         chunks = [chunk async for _, chunk in outputs.chunks(TaskId(name), len(life.attempts))]
         lines = b"".join(chunks).decode(errors="replace").split("\n")
