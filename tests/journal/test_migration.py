@@ -89,7 +89,7 @@ async def test_what_is_missing_is_created_once(server: Server, cell_id: CellId) 
         ("allow_atomic", False),
         ("allow_direct", False),
         ("duplicate_window", 1_000_000_000),
-        ("compression", "none"),
+        ("compression", "s2"),
         ("max_consumers", 7),
     ],
 )

@@ -19,6 +19,10 @@ CHECKPOINT_DAYS_MAX = 7
 WORKSPACE_DAYS_MAX = 21
 """Three times what a part of a tree may be old for a client to leave it out."""
 
+COMPRESSION = "none"
+"""Of what brokers store. A server that is killed while it stores compressed blocks may not be able
+to read its copy any more (ADR 21)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -128,7 +132,7 @@ def stream_configs(cell: CellId, limits: Limits) -> list[dict[str, Any]]:
             "max_bytes": limits.journal_bytes,
             "max_consumers": 20_000,
             "duplicate_window": 900 * SECOND_NS,
-            "compression": "s2",
+            "compression": COMPRESSION,
             "deny_delete": True,
             "deny_purge": True,
             "allow_atomic": True,
@@ -145,7 +149,7 @@ def stream_configs(cell: CellId, limits: Limits) -> list[dict[str, Any]]:
             "max_age": 7 * DAY_NS,
             "max_consumers": 20_000,
             "duplicate_window": 120 * SECOND_NS,
-            "compression": "s2",
+            "compression": COMPRESSION,
         },
         {
             "name": telemetry_name(cell),
@@ -157,7 +161,7 @@ def stream_configs(cell: CellId, limits: Limits) -> list[dict[str, Any]]:
             "max_bytes": limits.telemetry_bytes,
             "max_age": DAY_NS,
             "max_consumers": 1_000,
-            "compression": "s2",
+            "compression": COMPRESSION,
         },
     ]
 
@@ -190,7 +194,7 @@ def queue_config(cell: CellId, limits: Limits) -> dict[str, Any]:
         "max_age": QUEUE_DAYS_MAX * DAY_NS,
         "max_consumers": 10_000,
         "duplicate_window": 900 * SECOND_NS,
-        "compression": "s2",
+        "compression": COMPRESSION,
         "allow_direct": True,
     }
 
