@@ -27,6 +27,7 @@ LIMITS: dict[str, tuple[str, str]] = {
     "upload_bytes_max": ("134217728", "bytes of all uploads that the API takes at once"),
     "requests_max": ("64", "other requests to change something that the API takes at once"),
     "reads_max": ("64", "reads that the API answers at once"),
+    "waits_max": ("1024", "reads that wait for something that the API holds at once"),
     "queries_max": ("8", "SQL queries that the API answers at once"),
     "streams_max": ("64", "event streams by WebSocket that the API feeds at once"),
     "backlog_tasks_max": ("1000000", "unfinished tasks of the cell; more are not taken"),

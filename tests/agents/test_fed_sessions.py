@@ -212,6 +212,55 @@ async def test_fixtures_of_conftest_files_are_found_however_late_a_unit_comes(
     assert (end.outcome, sum((await fed.cases()).values())) == ("passed", 2)
 
 
+async def test_while_it_waits_a_session_imports_what_may_come(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    imported = """
+        import pathlib
+        with pathlib.Path(__file__).with_name("notes.txt").open("a") as file:
+            file.write(f"{__name__}\\n")
+        print("said at import")
+        def test_it(): pass
+    """
+    fed = Fed(
+        bench,
+        suite(tmp_path, test_a=imported, test_bad="raise SystemExit(3)", test_c=imported),
+    )
+    async with bench.agent():
+        fed.start()
+        notes = fed.root / "notes.txt"
+        await eventually(lambda: notes.exists() and len(fed.notes()) == 2)
+        await fed.put(unit("u", "test_c.py", "test_it"))
+        end = await fed.end()
+
+    assert end.outcome == "passed"
+    assert fed.notes() == ["test_a", "test_c"]
+    assert await fed.cases() == Counter({("test_it", "passed"): 1})
+    assert b"said at import" not in bench.stores.output()
+
+
+async def test_an_import_that_nobody_asked_for_may_end_the_process(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    deadly = """
+        import os, pathlib
+        with pathlib.Path(__file__).with_name("notes.txt").open("a") as file:
+            file.write("died\\n")
+        os._exit(7)
+    """
+    fed = Fed(bench, suite(tmp_path, test_a=deadly, test_b="def test_it(): pass"))
+    async with bench.agent():
+        fed.start()
+        notes = fed.root / "notes.txt"
+        await eventually(notes.exists)
+        await fed.put(unit("u", "test_b.py", "test_it"))
+        end = await fed.end()
+
+    assert end.outcome == "passed"
+    assert fed.notes() == ["died"]
+    assert await fed.cases() == Counter({("test_it", "passed"): 1})
+
+
 async def test_an_empty_queue_that_is_closed_ends_the_session(
     bench: Workbench, tmp_path: Path
 ) -> None:

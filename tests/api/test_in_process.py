@@ -454,6 +454,30 @@ async def test_a_flood_of_reads_is_refused_and_stops_no_submission(
     assert {task.result().status_code for task in waiting} == {200}
 
 
+async def test_whoever_waits_for_a_run_takes_no_place_of_those_who_read(
+    context: ApiContext, journal: WatchedJournal
+) -> None:
+    await fill(journal, b"{}")
+    few = bounded(context, reads_max=1)
+    run = Run(RunId("r1"), "", NOW, [TaskId("t1")], unfinished=1)
+    context.projector.rows.cell.runs[run.id] = run
+    lanes = few.admission.lanes
+
+    async with asking(few) as http, asyncio.TaskGroup() as group:
+        waiting = [
+            group.create_task(http.get("/api/runs/r1", params={"wait_s": 10})) for _ in range(3)
+        ]
+        await eventually(lambda: lanes.waits.count == 3)
+        tasks = await http.get("/api/tasks")
+        run.unfinished = 0
+        async with asyncio.timeout(5.0):
+            await context.projector.run(until=1)
+            answers = [await each for each in waiting]
+
+    assert (tasks.status_code, lanes.reads.accepted, lanes.waits.accepted) == (200, 1, 3)
+    assert {problem(answer, 404)["code"] for answer in answers} == {"not_found"}
+
+
 async def test_large_bodies_are_counted_by_their_bytes(
     context: ApiContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:

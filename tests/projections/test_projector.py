@@ -1,5 +1,6 @@
 """The projector: however a history arrives, its database is the same, and it is the fold's."""
 
+import asyncio
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from dtest.errors import Unavailable
-from dtest.events.fields import TaskId
+from dtest.events.fields import RunId, TaskId
 from dtest.events.reasons import Reason
 from dtest.events.task import TaskRetryScheduled
 from dtest.journal.port import Stored
@@ -286,6 +287,27 @@ async def test_what_is_projected_is_reached_without_waiting(store: Store, histor
 
     assert await projector.reached(history.last, wait_s=0.0)
     assert not await projector.reached(history.last + 1, wait_s=0.0)
+
+
+async def test_the_end_of_a_run_is_waited_for(store: Store) -> None:
+    told = History()
+    told.elect()
+    told.join("w")
+    told.queue("a", run_id="r")
+    told.assign("a", 1, "w")
+    running = told.last
+    told.finish("a", 1, "w")
+    delivery = Delivery([told.stored[:-1], told.stored[-1:]])
+    projector = await project(store, delivery, until=running)
+    assert not await projector.run_ended(RunId("r"), wait_s=0.0)
+    assert not await projector.run_ended(RunId("nobody"), wait_s=0.0)
+
+    async with asyncio.timeout(20.0), asyncio.TaskGroup() as group:
+        ended = group.create_task(projector.run_ended(RunId("r"), wait_s=60.0))
+        await projector.run(until=told.last)
+
+    assert ended.result()
+    assert await projector.run_ended(RunId("r"), wait_s=0.0)
 
 
 async def test_a_projector_whose_write_failed_does_not_go_on(

@@ -52,7 +52,7 @@ class Doorkeeper:
             await self._app(scope, receive, send)
             return
         lanes: Lanes = scope["app"].state.context.admission.lanes
-        lane = lanes.of(scope["method"], scope["path"])
+        lane = lanes.of(scope["method"], scope["path"], scope["query_string"])
         if lane is None:
             await self._app(scope, receive, send)
             return

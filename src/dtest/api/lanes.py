@@ -12,7 +12,7 @@ from typing import Literal
 from dtest.api.limits import ApiLimits
 from dtest.errors import Overloaded
 
-Kind = Literal["submissions", "uploads", "requests", "reads", "queries", "streams"]
+Kind = Literal["submissions", "uploads", "requests", "reads", "waits", "queries", "streams"]
 RETRY_S_MIN = 1
 RETRY_S_MAX = 30
 WEIGHT = 0.2
@@ -94,6 +94,7 @@ class Lanes:
         )
         self.requests = Lane("requests", count_max=limits.requests_max, monotonic=monotonic)
         self.reads = Lane("reads", count_max=limits.reads_max, monotonic=monotonic)
+        self.waits = Lane("waits", count_max=limits.waits_max, monotonic=monotonic)
         self.queries = Lane("queries", count_max=limits.queries_max, monotonic=monotonic)
         self.streams = Lane("streams", count_max=limits.streams_max, monotonic=monotonic)
 
@@ -104,18 +105,22 @@ class Lanes:
             self.uploads,
             self.requests,
             self.reads,
+            self.waits,
             self.queries,
             self.streams,
         )
 
-    def of(self, method: str, path: str) -> Lane | None:
-        """Return the lane of an HTTP request; none if it is always answered."""
+    def of(self, method: str, path: str, query: bytes = b"") -> Lane | None:
+        """Return the lane of an HTTP request; none if it is always answered.
+
+        Those that wait for something cost little meanwhile; they must not keep out others.
+        """
         if path == "/api/metrics" or path.startswith("/api/health"):
             return None
         if path == "/api/query":
             return self.queries
         if method in {"GET", "HEAD", "OPTIONS"}:
-            return self.reads
+            return self.waits if b"wait_s=" in query else self.reads
         if path.startswith("/api/workspaces"):
             return self.uploads
         return self.submissions if path == "/api/tasks/submit" else self.requests

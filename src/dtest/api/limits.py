@@ -16,6 +16,7 @@ class ApiLimits:
     upload_bytes_max: int
     requests_max: int
     reads_max: int
+    waits_max: int
     queries_max: int
     streams_max: int
     backlog_tasks_max: int
@@ -35,6 +36,7 @@ def limits_of(settings: Settings) -> ApiLimits:
         int(settings.limit("upload_bytes_max")),
         int(settings.limit("requests_max")),
         int(settings.limit("reads_max")),
+        int(settings.limit("waits_max")),
         int(settings.limit("queries_max")),
         int(settings.limit("streams_max")),
         int(settings.limit("backlog_tasks_max")),

@@ -12,6 +12,7 @@ from dtest.errors import NotFound
 from dtest.events.fields import RunId
 from dtest.events.run import RunCancelRequested
 
+Wait = Annotated[float, Query(ge=0, le=10)]
 router = APIRouter(prefix="/api/runs", tags=["runs"], route_class=StrictRoute)
 
 RUNS = Listing(
@@ -38,10 +39,16 @@ async def list_runs(
 
 
 @router.get("/{run_id}", summary="One run with the sum of its tasks and test cases")
-async def show_run(context: Context, run_id: str, after: After = None) -> dict[str, Any]:
-    """Return the run; ``@last`` names the newest, else the id or a unique beginning."""
+async def show_run(
+    context: Context, run_id: str, after: After = None, wait_s: Wait = 0.0
+) -> dict[str, Any]:
+    """Return the run; ``@last`` names the newest, else the id or a unique beginning.
+
+    With ``wait_s`` as soon as the run has ended, or as it is after so many seconds.
+    """
     await context.caught_up(after)
     run = _find(context, run_id)
+    await context.projector.run_ended(run, wait_s=wait_s)
     filters = {"run_id = ?": run}
     found = await page(context, RUNS, filters, limit=1, cursor=None, after=None)
     if not found.items:

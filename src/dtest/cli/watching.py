@@ -14,8 +14,8 @@ from dtest.errors import TimedOut, TooManyFailures, Unavailable
 
 LOOK_EVERY_S = 0.1
 LOOK_EVERY_S_MAX = 0.5
-LOOK_AT_TESTS_S_MAX = 0.1
-"""Suites are often short, and somebody waits for them."""
+COUNT_FAILURES_S_MAX = 0.1
+"""Where a run is cancelled after some."""
 PLAIN_EVERY_S = 5.0
 UNMATCHED_EVERY_S = 5.0
 SILENCE_S_MAX = 30.0
@@ -134,7 +134,8 @@ def watch_run(
     Raises TimedOut, or NoWorkerMatches when that is why it does not end, and TooManyFailures.
     """
     started = time.monotonic()
-    longest_s = LOOK_AT_TESTS_S_MAX if patience.tests else LOOK_EVERY_S_MAX
+    counts = patience.failures_max is not None
+    longest_s = COUNT_FAILURES_S_MAX if counts else LOOK_EVERY_S_MAX
     run = api.get(f"/api/runs/{run_id}", after=after)
     delay_s = LOOK_EVERY_S
     with _screen() as screen:
@@ -153,12 +154,11 @@ def watch_run(
             if over:
                 message = f"run {run['run_id']} did not end in {patience.wait_s:.3g} s"
                 raise TimedOut(message, hint="`dtest why TASK` says what it waits for")
-            if pause is None:
-                time.sleep(delay_s)
-            elif pause(delay_s):
+            if pause is not None and pause(delay_s):
                 return run
+            wait_s = delay_s if pause is None else None
             delay_s = min(longest_s, delay_s * 1.2)
-            run = asked.get(f"/api/runs/{run['run_id']}", after=run["as_of_seq"])
+            run = asked.get(f"/api/runs/{run['run_id']}", after=run["as_of_seq"], wait_s=wait_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ at the file's position is folded again, from the newest snapshot that was taken 
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import orjson
 import structlog
 
 from dtest.errors import Unavailable
-from dtest.events.fields import CellId
+from dtest.events.fields import CellId, RunId
 from dtest.journal.port import Journal, Stored, read_to
 from dtest.leadership.snapshots import SnapshotFiles
 from dtest.projections.rows import Row, Rows, micros
@@ -160,9 +161,24 @@ class Projector:
 
     async def reached(self, seq: int, *, wait_s: float) -> bool:
         """Wait until a sequence number is projected; say whether it is."""
+        return await self._until(lambda: self.seq >= seq, wait_s)
+
+    async def run_ended(self, run_id: RunId, *, wait_s: float) -> bool:
+        """Wait until all tasks of a run have ended, as far as is projected; say whether it is so.
+
+        A run that nobody knows has not ended.
+        """
+
+        def ended() -> bool:
+            run = self.cell.runs.get(run_id)
+            return run is not None and bool(run.task_ids) and not run.unfinished
+
+        return await self._until(ended, wait_s)
+
+    async def _until(self, holds: Callable[[], bool], wait_s: float) -> bool:
         try:
             async with asyncio.timeout(wait_s), self._moved:
-                await self._moved.wait_for(lambda: self.seq >= seq)
+                await self._moved.wait_for(holds)
         except TimeoutError:
             return False
         return True

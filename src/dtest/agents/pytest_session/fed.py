@@ -63,9 +63,11 @@ class FedLedger(Ledger):
         self.collect_cases: list[str] = []
         self.deadly_files: list[str] = []
         self.singly = False
+        self.cold = False
         self.has_collected = False
         self._unit = ""
         self._collecting: list[str] = []
+        self._ahead = False
 
     @property
     def running_since(self) -> float | None:
@@ -84,12 +86,15 @@ class FedLedger(Ledger):
             "reported": self.by_unit,
             "files": self.deadly_files,
             "singly": self.singly,
+            "cold": self.cold,
         }
 
     def blame_import(self, exit_code: int, *, now: float) -> bool:
         """Lay a death at the door of the file that was imported; say whether that was possible."""
         files, self._collecting = self._collecting, []
-        if len(files) > 1:
+        if files and self._ahead:
+            self.cold = True  # if anybody asks for this file, it will be laid at its door
+        elif len(files) > 1:
             self.singly = True  # the next pytest finds out which of them it is
         elif files:
             self.deadly_files.append(files[0])
@@ -115,6 +120,7 @@ class FedLedger(Ledger):
             self.by_unit.pop(record["unit"], None)
         elif kind == "collecting":
             self._collecting = record["files"]
+            self._ahead = record.get("ahead", False)
         elif kind == "collected":
             self.has_collected = True
             self._collecting = []

@@ -55,6 +55,8 @@ class Done(TypedDict):
     """Their import ends pytest."""
     singly: bool
     """The import of one of several files ended pytest: it is not known which."""
+    cold: bool
+    """An import that nobody had asked for ended pytest: none is made ahead any more."""
 
 
 class Planned(NamedTuple):
@@ -101,6 +103,16 @@ class Feeding:
         self._later: _Later | None = None
         self._no_more_for_now = False
         self._ended = False
+        self._ahead: Iterator[pytest.Module] = iter(())
+        """Modules that may be imported until the first unit comes."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Take the terminal away, as in a worker of xdist: nobody looks at one session of several.
+
+        It is slow, and so are summaries that plugins write there: they import what no test needs.
+        """
+        config.pluginmanager.unregister(name="terminalreporter")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> bool:
@@ -114,6 +126,9 @@ class Feeding:
         self._searching = True
         session.perform_collect(genitems=False)
         self._searching = False
+        if not self._done["cold"]:
+            nodes = [node for some in self._files.values() for node in some]
+            self._ahead = iter([node for node in nodes if isinstance(node, pytest.Module)])
         return True
 
     @pytest.hookimpl(tryfirst=True)
@@ -162,8 +177,33 @@ class Feeding:
             elif self._ended and not self._planned:
                 self._tear_down(session)
                 return True
-            else:
+            elif self._planned or not self._import_ahead(session):
                 time.sleep(LOOK_EVERY_S)
+
+    def _import_ahead(self, session: pytest.Session) -> bool:
+        """Import a module while the suite is collected elsewhere; say whether there was one.
+
+        Only the import: a file is collected when it is asked for, and then its errors are told.
+        """
+        for node in self._ahead:
+            file = file_of(node.nodeid)
+            if file in self._done["files"]:
+                continue
+            self._write({"kind": "collecting", "files": [file], "ahead": True})
+            capture = session.config.pluginmanager.getplugin("capturemanager")
+            if capture is not None:
+                capture.resume_global_capture()
+            try:
+                _ = node.obj
+            except (Exception, pytest.fail.Exception, pytest.skip.Exception, SystemExit):  # noqa: BLE001, S110
+                pass  # whatever it is, the collection will meet it again
+            finally:
+                if capture is not None:
+                    capture.suspend_global_capture()
+                    capture.read_global_capture()
+            self._write({"kind": "collecting", "files": []})
+            return True
+        return False
 
     def _run_one(self, session: pytest.Session) -> None:
         planned = self._planned.popleft()
@@ -217,6 +257,7 @@ class Feeding:
         self._add(session, units)
 
     def _add(self, session: pytest.Session, units: list[Unit]) -> None:
+        self._ahead = iter(()) if units else self._ahead
         units = [unit for unit in units if unit["id"] not in self._done["units"]]
         self._collect(session, [part["file"] for unit in units for part in unit["parts"]])
         for unit in units:
