@@ -39,7 +39,7 @@ DRILLS = {
             "Kill a worker's machine, or have its agent hang, in turns; its work goes elsewhere.",
             workers.lose,
             runs=10,
-            layout=Layout(workers=3),
+            layout=Layout(workers=3, strategy="aggressive"),
             pace=_REAL_WORK,
             check=workers.verdicts_and_output,
             promise="all verdicts and all output are those of a quiet run",

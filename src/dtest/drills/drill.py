@@ -87,7 +87,7 @@ async def run_drill(
         watcher = Watcher(place)
         scene = Scene(place, watcher, Random(seed), report)  # noqa: S311 - no secret
         async with _read(watcher):
-            async with _loaded(scene, drill.pace):
+            async with _loaded(scene, drill):
                 await _inject_all(drill, scene, runs)
             unfinished = await watcher.all_ended(SETTLED_S_MAX)
             report.violations += [
@@ -108,9 +108,10 @@ async def run_drill(
 
 
 @asynccontextmanager
-async def _loaded(scene: Scene, pace: Pace) -> AsyncIterator[None]:
+async def _loaded(scene: Scene, drill: Drill) -> AsyncIterator[None]:
     """Submit for as long as the context is open."""
-    load = Load(scene.ground, scene.watcher, pace)
+    load = Load(scene.ground, scene.watcher, drill.pace)
+    await load.choose(drill.layout.strategy)
     submitting = asyncio.get_running_loop().create_task(load.run())
     try:
         yield

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from dtest.events.policy import Strategy
+
 
 class Way(StrEnum):
     """How parts of a cell are cut off."""
@@ -34,6 +36,9 @@ class Layout:
     small_disk: str = ""
     """A process whose directory lies on a file system of its own."""
     small_disk_mb: int = 24
+    strategy: Strategy = "progressive"
+    """How recovery goes about faults. Where a third of the workers is lost every few seconds, a
+    task may well be lost as often as its budget allows, and is given up, as it should be."""
 
     @property
     def ways(self) -> tuple[Way, ...]:

@@ -16,6 +16,7 @@ from dtest.drills.checks import Ledger, events_of
 from dtest.drills.ground import Ground
 from dtest.errors import DtestError, TimedOut
 from dtest.events.fields import ClientId, RunId, TaskId
+from dtest.events.policy import PolicyChanged, Strategy
 from dtest.events.task import Requirements, TaskQueued
 from dtest.journal.port import Stored
 from dtest.runtime.clock import SystemClock
@@ -153,6 +154,10 @@ class Load:
     def stop(self) -> None:
         """Submit no more."""
         self._stop.set()
+
+    async def choose(self, strategy: Strategy) -> None:
+        """Choose how recovery goes about faults. Raises as ``Client.say``."""
+        await self._client.say([PolicyChanged(strategy=strategy)])
 
     async def run(self) -> None:
         """Submit and ask until stopped, then wait for what is on its way."""
