@@ -446,6 +446,63 @@ def test_a_hanging_test_is_ended_named_and_shown_where_it_hung(
     assert "test_hangs" in (home / "report.html").read_text()
 
 
+HOSTILE = """
+import os, signal, threading
+
+def test_before(): pass
+
+def test_kills():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def test_hangs():
+    threading.Event().wait()
+
+def test_eats():
+    held = b"x" * 1_500_000_000
+    threading.Event().wait()
+
+def test_writes():
+    for _ in range(100):
+        print("x" * 1_000_000)
+    assert False, "after 100 MB"
+
+def test_writes_past_the_capture():
+    with open("/proc/self/fd/1", "ab") as file:
+        for _ in range(100):
+            file.write(b"y" * 1_000_000)
+
+def test_after(): pass
+"""
+KEPT_CHARS_MAX = 100_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how much memory processes use")
+def test_hostile_tests_are_named_and_bounded_and_leave_the_others_alone(
+    cell: CellUser, suite: Suite
+) -> None:
+    home = suite(test_hostile=HOSTILE, test_good=GOOD)
+    limits = ("--test-timeout", "8", "--memory-limit", "1")
+
+    ended = cell.at(home).here("test", "--workers", "2", *limits, "--json")
+
+    told = {case["nodeid"].partition("::")[2]: case for case in ended.json["testcases"]}
+    assert ended.code == 1
+    assert told["test_kills"]["message"] == "crashed: signal SIGKILL"
+    assert told["test_hangs"]["message"] == "timed out after 8 s"
+    assert told["test_eats"]["message"].endswith("of memory; the limit is 1 GB")
+    assert told["test_writes"]["message"] == "AssertionError: after 100 MB"
+    assert {name: case["outcome"] for name, case in told.items()} == {
+        **dict.fromkeys(("test_kills", "test_hangs", "test_eats"), "error"),
+        "test_writes": "failed",
+        **dict.fromkeys(("test_before", "test_after", "test_writes_past_the_capture"), "passed"),
+        **dict.fromkeys(("test_one", "test_two"), "passed"),
+    }
+    run_id = ended.json["run_id"]
+    sql = f"SELECT max(length(output)) AS most FROM testcases WHERE run_id = '{run_id}'"
+    kept = cell.here("db", "query", sql, "--json").lines
+    assert 0 < kept[0]["most"] <= KEPT_CHARS_MAX
+
+
 def test_a_suite_that_ends_pytest_before_it_begins_is_told_so(cell: CellUser, suite: Suite) -> None:
     home = suite(conftest="import os\nos._exit(9)\n", test_good=GOOD)
 

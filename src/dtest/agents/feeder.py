@@ -176,7 +176,9 @@ class Feeder:
             is_idle = self._is_dry(now) and not self._held
             if self._is_dry(now):
                 self._say_wait()
-            if is_idle and now - state_at > state_every_s:
+            if not is_idle:
+                state_at, state_every_s = 0.0, STATE_EVERY_S
+            elif now - state_at > state_every_s:
                 state_at = now
                 state_every_s = min(STATE_EVERY_S_MAX, state_every_s * 1.2)
                 await self._look_whether_all_is_done()
