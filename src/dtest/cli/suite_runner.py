@@ -9,8 +9,9 @@ from cyclopts import Parameter
 from dtest.cli.suite_options import Selection
 from dtest.errors import UsageError
 from dtest.events.runner import Runner
+from dtest.runners.case import Order
 from dtest.runners.command import PATH, RESULTS
-from dtest.runners.registry import COMMAND, PYTEST, UNITTEST, Chosen, chosen
+from dtest.runners.registry import ADAPTERS, COMMAND, PYTEST, UNITTEST, Chosen, chosen
 from dtest.suites.suite import Suite
 
 
@@ -69,6 +70,14 @@ class ChosenRunner:
         word = selection.keyword
         pattern = word if "*" in word else f"*{word}*"
         return found.only({nodeid for nodeid, _ in found.tests if fnmatchcase(nodeid, pattern)})
+
+    def check_paths(self, paths: tuple[str, ...]) -> None:
+        """Raise UsageError if the runner needs to be told what to test, and is not."""
+        adapter = ADAPTERS.get(self.chosen.name)
+        if adapter is not None:
+            problem = adapter.targets(Order(self.chosen.arguments, paths)).problem
+            if problem:
+                raise UsageError(problem)
 
     def check(self, selection: Selection, *, python: str | None) -> None:
         """Raise UsageError for options that would do nothing."""

@@ -89,6 +89,7 @@ def test(  # noqa: PLR0913 - one option each
     bounds.check()
     reports.check()
     by = runner.chosen(selection, python=python)
+    by.check_paths(tuple(paths or ()))
     flaky = known_flaky_tests(reports.known_flaky)
     recipe = recipe_of(environment)
     if recipe is not None and python is not None:
