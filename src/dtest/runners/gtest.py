@@ -37,6 +37,7 @@ _END = re.compile(
     r"\[(       OK |  FAILED  |  SKIPPED )\] ([^\s,]+)(?:, where .*)? \(([0-9]+) ms\)$"
 )
 _OUTCOMES: dict[str, Outcome] = {"OK": "passed", "FAILED": "failed", "SKIPPED": "skipped"}
+_WHY = re.compile(r"^.+:\d+: (?:Failure|Skipped)$", re.MULTILINE)
 _PLACE = re.compile(r".+:\d+(?:: (?:Failure|Skipped))?$")
 
 
@@ -196,8 +197,9 @@ class Printed:
         if ended.start():  # what the test printed last had no end of line
             self._keep(f"{line[: ended.start()]}\n")
         outcome = _OUTCOMES[ended[1].strip()]
-        said = self.said() if outcome != "passed" else ""
-        message = _message(said)
+        said = bounded(self._head + self._tail) if outcome != "passed" else ""
+        why = _WHY.search(said)
+        message = _message(said[why.start() :] if why is not None else said)
         self._cases.append(Case(name, outcome, message, said, int(ended[3]) / 1000))
         self._running, self._head, self._tail = None, "", ""
 

@@ -12,7 +12,7 @@ from dtest.runners.case import BAD, Case, Outcome, Reading, bounded, count, one_
 
 START = (b"<?xml", b"<testsuites", b"<testsuite")
 """How a line begins where the report does; package managers talk before it."""
-ENDS = ("</testsuites>", "</testsuite>")
+_JUNK_BEHIND = expat.errors.codes[expat.errors.XML_ERROR_JUNK_AFTER_DOC_ELEMENT]
 DEPTH_MAX = 100
 NODE_CLASS = "test"
 """Node.js writes it for every test: it names nothing."""
@@ -81,6 +81,11 @@ class _Parser:
         """Read all. Raises expat.ExpatError, and ValueError for what no report holds."""
         self._expat.Parse(data, True)
 
+    @property
+    def at(self) -> int:
+        """Where reading stopped."""
+        return self._expat.ErrorByteIndex
+
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         if len(self._open) >= DEPTH_MAX:
             message = f"it nests deeper than {DEPTH_MAX} elements"
@@ -145,30 +150,39 @@ def claims(line: bytes) -> bool:
 
 
 def elements(data: bytes) -> tuple[list[Element], str]:
-    """Return all test cases as they stand in the file, and what is wrong with it."""
-    parser = _Parser()
-    try:
-        parser.parse(_body(data))
-    except expat.ExpatError as error:
-        said = expat.ErrorString(error.code)
-        return parser.found, f"its XML ends or breaks off at line {error.lineno}: {said}"
-    except (ValueError, LookupError) as error:  # LookupError: an encoding that nobody knows
-        return parser.found, f"its XML cannot be read: {error}"
-    return parser.found, parser.short
+    """Return all test cases as they stand there, and what is wrong with it.
+
+    Several reports may follow each other, with other words between them.
+    """
+    found: list[Element] = []
+    problem = ""
+    left: bytes | None = _body(data)
+    while left is not None and not problem:
+        parser = _Parser()
+        body, left = left, None
+        try:
+            parser.parse(body)
+            problem = parser.short
+        except expat.ExpatError as error:
+            if error.code == _JUNK_BEHIND:
+                problem, left = parser.short, _body(body[parser.at :]) or None
+            else:
+                said = expat.ErrorString(error.code)
+                problem = f"its XML ends or breaks off at line {error.lineno}: {said}"
+        except (ValueError, LookupError) as error:  # LookupError: an encoding that nobody knows
+            problem = f"its XML cannot be read: {error}"
+        found += parser.found
+    return found, problem
 
 
 def _body(data: bytes) -> bytes:
-    """Return the report without what was said around it."""
+    """Return what stands there from where a report starts, nothing if none does."""
     at = 0
     for line in data.splitlines(keepends=True):
         if claims(line):
-            break
+            return data[at:].lstrip(b"\xef\xbb\xbf \t\r\n")
         at += len(line)
-    body = data[at:].lstrip(b"\xef\xbb\xbf \t\r\n")
-    last = max(
-        (body.rfind(end.encode()) + len(end) for end in ENDS if end.encode() in body), default=0
-    )
-    return body[:last] if last and b"<" not in body[last:] else body
+    return b""
 
 
 def read(data: bytes) -> Reading:
