@@ -14,7 +14,7 @@ import sys
 import time
 import unittest
 from collections import deque
-from typing import Any, Deque, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Deque, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from dtest_unittest_result import Recorder, Result
 
@@ -50,6 +50,7 @@ class Finder(unittest.TestLoader):
         self._options = options
         self._deadly = set(deadly)
         self._known: Dict[int, unittest.TestCase] = {}
+        self._modules: Set[str] = set()
         self._tops: List[str] = []
         self._top = os.getcwd()
 
@@ -123,10 +124,13 @@ class Finder(unittest.TestLoader):
         """Note which tests a module holds."""
         suite = super().loadTestsFromModule(module, *args, **more)
         file = os.path.relpath(module.__file__) if getattr(module, "__file__", None) else "?"
+        is_new = module.__name__ not in self._modules
+        self._modules.add(module.__name__)  # several paths may lead to one module
         for test in _flat(suite):
             if id(test) not in self._known and not _is_stand_in(test):
                 self._known[id(test)] = test
-                self.by_file.setdefault(file, []).append(test)
+                if is_new:
+                    self.by_file.setdefault(file, []).append(test)
         return suite
 
     def _not_loaded(self, test: unittest.TestCase, path: str) -> None:
@@ -138,6 +142,8 @@ class Finder(unittest.TestLoader):
         file = self._file_of(str(getattr(test, "_testMethodName", "")))
         if file in self._deadly:
             self.broken.append(file)
+            return
+        if file in self.broken or file in self.skipped:
             return
         told = unittest.TestResult()
         test.run(told)
@@ -327,7 +333,10 @@ def collect(finder: Finder, paths: List[str], recorder: Recorder) -> None:
             recorder.fail("collect", each, "not found: no test of this name")
             finder.broken.append(each)
     collected = {"nodeids": nodeids, "groups": groups, "maxfail": 0}
-    lost = {"broken": finder.broken, "skipped": finder.skipped}
+    lost = {
+        "broken": list(dict.fromkeys(finder.broken)),
+        "skipped": list(dict.fromkeys(finder.skipped)),
+    }
     recorder.write({"kind": "collected", **collected, **lost})
 
 
