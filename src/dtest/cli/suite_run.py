@@ -13,7 +13,6 @@ from dtest.cli import output
 from dtest.cli.api_client import ApiClient
 from dtest.cli.gathering import gather
 from dtest.cli.reports import today
-from dtest.cli.runs import every_task
 from dtest.cli.suite import again
 from dtest.cli.suite_options import Bounds
 from dtest.cli.watching import Patience, watch_run
@@ -22,6 +21,7 @@ from dtest.reports.muting import KnownFlaky
 from dtest.reports.observation import Planned
 from dtest.reports.report import Report, gate
 from dtest.reports.verdicts import BAD, Fault, Result
+from dtest.state.task import TERMINAL
 from dtest.suites.plan import makespan_s
 from dtest.suites.suite import Suite
 from dtest.suites.unit import Unit
@@ -73,6 +73,8 @@ class SuiteRun:
         self._as_json = as_json
         self._queue = f"q{uuid.uuid4().hex}"
         self._run_id = ""
+        self._collector = ""
+        """The session that collects the suite."""
         self._seq = 0
         self._document: dict[str, Any] = {}
         self._sessions = 1
@@ -105,6 +107,7 @@ class SuiteRun:
         tasks[0]["config"] = {**self._document["config"], "collect": True}
         answer = self._api.submit({"name": self._name, "tasks": tasks})
         self._run_id, self._seq = str(answer["run_id"]), int(answer["seq"])
+        self._collector = str(answer["tasks"][0]["task_id"])
 
     def collected(self, bounds: Bounds) -> Suite:
         """Wait until a session has collected the suite.
@@ -117,7 +120,8 @@ class SuiteRun:
             answer = self._api.get(f"/api/queues/{self._queue}/suite", wait_s=wait_s)
             if answer["suite"] is not None:
                 found.append(_SUITE.validate_python(answer["suite"]))
-            return bool(found)
+            # Who was to collect and has ended will tell nothing; the others would wait for long.
+            return bool(found) or self._task(self._collector)["status"] in TERMINAL
 
         patience = Patience(bounds.timeout, bounds.fail_unmatched)
         try:
@@ -125,14 +129,15 @@ class SuiteRun:
         except TimedOut as error:
             message = f"the tests were not listed in {bounds.timeout:g} s"
             raise TimedOut(message, hint="look for work that is done at import") from error
-        if not found and not look(0.0):
+        if not found:
+            look(0.0)  # it may have told and ended in this very moment
+        if not found:
             raise self._uncollectable()
         return found[0]
 
     def _uncollectable(self) -> UsageError:
         """Say in the runner's words why a session ended without a suite."""
-        tasks = every_task(self._api, self._run_id)
-        ended = next((task for task in tasks if task["status"] != "cancelled"), tasks[0])
+        ended = self._task(self._collector)
         said = self._api.content(f"/api/tasks/{ended['task_id']}/logs").decode(errors="replace")
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith(("ERROR", "dtest:"))]
@@ -144,6 +149,9 @@ class SuiteRun:
             return UsageError(message, hint=f"`dtest task logs {ended['task_id']}`")
         python = config.get("python", "python")
         return UsageError(message, hint=f"`{python} -m pytest --collect-only`")
+
+    def _task(self, task_id: str) -> dict[str, Any]:
+        return self._api.get(f"/api/tasks/{task_id}")
 
     def carry(self, found: Suite, units: Sequence[Unit], bounds: Bounds) -> RunEnd:
         """Hand in all units and wait for the end; without patience, take what is known."""

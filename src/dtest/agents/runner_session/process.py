@@ -29,6 +29,7 @@ class Processes:
     def __init__(self) -> None:
         self._group: int | None = None
         self._told_to_stop = False
+        self._is_starting = False
         signal.signal(signal.SIGTERM, self._pass_on)
 
     def run(
@@ -45,16 +46,7 @@ class Processes:
         taken goes where the session's own goes. ``look`` is called again and again and returns
         why the process is to be ended, or nothing.
         """
-        with subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=None if take is None else subprocess.PIPE,
-            stderr=subprocess.STDOUT if with_errors else None,
-            process_group=0,
-        ) as child:
-            self._group = child.pid
-            if self._told_to_stop:
-                self._signal(signal.SIGTERM)
+        with self._start(command, is_taken=take is not None, with_errors=with_errors) as child:
             try:
                 why = self._follow(child, take, look)
             finally:
@@ -63,10 +55,27 @@ class Processes:
             if child.stdout is not None and take is not None:
                 _drain(child.stdout.fileno(), take)
         if self._told_to_stop:
-            # By the signal itself, so that the caller sees what its own SIGTERM did.
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGTERM)
+            _die()
         return End(child.returncode, why)
+
+    def _start(
+        self, command: Sequence[str], *, is_taken: bool, with_errors: bool
+    ) -> "subprocess.Popen[bytes]":
+        self._is_starting = True  # from here on there may be a child that is not known yet
+        try:
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if is_taken else None,
+                stderr=subprocess.STDOUT if with_errors else None,
+                process_group=0,
+            )
+            self._group = child.pid
+        finally:
+            self._is_starting = False
+        if self._told_to_stop:
+            self._signal(signal.SIGTERM)
+        return child
 
     def _follow(
         self,
@@ -99,7 +108,15 @@ class Processes:
 
     def _pass_on(self, _number: int, _frame: object) -> None:
         self._told_to_stop = True
+        if self._group is None and not self._is_starting:
+            _die()
         self._signal(signal.SIGTERM)
+
+
+def _die() -> None:
+    """End by the signal itself, so that the caller sees what its own SIGTERM did."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _drain(pipe: int, take: Callable[[bytes], None]) -> None:
