@@ -294,6 +294,31 @@ async def test_a_program_that_is_none_is_broken_and_the_others_run(foreign: Fore
     assert (end.outcome, end.reason) == ("faulted", Reason.COLLECTION_ERROR)
 
 
+async def test_a_program_that_is_slow_to_start_is_not_started_for_each_moment(
+    foreign: Foreign,
+) -> None:
+    text = """
+import pathlib, sys, time
+time.sleep(0.1)
+with pathlib.Path("runs.txt").open("a") as file:
+    file.write("run\\n")
+chosen = next(word for word in sys.argv if word.startswith("--gtest_filter="))
+for name in chosen.partition("=")[2].split(":"):
+    print(f"[ RUN      ] {name}\\n[       OK ] {name} (10 ms)")
+report = next(word for word in sys.argv if word.startswith("--gtest_output="))
+pathlib.Path(report.partition("xml:")[2]).write_text("<testsuites/>")
+"""
+    foreign.script("slow", text)
+    names = [f"A.t{n}" for n in range(200)]
+    await foreign.run("gtest", parts=[part_of("slow", *names)])
+
+    found = await foreign.outcomes()
+    assert {name for name, outcome in found.items() if outcome == "passed"} == {
+        f"slow::{name}" for name in names
+    }
+    assert len((foreign.root / "runs.txt").read_text().split()) < 12
+
+
 # -- CTest and others -----------------------------------------------------------------------------
 
 CTEST = """

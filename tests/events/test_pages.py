@@ -25,7 +25,7 @@ TABLES: dict[str, type[Any]] = {
     "Environment": Environment,
     "Simulation": config.Simulation,
 }
-PAGES = ("events.md", "publishing.md", "tasks.md")
+PAGES = ("events.md", "publishing.md", "runners.md", "tasks.md")
 ROW = re.compile(r"^\| `(\w+)` \| (.+) \| (.+) \| (.+) \| (.*) \|$", re.MULTILINE)
 TABLE = re.compile(r"<!-- generated: (\w+) -->(.*?)<!-- end -->", re.DOTALL)
 

@@ -87,6 +87,12 @@ class TestConfig:
         if self.queue is None and self.runner is not None:
             message = "a runner needs a queue: its tests are units that sessions pull"
             raise ValueError(message)
+        if self.runner is not None and self.args:
+            message = "args are for pytest: give those of a runner as its arguments"
+            raise ValueError(message)
+        if self.runner is not None and self.python is not None and self.runner.name != "unittest":
+            message = f"the runner {self.runner.name} has no use for `python`"
+            raise ValueError(message)
         if self.queue is None and (self.collect or self.test_timeout_seconds is not None):
             message = "collect and test_timeout_seconds need a queue"
             raise ValueError(message)
