@@ -87,7 +87,7 @@ def test_a_command_is_judged_by_its_exit(
             NONE,
             "faulted",
             Reason.MISSING_INPUT,
-            "pytest could not be run; see the output",
+            "the tests could not be run; see the output",
         ),
         (
             Exit(None, 9),

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from dtest.events.config import CommandConfig, Simulation, config_fault, parse_config
 from dtest.events.config import TestConfig as PytestConfig
 from dtest.events.environment import Environment
+from dtest.events.runner import Runner
 from tests.kit.payloads import DOCUMENTS, of
 
 TREE = "a" * 64
@@ -42,6 +43,19 @@ GOOD: list[tuple[str, dict[str, Any], CommandConfig | PytestConfig]] = [
         PytestConfig(".", ("t",), workspace=TREE, environment=Environment(project=".")),
     ),
 ]
+RUN = {"cwd": "/w", "queue": "q"}
+GOOD += [
+    (
+        "test",
+        {**RUN, "runner": {"name": "command", "arguments": ["a"], "results": "*.xml"}},
+        PytestConfig("/w", queue="q", runner=Runner("command", ("a",), "*.xml")),
+    ),
+    (
+        "test",
+        {**RUN, "python": "/py", "runner": {"name": "unittest"}},
+        PytestConfig("/w", python="/py", queue="q", runner=Runner("unittest")),
+    ),
+]
 BAD: list[tuple[str, dict[str, Any], str]] = [
     ("command", {}, "config.command"),
     ("command", {"command": []}, "config.command"),
@@ -56,6 +70,12 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("test", {"paths": [], "cwd": "/w"}, "paths is empty"),
     ("test", {"paths": ["a"], "cwd": "/w", "test_timeout_seconds": 1}, "need a queue"),
     ("test", {"queue": "a.b", "cwd": "/w"}, "config.queue"),
+    ("test", {"cwd": "/w", "paths": ["a"], "runner": {"name": "gtest"}}, "needs a queue"),
+    ("test", {**RUN, "runner": {"name": "a b"}}, "config.runner.name"),
+    ("test", {**RUN, "runner": {"name": "command"}}, "needs arguments"),
+    ("test", {**RUN, "runner": {"name": "gtest", "results": "r"}}, "results are for a command"),
+    ("test", {**RUN, "args": ["-x"], "runner": {"name": "gtest"}}, "args are for pytest"),
+    ("test", {**RUN, "python": "p", "runner": {"name": "gtest"}}, "no use for `python`"),
     ("test", {"paths": ["tests"]}, "config.cwd"),
     ("test", {"paths": "tests", "cwd": "/w"}, "config.paths"),
     ("command", {"command": ["a"], "workspace": "A" * 64}, "config.workspace"),

@@ -10,6 +10,7 @@ import pytest
 from dtest.client import parse_tasks
 from dtest.events import config
 from dtest.events.environment import Environment
+from dtest.events.runner import Runner
 from dtest.events.task import Requirements, Resources, RetryPolicy, TaskQueued
 from tests.kit.markdown import DOCS, blocks_in
 
@@ -20,10 +21,11 @@ TABLES: dict[str, type[Any]] = {
     "RetryPolicy": RetryPolicy,
     "CommandConfig": config.CommandConfig,
     "TestConfig": config.TestConfig,
+    "Runner": Runner,
     "Environment": Environment,
     "Simulation": config.Simulation,
 }
-PAGES = ("events.md", "publishing.md", "tasks.md")
+PAGES = ("events.md", "publishing.md", "runners.md", "tasks.md")
 ROW = re.compile(r"^\| `(\w+)` \| (.+) \| (.+) \| (.+) \| (.*) \|$", re.MULTILINE)
 TABLE = re.compile(r"<!-- generated: (\w+) -->(.*?)<!-- end -->", re.DOTALL)
 

@@ -168,3 +168,12 @@ def test_a_history_follows_the_latest_runs() -> None:
 
     history = history.with_run([("a", 2.0, False)])
     assert (history.durations["a"], set(history.failed)) == (3.0, set())
+
+
+def test_files_whose_tests_are_not_known_are_told_and_timed_by_what_ran_before() -> None:
+    suite = Suite(whole=("a.t", "b.t"))
+    history = History({"a.t::x": 1.0, "a.t::y": 2.0, "a.txt::z": 4.0})
+
+    assert whole(suite.documents()) == suite
+    assert (suite.is_empty, suite.files) == (False, {"a.t", "b.t"})
+    assert (history.of_file("a.t"), history.of_file("b.t")) == (3.0, 0)

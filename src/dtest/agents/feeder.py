@@ -26,6 +26,8 @@ AHEAD = 2
 """Slices in the session's hands: the one that runs, and the next."""
 SLICE_S = 0.1
 """What is in its hands cannot go elsewhere any more, so a slice is to take no longer than that."""
+SETUP_SLICES = 10
+"""A slice is to take so many times what it takes to begin one."""
 FIRST_SLICE = 1
 """Tests, while nothing is known of how long they take."""
 SLICE_MAX = 500
@@ -91,6 +93,7 @@ class Feeder:
         """When a slice began, and how many tests it has."""
         self._test_s: float | None = None
         """What a test of this session took lately."""
+        self._slice_s = SLICE_S
         self._told = 0
         self._stored = 0
         self._suite: Suite | None = None
@@ -123,6 +126,9 @@ class Feeder:
                 if held is not None and name in held.open:
                     held.open.remove(name)
                     held.verdicts = self._told
+                    # What starts a process for each slice is to spend its time on tests.
+                    setup_s = entry.get("setup_s", 0.0)
+                    self._slice_s = max(SLICE_S, SETUP_SLICES * float(setup_s))
                     self._timed(name, at)
                     self._room.set()
             case {"kind": "collected", "nodeids": list(nodeids), "groups": list(groups)}:
@@ -131,6 +137,7 @@ class Feeder:
                     tuple(entry["broken"]),
                     tuple(entry["skipped"]),
                     entry["maxfail"],
+                    tuple(entry.get("whole", ())),
                 )
 
     def _timed(self, name: str, at: float) -> None:
@@ -300,7 +307,7 @@ class Feeder:
 
     def _slice_tests(self, unit: Unit) -> int:
         if self._test_s is not None:
-            return max(1, min(SLICE_MAX, int(SLICE_S / max(self._test_s, 1e-6))))
+            return max(1, min(SLICE_MAX, int(self._slice_s / max(self._test_s, 1e-6))))
         known_s = unit.seconds / sum(map(weight, pieces_of(unit)))
         return FIRST_SLICE if not known_s else max(1, min(SLICE_MAX, int(SLICE_S / known_s)))
 

@@ -10,8 +10,12 @@ from pathlib import Path
 from dtest.agents.preparation import Prepared
 from dtest.agents.pytest_session import FED_MODULE, SESSION_MODULE
 from dtest.agents.recipe import activated
+from dtest.agents.runner_session import RUNNER_MODULE
+from dtest.agents.unittest_session import UNITTEST_MODULE
 from dtest.events.attempt import AttemptAssigned
 from dtest.events.config import CommandConfig, TestConfig, parse_config
+from dtest.events.runner import Runner
+from dtest.runners.registry import ADAPTERS, UNITTEST
 
 _VISIBLE = {"cuda": "CUDA_VISIBLE_DEVICES", "rocm": "HIP_VISIBLE_DEVICES"}
 _ORDER = {"cuda": {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}}
@@ -58,7 +62,10 @@ def launch(assigned: AttemptAssigned, directory: Path, prepared: Prepared = UNPR
             return Launch(argv, cwd or str(directory / "work"), {**env, **config.env})
         case TestConfig():
             cwd = _place(prepared, config.cwd)
-            argv = (*_session(config, cwd, _python(prepared), directory), "--", *config.args)
+            if config.runner is None:
+                argv = (*_session(config, cwd, _python(prepared), directory), "--", *config.args)
+            else:
+                argv = _foreign(config, config.runner, cwd, _python(prepared), directory)
             return Launch(argv, cwd, {**env, **config.env}, config.paths)
         case None:
             message = f"this agent does not run tasks of type {assigned.type}"
@@ -80,6 +87,31 @@ def _session(config: TestConfig, cwd: str, python: str, directory: Path) -> tupl
     collecting = ("--collect",) if config.collect else ()
     fed = (sys.executable, "-I", "-m", FED_MODULE, *options)
     return (*fed, "--feed", str(directory / "feed.jsonl"), *limited, *collecting)
+
+
+def _foreign(
+    config: TestConfig, runner: Runner, cwd: str, python: str, directory: Path
+) -> tuple[str, ...]:
+    """Return what runs tests by another runner. Raises ValueError for one that is not known."""
+    if runner.name != UNITTEST and runner.name not in ADAPTERS:
+        known = ", ".join(sorted({UNITTEST, *ADAPTERS}))
+        message = f"this agent knows no runner {runner.name}; it knows {known}"
+        raise ValueError(message)
+    limit_s = config.test_timeout_seconds
+    options = (
+        *("--cwd", cwd),
+        *("--out", str(directory / "cases.jsonl")),
+        *("--paths-file", str(directory / "paths.txt")),
+        *("--feed", str(directory / "feed.jsonl")),
+        *(("--test-timeout", str(limit_s)) if limit_s is not None else ()),
+        *(("--collect",) if config.collect else ()),
+    )
+    if runner.name == UNITTEST:
+        named = ("-m", UNITTEST_MODULE, "--python", config.python or python)
+    else:
+        results = ("--results", runner.results) if runner.results is not None else ()
+        named = ("-m", RUNNER_MODULE, "--runner", runner.name, *results)
+    return (sys.executable, "-I", *named, *options, "--", *runner.arguments)
 
 
 def _place(prepared: Prepared, cwd: str) -> str:

@@ -84,7 +84,7 @@ def _tested(end: Exit, cases: Cases) -> Meaning:
             named = ", ".join(cases.crashed[:CRASHED_NAMED_MAX]) or "no test was running"
             return "faulted", Reason.CRASH_SIGNAL, f"the test process crashed: {named}"
         case code if code == EXIT_USAGE:
-            return "faulted", Reason.MISSING_INPUT, "pytest could not be run; see the output"
+            return "faulted", Reason.MISSING_INPUT, "the tests could not be run; see the output"
         case _:
             how = f"signal {end.signal}" if end.signal else f"exit status {end.code}"
             return "faulted", Reason.AGENT_CRASH, f"the test session ended by {how}"

@@ -13,7 +13,7 @@ from dtest.cli import output
 from dtest.cli.api_client import ApiClient
 from dtest.cli.gathering import gather
 from dtest.cli.reports import today
-from dtest.cli.runs import every_task
+from dtest.cli.suite import again
 from dtest.cli.suite_options import Bounds
 from dtest.cli.watching import Patience, watch_run
 from dtest.errors import NoWorkerMatches, TimedOut, TooManyFailures, UsageError
@@ -21,9 +21,10 @@ from dtest.reports.muting import KnownFlaky
 from dtest.reports.observation import Planned
 from dtest.reports.report import Report, gate
 from dtest.reports.verdicts import BAD, Fault, Result
+from dtest.state.task import TERMINAL
 from dtest.suites.plan import makespan_s
 from dtest.suites.suite import Suite
-from dtest.suites.unit import Part, Unit
+from dtest.suites.unit import Unit
 
 _SUITE: TypeAdapter[Suite] = TypeAdapter(Suite)
 STOP_S_MAX = 20.0
@@ -45,6 +46,8 @@ class SuitePlace:
     """The tree that was shipped."""
     environment: dict[str, Any] | None = None
     """The recipe of the interpreter's environment, in the place of ``python``."""
+    runner: dict[str, Any] | None = None
+    """What runs the tests; none for pytest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,8 @@ class SuiteRun:
         self._as_json = as_json
         self._queue = f"q{uuid.uuid4().hex}"
         self._run_id = ""
+        self._collector = ""
+        """The session that collects the suite."""
         self._seq = 0
         self._document: dict[str, Any] = {}
         self._sessions = 1
@@ -87,6 +92,7 @@ class SuiteRun:
             "environment": place.environment,
             "python": place.python,
             "args": list(place.args),
+            "runner": place.runner,
             "test_timeout_seconds": bounds.test_timeout,
         }
         self._document = {
@@ -101,6 +107,7 @@ class SuiteRun:
         tasks[0]["config"] = {**self._document["config"], "collect": True}
         answer = self._api.submit({"name": self._name, "tasks": tasks})
         self._run_id, self._seq = str(answer["run_id"]), int(answer["seq"])
+        self._collector = str(answer["tasks"][0]["task_id"])
 
     def collected(self, bounds: Bounds) -> Suite:
         """Wait until a session has collected the suite.
@@ -113,7 +120,8 @@ class SuiteRun:
             answer = self._api.get(f"/api/queues/{self._queue}/suite", wait_s=wait_s)
             if answer["suite"] is not None:
                 found.append(_SUITE.validate_python(answer["suite"]))
-            return bool(found)
+            # Who was to collect and has ended will tell nothing; the others would wait for long.
+            return bool(found) or self._task(self._collector)["status"] in TERMINAL
 
         patience = Patience(bounds.timeout, bounds.fail_unmatched)
         try:
@@ -121,21 +129,29 @@ class SuiteRun:
         except TimedOut as error:
             message = f"the tests were not listed in {bounds.timeout:g} s"
             raise TimedOut(message, hint="look for work that is done at import") from error
-        if not found and not look(0.0):
+        if not found:
+            look(0.0)  # it may have told and ended in this very moment
+        if not found:
             raise self._uncollectable()
         return found[0]
 
     def _uncollectable(self) -> UsageError:
-        """Say in pytest's words why a session ended without a suite."""
-        tasks = every_task(self._api, self._run_id)
-        ended = next((task for task in tasks if task["status"] != "cancelled"), tasks[0])
+        """Say in the runner's words why a session ended without a suite."""
+        ended = self._task(self._collector)
         said = self._api.content(f"/api/tasks/{ended['task_id']}/logs").decode(errors="replace")
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith(("ERROR", "dtest:"))]
         complaint = (errors or lines or [f"{ended['status']}, {ended['reason']}"])[-1]
-        message = f"pytest cannot run this suite: {complaint}"
-        python = self._document["config"].get("python", "python")
+        config = self._document["config"]
+        name = config["runner"]["name"] if "runner" in config else "pytest"
+        message = f"{name} cannot run this suite: {complaint}"
+        if name != "pytest":
+            return UsageError(message, hint=f"`dtest task logs {ended['task_id']}`")
+        python = config.get("python", "python")
         return UsageError(message, hint=f"`{python} -m pytest --collect-only`")
+
+    def _task(self, task_id: str) -> dict[str, Any]:
+        return self._api.get(f"/api/tasks/{task_id}")
 
     def carry(self, found: Suite, units: Sequence[Unit], bounds: Bounds) -> RunEnd:
         """Hand in all units and wait for the end; without patience, take what is known."""
@@ -205,7 +221,6 @@ class SuiteRun:
 
     def _rerun(self, found: Suite, bounds: Bounds, patience: Patience) -> None:
         """Run what failed again, in new processes; what passes then is flaky."""
-        places = found.places()
         for number in range(1, bounds.reruns + 1):
             failed = [result for result in self._report(found).results if _is_worth_it(result)]
             if not failed:
@@ -215,7 +230,7 @@ class SuiteRun:
             for session in range(1, min(self._sessions, len(failed)) + 1):
                 self._add(queue, f"re-run {number}, session {session}", rerun=number)
             nodeids = dict.fromkeys(result.key.nodeid for result in failed)
-            self._fill(queue, [_alone(nodeid, places) for nodeid in nodeids])
+            self._fill(queue, again(nodeids, found))
             self._watched(patience)
 
     def stop(self, *, reason: str) -> None:
@@ -233,12 +248,6 @@ def _is_worth_it(result: Result) -> bool:
     """Say whether a second try could tell more: not of what cannot be collected."""
     found = result.deciding
     return result.verdict in BAD and found is not None and found.phase != "collect"
-
-
-def _alone(nodeid: str, places: dict[str, int]) -> Unit:
-    place = places.get(nodeid, 0)
-    file = nodeid.partition("::")[0]
-    return Unit(f"again-{uuid.uuid4().hex}", (Part(file, ((place, nodeid),)),))
 
 
 def is_remote(api: ApiClient) -> bool:

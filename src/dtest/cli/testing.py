@@ -1,4 +1,4 @@
-"""``dtest test``: a pytest suite on the workers of a cell."""
+"""``dtest test``: a suite of tests on the workers of a cell."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.reports import known_flaky_tests, write_report
 from dtest.cli.shipping import ship_tree
 from dtest.cli.submit import recipe_of
-from dtest.cli.suite import chosen, units_of
+from dtest.cli.suite import chosen, shown, units_of
 from dtest.cli.suite_history import HistoryFile
 from dtest.cli.suite_options import (
     EVERYTHING,
@@ -27,6 +27,7 @@ from dtest.cli.suite_options import (
     Selection,
 )
 from dtest.cli.suite_run import RunEnd, SuitePlace, SuiteRun, is_remote, usual_sessions
+from dtest.cli.suite_runner import PYTEST_RUNS, RunnerOptions
 from dtest.errors import DtestError, TooManyFailures, UsageError
 from dtest.reports.report import NOTHING_SELECTED, Report, title
 from dtest.reports.verdicts import BAD, Result, Verdict
@@ -51,22 +52,25 @@ def test(  # noqa: PLR0913 - one option each
     ship: bool | None = None,
     environment: str | None = None,
     selection: Selection = EVERYTHING,
+    runner: RunnerOptions = PYTEST_RUNS,
     bounds: Bounds = UNBOUND,
     reports: ReportFiles = NO_FILES,
     call: CallOptions = DEFAULTS,
 ) -> int:
-    """Run a pytest suite: in the running cell, or in one that lives for this call.
+    """Run a suite of tests: in the running cell, or in one that lives for this call.
 
     Every test gets one verdict; a test that takes its process down is named and the rest runs on.
     The suite is collected once and cut into units, longest first; sessions stay and pull them.
     Ctrl-C cancels the run, ends its processes and tells what is known.
 
-    Examples: `dtest test tests/` · `dtest test --workers 4 --python .venv/bin/python --junit r.xml`
+    Examples: `dtest test tests/` · `dtest test --workers 4 --python .venv/bin/python` ·
+    `dtest test --runner "node --test --test-reporter=junit tests/"`
 
     Parameters
     ----------
     paths
-        Files, directories or node ids; by default what pytest's own settings say.
+        Files, directories or node ids; by default what pytest's own settings say. For another
+        runner what that takes: programs, build directories, packages.
     workers
         How many test sessions run at once: by default one for each slot of the running cell's
         workers, or for each processor where the cell lives for this call only.
@@ -84,6 +88,8 @@ def test(  # noqa: PLR0913 - one option each
         raise UsageError(message)
     bounds.check()
     reports.check()
+    by = runner.chosen(selection, python=python)
+    by.check_paths(tuple(paths or ()))
     flaky = known_flaky_tests(reports.known_flaky)
     recipe = recipe_of(environment)
     if recipe is not None and python is not None:
@@ -96,10 +102,13 @@ def test(  # noqa: PLR0913 - one option each
         shipped = is_remote(api) if ship is None else ship
         place = SuitePlace(
             "." if shipped else str(Path.cwd()),
-            None if recipe is not None else _interpreter(python, is_here=not shipped),
-            selection.arguments,
+            _interpreter(python, is_here=not shipped)
+            if recipe is None and by.uses_python
+            else None,
+            by.arguments(selection),
             ship_tree(api, Path.cwd(), paths=[]).digest if shipped else None,
             recipe,
+            by.document,
         )
         run.start(place, paths or [], bounds, sessions=sessions)
         try:
@@ -107,15 +116,15 @@ def test(  # noqa: PLR0913 - one option each
         except BaseException as error:
             run.stop(reason=type(error).__name__)
             raise
+        found = by.selected(found, selection)
         if found.is_empty:
             run.stop(reason="no tests")
-            output.say("no tests ran: pytest found none")
+            output.say(f"no tests ran: {by.name} found none")
             return NOTHING_SELECTED
         history = kept.load(HARDWARE)
         found = chosen(found, selection, history)
         if not call.json:
-            broken = f", {len(found.broken)} could not be collected" if found.broken else ""
-            output.say(f"{len(found.tests)} tests in {len(found.files)} files{broken}")
+            output.say(shown(found))
         units = units_of(found, selection, history, sessions=sessions)
         end = run.carry(found, units, bounds)
     kept.add(end.report, HARDWARE)

@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from dtest.events.environment import Argument, Digest, Environment, inside
 from dtest.events.fields import DOCUMENT_BYTES_MAX, TOKEN_PATTERN, Document, Gigabytes, Seconds
+from dtest.events.runner import Runner
 
 SimulatedFault = Literal[
     "env_setup_failed",
@@ -52,7 +53,7 @@ class CommandConfig:
 
 @dataclass(frozen=True, slots=True)
 class TestConfig:
-    """Tests to run with pytest in a child process: those of paths, or what a queue hands out."""
+    """Tests to run in child processes: those of paths, or what a queue hands out."""
 
     cwd: str
     """Absolute, where the tested project lies on the worker; or relative to the workspace."""
@@ -73,13 +74,24 @@ class TestConfig:
     workspace: Digest | None = None
     """As for ``command``."""
     environment: Environment | None = None
-    """As for ``command``; pytest is among its requirements."""
+    """As for ``command``; pytest is among its requirements, if that runs the tests."""
+    runner: Runner | None = None
+    """What runs the tests, by default pytest. With a queue only."""
     simulate: "Simulation | None" = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for what contradicts itself, or says nothing."""
         if self.queue is None and not self.paths:
             message = "paths is empty, and there is no queue to take tests from"
+            raise ValueError(message)
+        if self.queue is None and self.runner is not None:
+            message = "a runner needs a queue: its tests are units that sessions pull"
+            raise ValueError(message)
+        if self.runner is not None and self.args:
+            message = "args are for pytest: give those of a runner as its arguments"
+            raise ValueError(message)
+        if self.runner is not None and self.python is not None and self.runner.name != "unittest":
+            message = f"the runner {self.runner.name} has no use for `python`"
             raise ValueError(message)
         if self.queue is None and (self.collect or self.test_timeout_seconds is not None):
             message = "collect and test_timeout_seconds need a queue"

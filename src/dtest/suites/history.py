@@ -42,6 +42,12 @@ class History:
             for nodeid, group in tests
         ]
 
+    def of_file(self, file: str) -> float:
+        """Return how long all known tests of a file take; 0 if none is known."""
+        return sum(
+            seconds for nodeid, seconds in self.durations.items() if nodeid.startswith(f"{file}::")
+        )
+
     def with_run(self, cases: Iterable[tuple[str, float, bool]]) -> "History":
         """Return the history after a run: node id, seconds and whether it failed, of each test."""
         durations, failed = dict(self.durations), set(self.failed)

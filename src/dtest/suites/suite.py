@@ -25,16 +25,19 @@ class Suite:
     """Files that skip themselves as a whole; the session reports them."""
     failures_max: int = 0
     """What the suite's own settings say of ``--maxfail``; 0 for no limit."""
+    whole: tuple[str, ...] = ()
+    """Files whose tests are not known before they run."""
 
     @property
     def is_empty(self) -> bool:
         """Say whether there is nothing at all."""
-        return not (self.tests or self.broken or self.skipped)
+        return not (self.tests or self.broken or self.skipped or self.whole)
 
     @property
     def files(self) -> set[str]:
         """All files."""
-        names = (*(nodeid for nodeid, _ in self.tests), *self.broken, *self.skipped)
+        named = (nodeid for nodeid, _ in self.tests)
+        names = (*named, *self.broken, *self.skipped, *self.whole)
         return {name.partition("::")[0] for name in names}
 
     def only(self, nodeids: Collection[str]) -> "Suite":
@@ -59,7 +62,11 @@ class Suite:
                 _Document(
                     len(firsts),
                     self.tests[first : first + TESTS_AT_ONCE],
-                    *((self.broken, self.skipped, self.failures_max) if not first else ()),
+                    *(
+                        (self.broken, self.skipped, self.failures_max, self.whole)
+                        if not first
+                        else ()
+                    ),
                 )
             )
             for first in firsts
@@ -73,6 +80,7 @@ class _Document:
     broken: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     failures_max: int = 0
+    whole: tuple[str, ...] = ()
 
 
 _DOCUMENT: TypeAdapter[_Document] = TypeAdapter(_Document)
@@ -88,7 +96,7 @@ def joined(documents: Sequence[bytes]) -> Suite:
     read = [_read(document) for document in documents]
     first = read[0]
     tests = tuple(test for document in read for test in document.tests)
-    return Suite(tests, first.broken, first.skipped, first.failures_max)
+    return Suite(tests, first.broken, first.skipped, first.failures_max, first.whole)
 
 
 def _read(document: bytes) -> _Document:

@@ -1,0 +1,135 @@
+"""Run units of unittest tests in one lasting process, as they come in by a file.
+
+Starts the interpreter of the tests, again when a test takes it down; what became of that test is
+recorded as for pytest. Run as ``python -I -m dtest.agents.unittest_session.session``; it needs
+the standard library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from typing import Final
+
+from dtest.agents.pytest_session.exits import EXIT_CRASHED, EXIT_FAILED, EXIT_PASSED, EXIT_USAGE
+from dtest.agents.pytest_session.fed import FRUITLESS_MAX, FedLedger, FedOrder, Warden
+from dtest.agents.pytest_session.ledger import Order, describe_death, read_json
+from dtest.agents.pytest_session.session import Child, clear, say
+
+EXIT_REFUSED: Final = 2
+"""The program has said what is wrong with what it was told."""
+PROGRAM: Final = os.path.join(
+    os.path.dirname(os.path.abspath(__file__)), "plugin", "dtest_unittest.py"
+)
+
+
+def main(argv: list[str]) -> int:
+    """Run one session; the exit code says what it came to."""
+    try:
+        fed = read_order(argv)
+        os.makedirs(fed.order.scratch, exist_ok=True)
+        open(fed.order.out, "wb").close()
+        os.chdir(fed.order.cwd)
+    except SystemExit as stop:
+        return EXIT_USAGE if stop.code else EXIT_PASSED
+    except (OSError, UnicodeDecodeError) as error:
+        say(str(error))
+        return EXIT_USAGE
+    code = run_all(fed, FedLedger(fed.order))
+    clear(fed.order.scratch)
+    return code
+
+
+def read_order(argv: list[str]) -> FedOrder:
+    """Parse the command line and the file of paths."""
+    own = argv[: argv.index("--")] if "--" in argv else argv
+    parser = argparse.ArgumentParser(usage="%(prog)s [options] [-- UNITTEST_ARGUMENT ...]")
+    parser.add_argument("--python", required=True, help="interpreter of the tests, 3.8 or later")
+    parser.add_argument("--cwd", required=True, help="directory to work in")
+    parser.add_argument("--out", required=True, help="file of records, written anew")
+    parser.add_argument("--feed", required=True, help="file of units, appended to by the agent")
+    parser.add_argument("--paths-file", required=True, help="what the suite is collected from")
+    parser.add_argument("--test-timeout", type=float, help="seconds that one test may take")
+    collect_help = "collect all first, and record what there is"
+    parser.add_argument("--collect", action="store_true", help=collect_help)
+    options = parser.parse_args(own)
+    with open(options.paths_file, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        lines = [line for line in file.read().split("\n") if line]
+    python: str = options.python
+    order = Order(
+        python=os.path.abspath(python) if os.sep in python else python,
+        cwd=os.path.abspath(options.cwd),
+        out=os.path.abspath(options.out),
+        crashes_max=0,
+        paths=lines,
+        nodeids=[],
+        extra=argv[len(own) + 1 :],
+    )
+    feed = os.path.abspath(options.feed)
+    return FedOrder(order, feed, options.test_timeout, options.collect)
+
+
+def run_all(fed: FedOrder, ledger: FedLedger) -> int:
+    """Run the interpreter until the feed ends, again after each death."""
+    child = Child()
+    fruitless = 0
+    # Bytecode can be stale in a tree that is synced: see the session of pytest.
+    env = {"PYTHONDONTWRITEBYTECODE": "1", **os.environ}
+    while True:
+        request = write_request(fed, ledger)
+        warden = Warden(fed, ledger)
+        before = len(ledger.reported)
+        try:
+            exit_code = child.run([fed.order.python, PROGRAM, request], env, look=warden.look)
+        except OSError as error:
+            say(f"cannot start {fed.order.python}: {error.strerror}")
+            return EXIT_USAGE
+        ledger.read()
+        if read_json(os.path.join(fed.order.scratch, "ended.json")) is not None:
+            return _ended(exit_code, ledger)
+        if not ledger.session_seen or exit_code == EXIT_REFUSED:
+            if exit_code != EXIT_REFUSED:
+                say(f"unittest {describe_death(exit_code)} before it began")
+            return EXIT_USAGE
+        now = time.time()
+        if ledger.running_since is not None:
+            ledger.add_crash(exit_code, now=now, why=warden.why, output=warden.stacks())
+        elif not ledger.blame_import(exit_code, now=now):
+            fruitless += 1
+        fruitless = 0 if len(ledger.reported) > before else fruitless
+        if fruitless >= FRUITLESS_MAX:
+            return EXIT_CRASHED
+        say(f"{warden.why or describe_death(exit_code)}; starting unittest again")
+
+
+def _ended(exit_code: int, ledger: FedLedger) -> int:
+    if exit_code:
+        say(f"all tests had ended, then: {describe_death(exit_code)}")
+    return EXIT_FAILED if exit_code or ledger.failed else EXIT_PASSED
+
+
+def write_request(fed: FedOrder, ledger: FedLedger) -> str:
+    """Tell the program what was done already and where to write; return where that stands."""
+    clear(fed.order.scratch)
+    request = {
+        "out": fed.order.out,
+        "scratch": fed.order.scratch,
+        "paths": fed.order.paths,
+        "arguments": fed.order.extra,
+        "reported": ledger.collect_cases,
+        "again": ledger.session_seen,
+        "feed": fed.feed,
+        "collect": fed.collect and not ledger.has_collected,
+        "done": ledger.done(),
+    }
+    path = os.path.join(fed.order.scratch, "request.json")
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(request, file)
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

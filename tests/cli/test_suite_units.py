@@ -1,0 +1,37 @@
+"""What sessions are handed: all of a suite, what takes longest first; what failed, again."""
+
+from dtest.cli.suite import again, shown, units_of
+from dtest.cli.suite_options import EVERYTHING
+from dtest.suites.history import History
+from dtest.suites.suite import Suite
+from dtest.suites.unit import Part
+
+MIXED = Suite(
+    tests=(("a.py::one", ""), ("a.py::two", "")), broken=("c.py",), whole=("slow.t", "quick.t")
+)
+
+
+def test_files_that_run_as_a_whole_are_units_longest_first() -> None:
+    history = History({"quick.t::x": 1.0, "slow.t::x": 2.0})
+
+    units = units_of(Suite(whole=MIXED.whole), EVERYTHING, history, sessions=2)
+
+    assert [unit.parts for unit in units] == [(Part("slow.t"),), (Part("quick.t"),)]
+    assert [unit.seconds for unit in units] == [2.0, 1.0]
+
+
+def test_what_failed_runs_again_alone_and_that_of_a_whole_file_together() -> None:
+    units = again(["slow.t::x", "a.py::two", "slow.t"], MIXED)
+
+    assert [unit.parts[0] for unit in units] == [
+        Part("a.py", ((1, "a.py::two"),)),
+        Part("slow.t", ((0, "slow.t::x"), (0, "slow.t")), together=True),
+    ]
+    assert len({unit.id for unit in units}) == 2
+
+
+def test_people_are_told_what_is_known_of_a_suite() -> None:
+    assert shown(Suite(MIXED.tests, MIXED.broken)) == (
+        "2 tests in 2 files, 1 could not be collected"
+    )
+    assert shown(Suite(whole=("a", "b"))) == "2 to run, whose tests are not known before"
