@@ -73,6 +73,13 @@ class SuiteRun:
         self._seq = 0
         self._document: dict[str, Any] = {}
         self._sessions = 1
+        self.pause: Callable[[float], bool] | None = None
+        """Waits between two looks at the run in the place of the words about it."""
+
+    @property
+    def id(self) -> str:
+        """The id of the run; empty until it has started."""
+        return self._run_id
 
     def start(
         self, place: SuitePlace, paths: Sequence[str], bounds: Bounds, *, sessions: int
@@ -177,6 +184,7 @@ class SuiteRun:
         self._api.post(f"/api/queues/{queue}", body)
 
     def _watched(self, patience: Patience, *, pause: Callable[[float], bool] | None = None) -> None:
+        pause = pause or self.pause
         quiet = self._as_json or pause is not None
         watch_run(
             self._api,

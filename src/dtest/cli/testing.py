@@ -90,13 +90,13 @@ def test(  # noqa: PLR0913 - one option each
         message = "--python and --environment each name an interpreter"
         raise UsageError(message, hint="leave out one of them")
     kept = HistoryFile(Path.cwd())
-    with _cell(call, workers) as api:
+    with cell_of(call, workers) as api:
         sessions = workers or usual_sessions(api)
         run = SuiteRun(api, Path.cwd().name or "tests", flaky, as_json=call.json)
         shipped = is_remote(api) if ship is None else ship
         place = SuitePlace(
             "." if shipped else str(Path.cwd()),
-            None if recipe is not None else _interpreter(python, is_here=not shipped),
+            None if recipe is not None else interpreter_of(python, is_here=not shipped),
             selection.arguments,
             ship_tree(api, Path.cwd(), paths=[]).digest if shipped else None,
             recipe,
@@ -149,7 +149,7 @@ def _code(end: RunEnd) -> int:
             return INTERRUPTED
 
 
-def _interpreter(python: str | None, *, is_here: bool) -> str | None:
+def interpreter_of(python: str | None, *, is_here: bool) -> str | None:
     """Return the interpreter; one on other machines, and none stated, is theirs to find."""
     if python is None:
         return sys.executable if is_here else None
@@ -163,7 +163,8 @@ def _interpreter(python: str | None, *, is_here: bool) -> str | None:
 
 
 @contextmanager
-def _cell(call: CallOptions, workers: int | None) -> Iterator[ApiClient]:
+def cell_of(call: CallOptions, workers: int | None) -> Iterator[ApiClient]:
+    """Open the running cell, or one that lives as long as the block."""
     settings = call.settings()
     if settings.get("api_url"):
         yield open_api(settings)
