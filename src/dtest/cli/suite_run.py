@@ -201,6 +201,8 @@ class SuiteRun:
             state = self._api.get(f"/api/queues/{queue}")
             if not state["waiting"] and not state["held"]:
                 return
+            if self._api.get(f"/api/runs/{self._run_id}")["cancelled"]:
+                return  # somebody has, and means it
             output.say("all sessions have ended before their work; starting another one")
             self._add(queue, "session again", rerun=0)
             self._watched(patience)

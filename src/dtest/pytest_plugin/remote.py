@@ -188,7 +188,7 @@ class RemoteTests:
     # -- how it is shown --------------------------------------------------------------------------
 
     def _line(self, text: str) -> None:
-        if self._terminal is not None and self._config.get_verbosity() >= 0:
+        if self._terminal is not None and self._config.getoption("verbose") >= 0:
             self._terminal.ensure_newline()
             self._terminal.write_line(text)
 

@@ -123,11 +123,13 @@ def _report(
     **more: Any,  # noqa: ANN401 - as above
 ) -> pytest.TestReport:
     file, _, names = seen.nodeid.partition("::")
+    head, bracket, parameters = names.partition("[")
+    domain = f"{head.replace('::', '.')}{bracket}{parameters}" or file
     line = seen.line - 1 if seen.line else 0
     properties = [(WORKER, seen.worker_id)] if seen.worker_id and phase == "teardown" else []
     return pytest.TestReport(
         nodeid=seen.nodeid,
-        location=(file, line, names.replace("::", ".") or file),
+        location=(file, line, domain),
         keywords={name: 1 for name in (file, *names.split("::")) if name},
         outcome=outcome,
         longrepr=longrepr,
