@@ -32,6 +32,7 @@ PATHS = [
     ("GET", "/api/results/x"),
     ("GET", "/api/attempts"),
     ("GET", "/api/tasks/x/logs"),
+    ("GET", "/api/tasks/x/output"),
     ("GET", "/api/runs"),
     ("GET", "/api/workers"),
     ("GET", "/api/workers/status"),

@@ -8,6 +8,7 @@ from dtest.api import (
     breakers,
     events,
     health,
+    output,
     policy,
     queues,
     runs,
@@ -43,7 +44,7 @@ def create_app(context: ApiContext) -> FastAPI:
     app.add_middleware(Doorkeeper)
     for module in (
         *(tasks, attempts, runs, workers, workspaces, breakers, policy, queues),
-        *(events, health),
+        *(output, events, health),
     ):
         app.include_router(module.router)
     add_problems(app)

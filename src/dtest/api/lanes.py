@@ -114,6 +114,8 @@ class Lanes:
             return None
         if path == "/api/query":
             return self.queries
+        if path.startswith("/api/tasks/") and path.endswith("/output"):
+            return self.streams  # it may wait
         if method in {"GET", "HEAD", "OPTIONS"}:
             return self.reads
         if path.startswith("/api/workspaces"):

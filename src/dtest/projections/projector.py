@@ -6,6 +6,7 @@ at the file's position is folded again, from the newest snapshot that was taken 
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import orjson
@@ -160,9 +161,13 @@ class Projector:
 
     async def reached(self, seq: int, *, wait_s: float) -> bool:
         """Wait until a sequence number is projected; say whether it is."""
+        return await self.until(lambda: self.seq >= seq, wait_s=wait_s)
+
+    async def until(self, condition: Callable[[], bool], *, wait_s: float) -> bool:
+        """Wait until something holds of what is projected; say whether it does."""
         try:
             async with asyncio.timeout(wait_s), self._moved:
-                await self._moved.wait_for(lambda: self.seq >= seq)
+                await self._moved.wait_for(condition)
         except TimeoutError:
             return False
         return True
