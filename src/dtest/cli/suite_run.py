@@ -22,6 +22,7 @@ from dtest.reports.observation import Planned
 from dtest.reports.report import Report, gate
 from dtest.reports.verdicts import BAD, Fault, Result
 from dtest.suites.plan import makespan_s
+from dtest.suites.reruns import elsewhere
 from dtest.suites.suite import Suite
 from dtest.suites.unit import Part, Unit
 
@@ -207,25 +208,28 @@ class SuiteRun:
             self._add(queue, "session again", rerun=0)
             self._watched(patience)
 
-    def _add(self, queue: str, name: str, *, rerun: int) -> None:
+    def _add(self, queue: str, name: str, *, rerun: int, avoid: Sequence[str] = ()) -> None:
         config = {**self._document["config"], "queue": queue}
         labels = {"labels": {"rerun": str(rerun)}} if rerun else {}
         task = {**self._document, **labels, "config": config, "name": name, "run_id": self._run_id}
+        task["avoid_workers"] = list(avoid)
         self._seq = int(self._api.submit(task)["seq"])
 
     def _rerun(self, found: Suite, bounds: Bounds, patience: Patience) -> None:
-        """Run what failed again, in new processes; what passes then is flaky."""
+        """Run what failed again, in new processes and elsewhere; what passes then is flaky."""
         places = found.places()
         for number in range(1, bounds.reruns + 1):
             failed = [result for result in self._report(found).results if _is_worth_it(result)]
             if not failed:
                 return
             output.say(f"running {len(failed)} again ({number}/{bounds.reruns})")
-            queue = f"{self._queue}r{number}"
-            for session in range(1, min(self._sessions, len(failed)) + 1):
-                self._add(queue, f"re-run {number}, session {session}", rerun=number)
-            nodeids = dict.fromkeys(result.key.nodeid for result in failed)
-            self._fill(queue, [_alone(nodeid, places) for nodeid in nodeids])
+            where = [(each.key.nodeid, [bad.worker_id for bad in each.bad]) for each in failed]
+            for group, again in enumerate(elsewhere(where, sessions=self._sessions), 1):
+                queue = f"{self._queue}r{number}g{group}"
+                for session in range(1, again.sessions + 1):
+                    name = f"re-run {number}.{group}, session {session}"
+                    self._add(queue, name, rerun=number, avoid=again.avoid)
+                self._fill(queue, [_alone(nodeid, places) for nodeid in again.nodeids])
             self._watched(patience)
 
     def stop(self, *, reason: str) -> None:
