@@ -34,6 +34,7 @@ PATHS = [
     ("GET", "/api/tasks/x/logs"),
     ("GET", "/api/tasks/x/output"),
     ("GET", "/api/runs"),
+    ("GET", "/api/history"),
     ("GET", "/api/workers"),
     ("GET", "/api/workers/status"),
     ("GET", "/api/events"),

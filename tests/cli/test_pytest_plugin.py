@@ -10,7 +10,7 @@ import pytest
 from junitparser import JUnitXml
 
 from tests.cli.cell import CellUser
-from tests.cli.command import Ended, Person, eventually
+from tests.cli.command import Ended, Person, eventually, interrupt
 from tests.cli.conftest import Suite
 from tests.cli.test_suites import ALL_OUTCOMES, CRASH, GOOD
 
@@ -131,6 +131,33 @@ def test_what_could_not_be_run_has_an_exit_code_of_its_own(cell: CellUser, suite
     assert call.returncode == 7, err
     assert "NOT PROVEN test_a.py::test_waits" in out
     assert tally(Ended(7, out, err)) == {"passed": 2, "not proven": 1}
+
+
+def test_an_interrupt_ends_the_run_and_tells_what_is_known(cell: CellUser, suite: Suite) -> None:
+    home = suite(test_a=GOOD + HANG + "    threading.Event().wait()\n")
+    with cell.at(home).started(*CALL, "--dtest", program=sys.executable) as call:
+        eventually((home / "waits").exists, what="the test waits", within_s=60)
+        ended = interrupt(call)
+
+    assert ended.code == pytest.ExitCode.INTERRUPTED, ended.err
+    assert "KeyboardInterrupt" in ended.out
+    assert tally(ended) == {"passed": 2}
+    run = cell.here("run", "show", "@last", "--json").json
+    assert run["finished"]
+    assert run["cancelled"]
+
+
+def test_files_are_brought_to_workers_that_do_not_see_them(cell: CellUser, suite: Suite) -> None:
+    home = suite(
+        test_where="import os\n\ndef test_elsewhere():\n    assert os.getcwd() != {HOME}\n"
+    )
+    text = (home / "test_where.py").read_text().replace("{HOME}", repr(str(home)))
+    (home / "test_where.py").write_text(text)
+
+    here = called(cell.at(home), "--dtest")
+    ended = called(cell.at(home), "--dtest", "--dtest-ship", "--dtest-python", sys.executable)
+
+    assert (here.code, ended.code) == (1, 0), ended.out
 
 
 def test_options_that_need_one_process_are_refused(cell: CellUser, suite: Suite) -> None:

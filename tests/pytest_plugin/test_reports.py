@@ -46,7 +46,7 @@ def test_a_failure_has_its_text_its_reason_and_what_was_printed() -> None:
 
     report = reports_of(failed)[1]
 
-    assert report.longreprtext == "def test_c():\nE   assert 1 == 2"
+    assert str(report.longrepr) == "    def test_c():\nE   assert 1 == 2"
     assert report.longrepr.reprcrash.message == "assert 1 == 2"  # type: ignore[union-attr]
     assert report.sections == [("Captured stdout call", "said\nmore")]
     assert report.head_line == "TestB.test_c[x::y]"

@@ -66,7 +66,8 @@ class SuiteRun:
 
     def __init__(self, api: ApiClient, name: str, flaky: KnownFlaky, *, as_json: bool) -> None:
         self._api = api
-        self._name = name
+        self.name = name
+        """By which the cell knows the suite again."""
         self._flaky = flaky
         self._as_json = as_json
         self._queue = f"q{uuid.uuid4().hex}"
@@ -107,7 +108,7 @@ class SuiteRun:
             for number in range(1, sessions + 1)
         ]
         tasks[0]["config"] = {**self._document["config"], "collect": True}
-        answer = self._api.submit({"name": self._name, "tasks": tasks})
+        answer = self._api.submit({"name": self.name, "tasks": tasks})
         self._run_id, self._seq = str(answer["run_id"]), int(answer["seq"])
 
     def collected(self, bounds: Bounds) -> Suite:

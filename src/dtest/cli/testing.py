@@ -11,6 +11,7 @@ from typing import Any
 
 from dtest.cli import output
 from dtest.cli.api_client import ApiClient, open_api
+from dtest.cli.cell_memory import CellMemory
 from dtest.cli.local_stack import throw_away_stack
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.reports import known_flaky_tests, write_report
@@ -102,6 +103,7 @@ def test(  # noqa: PLR0913 - one option each
             recipe,
         )
         run.start(place, paths or [], bounds, sessions=sessions)
+        memory = CellMemory(api, run.name, HARDWARE)
         try:
             found = run.collected(bounds)
         except BaseException as error:
@@ -111,7 +113,7 @@ def test(  # noqa: PLR0913 - one option each
             run.stop(reason="no tests")
             output.say("no tests ran: pytest found none")
             return NOTHING_SELECTED
-        history = kept.load(HARDWARE)
+        history = kept.load(HARDWARE).completed_by(memory.answer())
         found = chosen(found, selection, history)
         if not call.json:
             broken = f", {len(found.broken)} could not be collected" if found.broken else ""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from dtest.cli.api_client import ApiClient
+from dtest.cli.cell_memory import CellMemory
 from dtest.cli.gathering import fresh_observations
 from dtest.cli.options import CallOptions
 from dtest.cli.reports import known_flaky_tests
@@ -128,12 +129,13 @@ class RemoteTests:
             run.pause = _News(api, run, self._feeding).look
             place = self._place(api)
             run.start(place, self._handed.paths, self._bounds, sessions=sessions)
+            memory = CellMemory(api, run.name, HARDWARE)
             try:
                 found = run.collected(self._bounds)
             except BaseException as error:
                 run.stop(reason=type(error).__name__)
                 raise
-            history = kept.load(HARDWARE)
+            history = kept.load(HARDWARE).completed_by(memory.answer())
             selection = self._selection()
             again = self._failed_last_time(found)
             if selection.last_failed or selection.failed_first:

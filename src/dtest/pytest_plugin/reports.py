@@ -15,6 +15,7 @@ NOT_PROVEN = "dtest_not_proven"
 """Marks of reports whose standing is dtest's own."""
 WORKER = "dtest.worker"
 _SECTION = re.compile(r"^---- (Captured \w+ (?:setup|call|teardown)) ----\n", re.MULTILINE)
+_SOURCE = ("def ", "async def ", "@", "class ")
 _SKIP = re.compile(r"^(.+?):(\d+): ")
 
 
@@ -145,6 +146,8 @@ def _longrepr(seen: Observation, muted: Muted | None) -> Any:  # noqa: ANN401 - 
         place = (at[1], int(at[2])) if at else (seen.nodeid.partition("::")[0], seen.line)
         return (*place, f"Skipped: {seen.message}")
     text = _SECTION.split(seen.output)[0].rstrip("\n") or seen.message
+    if text.startswith(_SOURCE):  # a text loses its first indentation on its way
+        text = f"    {text}"
     file = seen.file or seen.nodeid.partition("::")[0]
     return Told(text, Crash(file, seen.line or 0, seen.message))
 
