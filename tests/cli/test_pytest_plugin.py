@@ -148,16 +148,14 @@ def test_an_interrupt_ends_the_run_and_tells_what_is_known(cell: CellUser, suite
 
 
 def test_files_are_brought_to_workers_that_do_not_see_them(cell: CellUser, suite: Suite) -> None:
-    home = suite(
-        test_where="import os\n\ndef test_elsewhere():\n    assert os.getcwd() != {HOME}\n"
-    )
-    text = (home / "test_where.py").read_text().replace("{HOME}", repr(str(home)))
+    home = suite()
+    text = f"import os\n\ndef test_elsewhere():\n    assert os.getcwd() != {str(home)!r}\n"
     (home / "test_where.py").write_text(text)
 
     here = called(cell.at(home), "--dtest")
-    ended = called(cell.at(home), "--dtest", "--dtest-ship", "--dtest-python", sys.executable)
+    there = called(cell.at(home), "--dtest", "--dtest-ship", f"--dtest-python={sys.executable}")
 
-    assert (here.code, ended.code) == (1, 0), ended.out
+    assert (here.code, there.code) == (1, 0), there.out
 
 
 def test_options_that_need_one_process_are_refused(cell: CellUser, suite: Suite) -> None:
