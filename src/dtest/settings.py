@@ -29,7 +29,7 @@ LIMITS: dict[str, tuple[str, str]] = {
     "reads_max": ("64", "reads that the API answers at once"),
     "waits_max": ("1024", "reads that wait for something that the API holds at once"),
     "queries_max": ("8", "SQL queries that the API answers at once"),
-    "streams_max": ("64", "event streams by WebSocket that the API feeds at once"),
+    "streams_max": ("64", "event streams, and outputs that are followed, at once"),
     "backlog_tasks_max": ("1000000", "unfinished tasks of the cell; more are not taken"),
     "journal_reserve_ratio": ("0.1", "part of the journal that clients leave to results"),
     "workspace_cache_bytes": ("4294967296", "what agents keep of workspaces on one machine"),

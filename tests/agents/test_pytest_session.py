@@ -760,3 +760,11 @@ def test_sigterm_ends_pytest_and_the_session(suite: MakeSuite) -> None:
         os.kill(pid, 0)
     kinds = [json.loads(line)["kind"] for line in waiting.records.read_text().splitlines()]
     assert kinds == ["session", "collected", "started"]
+
+
+def test_a_session_starts_no_run_of_its_own(suite: MakeSuite) -> None:
+    own = ["-p", "dtest.pytest_plugin.entry", "--dtest", "--dtest-api", "http://127.0.0.1:9"]
+
+    session = suite({"test_a.py": "def test_a(): pass\n"}).run(extra=own)
+
+    assert session.outcomes == {"test_a.py::test_a": "passed"}

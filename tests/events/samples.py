@@ -68,6 +68,7 @@ SAMPLES: dict[str, Payload] = {
             wait_limit_seconds=3600.0,
             labels=LABELS,
             fallback_config={"env": {"SIZE": "small"}},
+            avoid_workers=(WORKER,),
         ),
         task.TaskCancelRequested(TASK, "superseded"),
         task.TaskRetryRequested(TASK, "the licence server is back"),

@@ -30,7 +30,14 @@ from dtest.journal.api import ask_api
 from dtest.journal.connection import NatsAddress, connect
 from dtest.journal.jetstream import JetStreamJournal
 from dtest.journal.port import Appended, Guard, GuardRefused, Journal, Outgoing, Stored
-from dtest.journal.stores import ObjectStore, OutputStore, artifact_store, output_stream
+from dtest.journal.stores import (
+    ObjectStore,
+    OutputFound,
+    OutputPlace,
+    OutputStore,
+    artifact_store,
+    output_stream,
+)
 from dtest.journal.streams import artifact_bucket, output_name
 from dtest.runtime.ids import IdSource
 from dtest.runtime.nats_server import free_port
@@ -980,21 +987,53 @@ async def test_a_chunk_that_was_stored_twice_is_given_out_once(cell: NatsCell) -
 
 async def test_output_is_followed_while_it_comes(cell: NatsCell) -> None:
     output = output_of(cell)
+    place = OutputPlace()
+    found: list[bytes] = []
 
-    async def two() -> list[bytes]:
-        found: list[bytes] = []
-        async for batch in output.follow(TASK, 1):
-            found += [each.payload for each in batch]
-            if len(found) == 2:
-                break
-        return found
+    async def two() -> None:
+        nonlocal place
+        while len(found) < 2:
+            await output.arrival(TASK, 1, place)
+            piece = await output.after(TASK, 1, place)
+            place = piece.next
+            found.append(piece.data)
 
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         reading = group.create_task(two())
         await output.put(TASK, 1, 0, b"one")
+        async with asyncio.timeout(5):
+            while not found:  # noqa: ASYNC110 - until the first was read
+                await asyncio.sleep(0)
         await output.put(TASK, 1, 3, b"two")
+        await reading
 
-    assert reading.result() == [b"one", b"two"]
+    assert found == [b"one", b"two"]
+
+
+async def test_output_that_is_read_piece_by_piece_is_whole(cell: NatsCell) -> None:
+    output = output_of(cell)
+    stream = output_stream(cell.connection, cell.cell, cell.new_id)
+    chunks = [bytes([number]) * (300 << 10) for number in range(8)]
+    for number, chunk in enumerate(chunks):
+        await output.put(TASK, 1, number * len(chunk), chunk)
+        if number % 3 == 0:  # an earlier one comes again under an id that the server has forgotten
+            again = Outgoing(subject.output(cell.cell, TASK, 1), chunks[0], f"x{number}.{TASK}.1.0")
+            await stream.append(again)
+
+    place, pieces = OutputPlace(), []
+    while True:
+        found = await output.after(TASK, 1, place)
+        place = found.next
+        pieces.append(found.data)
+        if found.is_last:
+            break
+
+    assert b"".join(pieces) == b"".join(chunks)
+    assert len(pieces) > 1
+    assert (await output.after(TASK, 1, place)).data == b""
+    assert await output.after(TASK, 2, OutputPlace()) == OutputFound(
+        b"", OutputPlace(), is_last=True
+    )
 
 
 async def test_output_does_not_wait_for_a_stream_that_is_not_there(cell: NatsCell) -> None:

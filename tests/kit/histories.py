@@ -137,6 +137,7 @@ def queued(rng: Random) -> TaskQueued:
         wait_limit_seconds=rng.choice([None, None, 1.0, 20.0]),
         memory_limit_gb=rng.choice([None, None, 3.0]),
         fallback_config=rng.choice([None, None, {"env": {"SIZE": "small"}}]),
+        avoid_workers=rng.choice([(), (), tuple(WORKERS[:1])]),
     )
 
 

@@ -150,6 +150,7 @@ class Simulation:
                     wait_limit_seconds=rng.choice([*[None] * 5, 30.0]),
                     memory_limit_gb=self.more.choice([None, 2.0]),
                     fallback_config=self.more.choice([None, {"env": {"SIZE": "small"}}]),
+                    avoid_workers=self.more.choice([(), (), (self.agents[0].name,)]),
                 )
             )
             self.tasks.append(name)

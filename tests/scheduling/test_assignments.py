@@ -8,14 +8,21 @@ from typing import get_args
 import pytest
 
 from dtest.events.attempt import AttemptAssigned
+from dtest.events.fields import TaskId, WorkerId
 from dtest.events.policy import PolicyChanged, Ranking
 from dtest.events.reasons import Reason
-from dtest.events.task import Requirements, Resources
-from dtest.events.worker import Device
+from dtest.events.task import (
+    Requirements,
+    Resources,
+    TaskCancelRequested,
+    TaskRetryRequested,
+)
+from dtest.events.worker import Device, WorkerDrainRequested
 from dtest.leadership.decision import Policy
 from dtest.scheduling.decider import decide_assignments
 from dtest.scheduling.policy import SchedulingPolicy
 from dtest.scheduling.ranking import RANKINGS
+from dtest.scheduling.why import explain
 from dtest.state.cell import AGEING_S_PER_LEVEL
 from dtest.state.matching import Refusal, match
 from dtest.state.task import Status
@@ -357,6 +364,52 @@ def test_a_task_goes_back_to_a_worker_that_it_avoids_if_there_is_no_other() -> N
     faulted_on(world, "a")
 
     assert places(world.assign()) == {"t": "a"}
+
+
+def test_a_task_goes_elsewhere_if_its_document_asks_for_it() -> None:
+    world = here(("a", 9), ("b", 1))
+
+    assert places(world.given(task("t", avoid_workers=("a",))).assign()) == {"t": "b"}
+
+
+def test_what_is_to_be_avoided_is_taken_where_nothing_else_is() -> None:
+    world = here(("a", 1))
+    wish = ("a", "never-heard-of")
+
+    assert places(world.given(task("t", avoid_workers=wish)).assign()) == {"t": "a"}
+
+
+def test_a_worker_that_takes_no_work_is_not_waited_for() -> None:
+    world = here(("a", 1), ("b", 1))
+    world.given(WorkerDrainRequested(WorkerId("b")))
+
+    assert places(world.given(task("t", avoid_workers=("a",))).assign()) == {"t": "a"}
+
+
+def test_a_task_that_is_to_avoid_a_worker_waits_for_another_that_is_busy() -> None:
+    world = here(("a", 1))
+    world.given(registered("b"), task("u", avoid_workers=("a",)))
+    one = only(world.assign())
+    world.given(started(one), task("t", avoid_workers=("a",)))
+
+    assert places(world.assign()) == {}
+    told = {reason.code: reason.text for reason in explain(world.cell, world.task("t"), world.now)}
+    assert told["avoided"] == "it is to avoid a; it waits for another worker"
+    world.given(finished(one))
+    world.settle()
+    assert world.task("t").worker_id == "b"
+
+
+def test_a_task_that_is_asked_for_again_avoids_what_its_document_says() -> None:
+    world = here(("a", 1), ("b", 1))
+    one = only(world.given(task("t", avoid_workers=("a",))).assign())
+    world.given(started(one), finished(one, "faulted", Reason.DISK_FULL))
+    assert world.task("t").avoid == ("a", "b")
+    world.given(TaskCancelRequested(TaskId("t"))).settle()
+
+    world.given(TaskRetryRequested(TaskId("t")))
+
+    assert world.task("t").avoid == ("a",)
 
 
 def test_a_task_that_avoids_the_only_free_worker_lets_others_pass() -> None:

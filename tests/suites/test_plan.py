@@ -162,6 +162,18 @@ def test_what_is_not_known_is_guessed_from_its_neighbours() -> None:
     assert [test.seconds for test in known.predicted(tests)] == [4.0, 4.0, 4.0]
 
 
+def test_a_history_is_completed_by_what_others_know_and_keeps_its_own() -> None:
+    own = History({"a": 4.0, "b": 1.0}, {"a"})
+    others = History({"a": 9.0, "b": 9.0, "c": 2.0, "d": 3.0}, {"b", "c"})
+
+    both = own.completed_by(others)
+
+    assert both.durations == {"a": 4.0, "b": 1.0, "c": 2.0, "d": 3.0}
+    assert both.failed == {"a", "c"}
+    assert own.completed_by(History()) == own
+    assert History().completed_by(others) == others
+
+
 def test_a_history_follows_the_latest_runs() -> None:
     history = History().with_run([("a", 4.0, True), ("b", 1.0, False)])
     assert (history.durations, set(history.failed)) == ({"a": 4.0, "b": 1.0}, {"a"})

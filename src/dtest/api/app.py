@@ -8,6 +8,8 @@ from dtest.api import (
     breakers,
     events,
     health,
+    history,
+    output,
     policy,
     queues,
     runs,
@@ -43,7 +45,7 @@ def create_app(context: ApiContext) -> FastAPI:
     app.add_middleware(Doorkeeper)
     for module in (
         *(tasks, attempts, runs, workers, workspaces, breakers, policy, queues),
-        *(events, health),
+        *(output, history, events, health),
     ):
         app.include_router(module.router)
     add_problems(app)

@@ -119,6 +119,8 @@ class Lanes:
             return None
         if path == "/api/query":
             return self.queries
+        if path.startswith("/api/tasks/") and path.endswith("/output"):
+            return self.streams  # it may wait
         if method in {"GET", "HEAD", "OPTIONS"}:
             return self.waits if b"wait_s=" in query else self.reads
         if path.startswith("/api/workspaces"):

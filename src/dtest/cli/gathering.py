@@ -43,6 +43,21 @@ def attempts_of(api: Asked, run_id: str) -> Iterator[Attempt]:
         yield _attempt(item)
 
 
+def fresh_observations(
+    api: Asked, run_id: str, after: tuple[int, str, int, int]
+) -> list[Observation]:
+    """Return what is new since an observation, oldest first.
+
+    That one is named by its place in the journal, its task, attempt and ordinal.
+    """
+    fresh: list[Observation] = []
+    for item in _pages(api, "/api/testcases", run_id):
+        if (item["seq"], item["task_id"], item["attempt"], item["ordinal"]) <= after:
+            break
+        fresh.append(_observation(item))
+    return fresh[::-1]
+
+
 def _pages(api: Asked, path: str, run_id: str) -> Iterator[dict[str, Any]]:
     cursor: str | None = None
     while True:

@@ -23,6 +23,7 @@ from dtest.reports.report import Report, gate
 from dtest.reports.verdicts import BAD, Fault, Result
 from dtest.state.task import TERMINAL
 from dtest.suites.plan import makespan_s
+from dtest.suites.reruns import elsewhere
 from dtest.suites.suite import Suite
 from dtest.suites.unit import Unit
 
@@ -68,7 +69,8 @@ class SuiteRun:
 
     def __init__(self, api: ApiClient, name: str, flaky: KnownFlaky, *, as_json: bool) -> None:
         self._api = api
-        self._name = name
+        self.name = name
+        """By which the cell knows the suite again."""
         self._flaky = flaky
         self._as_json = as_json
         self._queue = f"q{uuid.uuid4().hex}"
@@ -78,6 +80,13 @@ class SuiteRun:
         self._seq = 0
         self._document: dict[str, Any] = {}
         self._sessions = 1
+        self.pause: Callable[[float], bool] | None = None
+        """Waits between two looks at the run in the place of the words about it."""
+
+    @property
+    def id(self) -> str:
+        """The id of the run; empty until it has started."""
+        return self._run_id
 
     def start(
         self, place: SuitePlace, paths: Sequence[str], bounds: Bounds, *, sessions: int
@@ -105,7 +114,7 @@ class SuiteRun:
             for number in range(1, sessions + 1)
         ]
         tasks[0]["config"] = {**self._document["config"], "collect": True}
-        answer = self._api.submit({"name": self._name, "tasks": tasks})
+        answer = self._api.submit({"name": self.name, "tasks": tasks})
         self._run_id, self._seq = str(answer["run_id"]), int(answer["seq"])
         self._collector = str(answer["tasks"][0]["task_id"])
 
@@ -193,6 +202,7 @@ class SuiteRun:
         self._api.post(f"/api/queues/{queue}", body)
 
     def _watched(self, patience: Patience, *, pause: Callable[[float], bool] | None = None) -> None:
+        pause = pause or self.pause
         quiet = self._as_json or pause is not None
         watch_run(
             self._api,
@@ -209,28 +219,33 @@ class SuiteRun:
             state = self._api.get(f"/api/queues/{queue}")
             if not state["waiting"] and not state["held"]:
                 return
+            if self._api.get(f"/api/runs/{self._run_id}")["cancelled"]:
+                return  # somebody has, and means it
             output.say("all sessions have ended before their work; starting another one")
             self._add(queue, "session again", rerun=0)
             self._watched(patience)
 
-    def _add(self, queue: str, name: str, *, rerun: int) -> None:
+    def _add(self, queue: str, name: str, *, rerun: int, avoid: Sequence[str] = ()) -> None:
         config = {**self._document["config"], "queue": queue}
         labels = {"labels": {"rerun": str(rerun)}} if rerun else {}
         task = {**self._document, **labels, "config": config, "name": name, "run_id": self._run_id}
+        task["avoid_workers"] = list(avoid)
         self._seq = int(self._api.submit(task)["seq"])
 
     def _rerun(self, found: Suite, bounds: Bounds, patience: Patience) -> None:
-        """Run what failed again, in new processes; what passes then is flaky."""
+        """Run what failed again, in new processes and elsewhere; what passes then is flaky."""
         for number in range(1, bounds.reruns + 1):
             failed = [result for result in self._report(found).results if _is_worth_it(result)]
             if not failed:
                 return
             output.say(f"running {len(failed)} again ({number}/{bounds.reruns})")
-            queue = f"{self._queue}r{number}"
-            for session in range(1, min(self._sessions, len(failed)) + 1):
-                self._add(queue, f"re-run {number}, session {session}", rerun=number)
-            nodeids = dict.fromkeys(result.key.nodeid for result in failed)
-            self._fill(queue, again(nodeids, found))
+            where = [(each.key.nodeid, [bad.worker_id for bad in each.bad]) for each in failed]
+            for group, part in enumerate(elsewhere(where, sessions=self._sessions), 1):
+                queue = f"{self._queue}r{number}g{group}"
+                for session in range(1, part.sessions + 1):
+                    name = f"re-run {number}.{group}, session {session}"
+                    self._add(queue, name, rerun=number, avoid=part.avoid)
+                self._fill(queue, again(part.nodeids, found))
             self._watched(patience)
 
     def stop(self, *, reason: str) -> None:

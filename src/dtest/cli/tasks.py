@@ -6,7 +6,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from dtest.cli import output
-from dtest.cli.api_client import open_api
+from dtest.cli.api_client import ApiClient, open_api
+from dtest.cli.following import follow_output
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.runs import show_items
 
@@ -74,7 +75,13 @@ def show(task: str, *, call: CallOptions = DEFAULTS) -> int:
     return 0
 
 
-def logs(task: str, *, attempt: int | None = None, call: CallOptions = DEFAULTS) -> int:
+def logs(
+    task: str,
+    *,
+    attempt: int | None = None,
+    follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
+    call: CallOptions = DEFAULTS,
+) -> int:
     """Print the output of an attempt, byte for byte.
 
     Parameters
@@ -83,7 +90,17 @@ def logs(task: str, *, attempt: int | None = None, call: CallOptions = DEFAULTS)
         The task's id, or a unique beginning of it.
     attempt
         The attempt's number; by default the latest.
+    follow
+        Go on as output comes, over further attempts, until the task has ended. Ctrl-C ends only
+        this.
     """
+    if follow:
+
+        def connect() -> ApiClient:
+            return open_api(call.settings())
+
+        follow_output(connect, task, attempt=attempt, to=sys.stdout.buffer)
+        return 0
     api = open_api(call.settings())
     sys.stdout.buffer.write(api.content(f"/api/tasks/{task}/logs", attempt=attempt))
     sys.stdout.buffer.flush()

@@ -11,6 +11,7 @@ from typing import Any
 
 from dtest.cli import output
 from dtest.cli.api_client import ApiClient, open_api
+from dtest.cli.cell_memory import CellMemory
 from dtest.cli.local_stack import throw_away_stack
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.reports import known_flaky_tests, write_report
@@ -96,13 +97,13 @@ def test(  # noqa: PLR0913 - one option each
         message = "--python and --environment each name an interpreter"
         raise UsageError(message, hint="leave out one of them")
     kept = HistoryFile(Path.cwd())
-    with _cell(call, workers) as api:
+    with cell_of(call, workers) as api:
         sessions = workers or usual_sessions(api)
         run = SuiteRun(api, Path.cwd().name or "tests", flaky, as_json=call.json)
         shipped = is_remote(api) if ship is None else ship
         place = SuitePlace(
             "." if shipped else str(Path.cwd()),
-            _interpreter(python, is_here=not shipped)
+            interpreter_of(python, is_here=not shipped)
             if recipe is None and by.uses_python
             else None,
             by.arguments(selection),
@@ -111,6 +112,7 @@ def test(  # noqa: PLR0913 - one option each
             by.document,
         )
         run.start(place, paths or [], bounds, sessions=sessions)
+        memory = CellMemory(api, run.name, HARDWARE)
         try:
             found = run.collected(bounds)
         except BaseException as error:
@@ -121,7 +123,7 @@ def test(  # noqa: PLR0913 - one option each
             run.stop(reason="no tests")
             output.say(f"no tests ran: {by.name} found none")
             return NOTHING_SELECTED
-        history = kept.load(HARDWARE)
+        history = kept.load(HARDWARE).completed_by(memory.answer())
         found = chosen(found, selection, history)
         if not call.json:
             output.say(shown(found))
@@ -158,7 +160,7 @@ def _code(end: RunEnd) -> int:
             return INTERRUPTED
 
 
-def _interpreter(python: str | None, *, is_here: bool) -> str | None:
+def interpreter_of(python: str | None, *, is_here: bool) -> str | None:
     """Return the interpreter; one on other machines, and none stated, is theirs to find."""
     if python is None:
         return sys.executable if is_here else None
@@ -172,7 +174,8 @@ def _interpreter(python: str | None, *, is_here: bool) -> str | None:
 
 
 @contextmanager
-def _cell(call: CallOptions, workers: int | None) -> Iterator[ApiClient]:
+def cell_of(call: CallOptions, workers: int | None) -> Iterator[ApiClient]:
+    """Open the running cell, or one that lives as long as the block."""
     settings = call.settings()
     if settings.get("api_url"):
         yield open_api(settings)

@@ -22,6 +22,7 @@ from dtest.events.fields import (
     TaskToken,
     Text,
     Token,
+    WorkerToken,
     no_labels,
 )
 from dtest.events.reasons import Reason
@@ -105,6 +106,8 @@ class TaskQueued:
     fallback_config: Document | None = None
     """A smaller variant, for devices on which the task runs out of memory: a JSON Merge Patch
     (RFC 7396) of ``config``."""
+    avoid_workers: Annotated[tuple[WorkerToken, ...], Field(max_length=8)] = ()
+    """Run elsewhere, as long as another worker that matches takes work; else on one of them."""
 
     @property
     def entity_id(self) -> str:

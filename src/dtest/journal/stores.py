@@ -23,7 +23,29 @@ from dtest.journal.port import Outgoing, Stored, read_to
 from dtest.journal.streams import artifact_bucket, bucket_stream, checkpoint_bucket, output_name
 
 CHUNK_BYTES = 128 << 10
+PIECE_BYTES_MAX = 1 << 20
+"""Of output in one answer; the chunk that exceeds it is the last one."""
 PUT_AGAIN_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPlace:
+    """How far the output of an attempt was read."""
+
+    seq: int = 0
+    """Of the last message that was read."""
+    offset: int = 0
+    """From there on nothing was read: a chunk that starts before was put a second time."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFound:
+    """Some output of an attempt."""
+
+    data: bytes
+    next: OutputPlace
+    is_last: bool
+    """Nothing more is stored for now."""
 
 
 class OutputStore:
@@ -68,12 +90,34 @@ class OutputStore:
                         reached = offset
                         yield offset, stored.payload
 
-    async def follow(self, task_id: TaskId, attempt: int) -> AsyncIterator[list[Stored]]:
-        """Yield the stored chunks of an attempt and those to come."""
+    async def after(self, task_id: TaskId, attempt: int, place: OutputPlace) -> OutputFound:
+        """Return what is stored after a place, about ``PIECE_BYTES_MAX`` at most."""
         where = subject.output(self._cell, task_id, attempt)
-        async with self._stream.follow(0, subject=where) as feed:
-            async for batch in feed:
-                yield batch
+        last = await self._stream.last(where)
+        if last is None or last.seq <= place.seq:
+            return OutputFound(b"", place, is_last=True)
+        chunks: list[bytes] = []
+        async with aclosing(read_to(self._stream, place.seq, last.seq, subject=where)) as batches:
+            async for batch in batches:
+                for stored in batch:
+                    offset = _offset(stored)
+                    if offset >= place.offset:
+                        chunks.append(stored.payload)
+                    place = OutputPlace(stored.seq, max(place.offset, offset + 1))
+                    if sum(map(len, chunks)) >= PIECE_BYTES_MAX:
+                        return OutputFound(b"".join(chunks), place, is_last=place.seq == last.seq)
+        return OutputFound(b"".join(chunks), place, is_last=True)
+
+    async def arrival(self, task_id: TaskId, attempt: int, place: OutputPlace) -> None:
+        """Wait until something is stored after a place."""
+        where = subject.output(self._cell, task_id, attempt)
+        last = await self._stream.last(where)
+        if last is not None and last.seq > place.seq:
+            return
+        end = await self._stream.bounds()  # a place beyond it is of another stream
+        async with self._stream.follow(min(place.seq, end.last), subject=where) as feed:
+            async for _ in feed:
+                return
 
 
 def _offset(stored: Stored) -> int:

@@ -161,7 +161,7 @@ class Projector:
 
     async def reached(self, seq: int, *, wait_s: float) -> bool:
         """Wait until a sequence number is projected; say whether it is."""
-        return await self._until(lambda: self.seq >= seq, wait_s)
+        return await self.until(lambda: self.seq >= seq, wait_s=wait_s)
 
     async def run_ended(self, run_id: RunId, *, wait_s: float) -> bool:
         """Wait until all tasks of a run have ended, as far as is projected; say whether it is so.
@@ -173,12 +173,13 @@ class Projector:
             run = self.cell.runs.get(run_id)
             return run is not None and bool(run.task_ids) and not run.unfinished
 
-        return await self._until(ended, wait_s)
+        return await self.until(ended, wait_s=wait_s)
 
-    async def _until(self, holds: Callable[[], bool], wait_s: float) -> bool:
+    async def until(self, condition: Callable[[], bool], *, wait_s: float) -> bool:
+        """Wait until something holds of what is projected; say whether it does."""
         try:
             async with asyncio.timeout(wait_s), self._moved:
-                await self._moved.wait_for(holds)
+                await self._moved.wait_for(condition)
         except TimeoutError:
             return False
         return True

@@ -111,12 +111,20 @@ def _worker_reasons(cell: Cell, task: Task) -> list[WaitingReason]:
     roomy = [worker for worker in active if worker not in busy]
     reasons += _kept(cell, roomy)
     if busy and roomy and {worker.id for worker in roomy} <= set(task.avoid):
-        text = f"it faulted on {', '.join(task.avoid)}; it waits for another worker"
+        text = f"{_avoided(task)}; it waits for another worker"
         reasons.append(WaitingReason("avoided", text))
     if task.avoid and set(task.avoid) >= {worker.id for worker in active}:
-        text = f"it faulted on {', '.join(task.avoid)}; nothing else matches"
+        text = f"{_avoided(task)}; nothing else matches"
         reasons.append(WaitingReason("avoided", text))
     return reasons
+
+
+def _avoided(task: Task) -> str:
+    asked = set(task.spec.avoid_workers) if task.spec is not None else set()
+    faulted = [name for name in task.avoid if name not in asked]
+    wished = [name for name in task.avoid if name in asked]
+    parts = [f"it faulted on {', '.join(faulted)}"] if faulted else []
+    return " and ".join([*parts, *([f"it is to avoid {', '.join(wished)}"] if wished else [])])
 
 
 def _kept(cell: Cell, roomy: list[Worker]) -> list[WaitingReason]:

@@ -137,6 +137,7 @@ def _add(cell: Cell, record: Recorded, index: int, spec: TaskQueued) -> None:
         record.stored_at,
         record.stored_at + spec.priority * AGEING_S_PER_LEVEL,
         since=record.stored_at,
+        avoid=spec.avoid_workers,
     )
     cell.tasks[task.id] = task
     cell.set_limits(task, spec)
@@ -220,7 +221,8 @@ def _retry(cell: Cell, data: TaskRetryRequested, _: Event, record: Recorded, ind
     task.failed_before = task.failed_before or task.status is Status.FAILED
     task.retries_used = task.faults_used = task.refusals_used = task.preemptions_used = 0
     task.timeout_factor, task.remedy = 1.0, None
-    task.cancel, task.avoid, task.reason, task.upstream = False, (), None, None
+    task.cancel, task.reason, task.upstream = False, None, None
+    task.avoid = task.spec.avoid_workers
     task.waiting_on = None
     task.retried_at, task.started = cell.now, False
     cell.enqueue(task)

@@ -89,7 +89,7 @@ class Task:
     timeout_factor: float = 1.0
     """By how much the next attempt's time-outs exceed those that the document states."""
     avoid: tuple[WorkerId, ...] = ()
-    """Workers on which an attempt faulted."""
+    """Workers on which an attempt faulted, or that the document asks to avoid."""
     reason: Reason | None = None
     upstream: TaskId | None = None
     cancel: bool = False

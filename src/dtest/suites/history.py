@@ -48,6 +48,17 @@ class History:
             seconds for nodeid, seconds in self.durations.items() if nodeid.startswith(f"{file}::")
         )
 
+    def completed_by(self, other: "History") -> "History":
+        """Return what both know: of a test that this one knows, what this one does.
+
+        This one was measured here and follows several runs; what it says of a test holds also if
+        that failed elsewhere since.
+        """
+        durations = {**other.durations, **self.durations}
+        known = self.durations.keys() | set(self.failed)
+        failed = {nodeid for nodeid in other.failed if nodeid not in known}
+        return History(durations, frozenset(failed.union(self.failed)))
+
     def with_run(self, cases: Iterable[tuple[str, float, bool]]) -> "History":
         """Return the history after a run: node id, seconds and whether it failed, of each test."""
         durations, failed = dict(self.durations), set(self.failed)

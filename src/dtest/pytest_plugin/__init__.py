@@ -1,0 +1,1 @@
+"""``pytest --dtest``: an ordinary call of pytest whose tests run in a cell."""

@@ -1,0 +1,291 @@
+"""The tests of one call of pytest in a cell: what ``--dtest`` puts in the place of a test loop."""
+
+import io
+import os
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dtest.cli.api_client import ApiClient
+from dtest.cli.cell_memory import CellMemory
+from dtest.cli.gathering import fresh_observations
+from dtest.cli.options import CallOptions
+from dtest.cli.reports import known_flaky_tests
+from dtest.cli.shipping import ship_tree
+from dtest.cli.submit import recipe_of
+from dtest.cli.suite import chosen, units_of
+from dtest.cli.suite_history import HistoryFile
+from dtest.cli.suite_options import Bounds, Selection
+from dtest.cli.suite_run import RunEnd, SuitePlace, SuiteRun, is_remote, usual_sessions
+from dtest.cli.testing import HARDWARE, cell_of, interpreter_of
+from dtest.errors import DtestError, TimedOut, TooManyFailures, Unavailable, UsageError
+from dtest.pytest_plugin import invocation
+from dtest.pytest_plugin.feeding import Feeding
+from dtest.pytest_plugin.reports import FLAKY, NOT_PROVEN
+from dtest.reports.report import NOT_PROVEN as GATE_NOT_PROVEN
+from dtest.suites.history import History
+from dtest.suites.suite import Suite
+
+EXIT_NOT_PROVEN = 7
+"""No test failed, but some could not be run. Neither pytest nor dtest means anything else by it."""
+WORDS = "PYTEST_ADDOPTS"
+
+
+def activate(config: pytest.Config) -> None:
+    """Let this call run its tests in a cell. Raises pytest's UsageError for what cannot be."""
+    refused = invocation.refusals(lambda name: config.getoption(name, None))
+    if refused:
+        told = (f"{each.option} does not go with --dtest: {each.why}" for each in refused)
+        raise pytest.UsageError("; ".join(told))
+    try:
+        config.pluginmanager.register(RemoteTests(config), "dtest-remote")
+    except UsageError as error:
+        raise pytest.UsageError(_worded(error)) from error
+
+
+def _worded(error: DtestError) -> str:
+    return f"{error.message}; {error.hint}" if error.hint else error.message
+
+
+class RemoteTests:
+    """The hooks that collect nothing here, run everything there, and tell what became of it."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._terminal: Any = None
+        self._end: RunEnd | None = None
+        self._handed = _handed_on(config)
+        self._bounds = Bounds(
+            timeout=config.getoption("dtest_timeout"),
+            test_timeout=config.getoption("dtest_test_timeout"),
+            memory_limit=config.getoption("dtest_memory_limit"),
+            maxfail=config.getoption("maxfail") or None,
+            reruns=config.getoption("dtest_reruns"),
+        )
+        self._bounds.check()
+        self._workers: int | None = config.getoption("dtest_workers")
+        if self._workers is not None and self._workers < 1:
+            message = f"--dtest-workers is {self._workers}; at least 1 is needed"
+            raise UsageError(message)
+        self._python: str | None = config.getoption("dtest_python")
+        self._recipe = recipe_of(config.getoption("dtest_environment"))
+        if self._recipe is not None and self._python is not None:
+            message = "--dtest-python and --dtest-environment each name an interpreter"
+            raise UsageError(message, hint="leave out one of them")
+        listed = config.getoption("dtest_known_flaky")
+        self._flaky = known_flaky_tests(Path(listed) if listed else None)
+        self._feeding = Feeding(config, self._flaky, reruns=self._bounds.reruns > 0)
+
+    # -- instead of collecting and running here ---------------------------------------------------
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self, session: pytest.Session) -> bool:
+        """Collect nothing: a session in the cell does."""
+        session.items = []
+        return True
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Run the suite and tell pytest of every test."""
+        self._terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if self._terminal is not None:
+            self._terminal.showfspath = False  # tests of several files come side by side
+        try:
+            with redirect_stderr(_Lines(self._line)), _words_taken():
+                end = self._run(session)
+        except UsageError as error:
+            raise pytest.UsageError(_worded(error)) from error
+        except DtestError as error:
+            pytest.exit(_worded(error), returncode=error.exit_code)
+        self._end = end
+        if end is None:
+            return True
+        if end.cut is not None and not isinstance(end.cut, TooManyFailures):
+            if isinstance(end.cut, DtestError):
+                pytest.exit(_worded(end.cut), returncode=end.cut.exit_code)
+            raise end.cut
+        if session.shouldfail:
+            raise session.Failed(session.shouldfail)
+        return True
+
+    def _run(self, session: pytest.Session) -> RunEnd | None:
+        settings = self._config.getoption
+        state = settings("dtest_state_dir")
+        call = CallOptions(
+            cell=settings("dtest_cell"),
+            api=settings("dtest_api"),
+            state_dir=Path(state) if state else None,
+        )
+        here = Path.cwd()
+        kept = HistoryFile(here)
+        with cell_of(call, self._workers) as api:
+            sessions = self._workers or usual_sessions(api)
+            run = SuiteRun(api, here.name or "tests", self._flaky, as_json=True)
+            run.pause = _News(api, run, self._feeding).look
+            place = self._place(api)
+            run.start(place, self._handed.paths, self._bounds, sessions=sessions)
+            memory = CellMemory(api, run.name, HARDWARE)
+            try:
+                found = run.collected(self._bounds)
+            except BaseException as error:
+                run.stop(reason=type(error).__name__)
+                raise
+            history = kept.load(HARDWARE).completed_by(memory.answer())
+            selection = self._selection()
+            again = self._failed_last_time(found)
+            if selection.last_failed or selection.failed_first:
+                history = History(history.durations, again)
+            none = selection.last_failed and not again and self._lfnf == "none"
+            if found.is_empty or none:
+                run.stop(reason="no tests")
+                return None
+            found = chosen(found, selection, history)
+            session.testscollected = len(found.tests)
+            self._line(f"collected {len(found.tests)} items, run {run.id}, {sessions} sessions\n")
+            units = units_of(found, selection, history, sessions=sessions)
+            end = run.carry(found, units, self._bounds)
+        self._feeding.finish(end.report.results, cut=end.cut is not None)
+        kept.add(end.report, HARDWARE)
+        return end
+
+    def _place(self, api: ApiClient) -> SuitePlace:
+        ship: bool | None = self._config.getoption("dtest_ship")
+        shipped = is_remote(api) if ship is None else ship
+        recipe = self._recipe
+        return SuitePlace(
+            "." if shipped else str(Path.cwd()),
+            None if recipe is not None else interpreter_of(self._python, is_here=not shipped),
+            tuple(self._handed.args),
+            ship_tree(api, Path.cwd(), paths=[]).digest if shipped else None,
+            recipe,
+        )
+
+    # -- what failed last time, as pytest's own cache knows it ------------------------------------
+
+    @property
+    def _lfnf(self) -> str:
+        return str(self._config.getoption("last_failed_no_failures", "all"))
+
+    def _selection(self) -> Selection:
+        option = self._config.getoption
+        return Selection(
+            last_failed=bool(option("lf", False)), failed_first=bool(option("failedfirst", False))
+        )
+
+    def _failed_last_time(self, found: Suite) -> frozenset[str]:
+        cache = getattr(self._config, "cache", None)
+        failed: Mapping[str, Any] = cache.get("cache/lastfailed", {}) if cache is not None else {}
+        # A file stands there that could not be collected: by now it may have tests.
+        return frozenset(
+            nodeid
+            for nodeid, _ in found.tests
+            if nodeid in failed or nodeid.partition("::")[0] in failed
+        )
+
+    # -- how it is shown --------------------------------------------------------------------------
+
+    def _line(self, text: str) -> None:
+        if self._terminal is not None and self._config.getoption("verbose") >= 0:
+            self._terminal.ensure_newline()
+            self._terminal.write_line(text)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(
+        self, report: pytest.TestReport
+    ) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+        """Name what only dtest tells apart."""
+        if str(report.outcome) == "rerun":
+            return "rerun", "R", ("RERUN", {"yellow": True})
+        if hasattr(report, FLAKY):
+            return "flaky", "f", ("FLAKY", {"yellow": True})
+        if hasattr(report, NOT_PROVEN):
+            return "not proven", "?", ("NOT PROVEN", {"yellow": True})
+        return None
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:  # noqa: ANN401 - not public
+        """List what is not proven, what is flaky, and which sessions came to no good end."""
+        lines = [f"FLAKY {each.nodeid}" for each in terminalreporter.stats.get("flaky", ())]
+        lines += [
+            f"NOT PROVEN {each.nodeid}: {getattr(each, NOT_PROVEN)}"
+            for each in terminalreporter.stats.get("not proven", ())
+        ]
+        faults = self._end.faults if self._end is not None else ()
+        lines += [f"{each.name}: {each.status}, {each.reason}" for each in faults]
+        if lines:
+            terminalreporter.section("dtest")
+            for line in lines:
+                terminalreporter.write_line(line)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Let the verdicts decide where pytest's count of failures cannot."""
+        end = self._end
+        if end is None or end.cut is not None or session.exitstatus != pytest.ExitCode.TESTS_FAILED:
+            return
+        code = end.report.exit_code
+        if code == GATE_NOT_PROVEN:
+            session.exitstatus = EXIT_NOT_PROVEN
+        elif code == 0:  # what failed in a lost attempt passed in the one that replaced it
+            session.exitstatus = pytest.ExitCode.OK
+
+
+class _News:
+    """Asks for what tests came to, whenever the run is looked at."""
+
+    def __init__(self, api: ApiClient, run: SuiteRun, feeding: Feeding) -> None:
+        self._api = api
+        self._run = run
+        self._feeding = feeding
+        self._last = (-1, "", 0, 0)
+
+    def look(self, delay_s: float) -> bool:
+        """Tell what is new, then wait."""
+        try:
+            fresh = fresh_observations(self._api, self._run.id, self._last)
+        except (Unavailable, TimedOut):  # who watches the run waits for the API, or gives it up
+            fresh = []
+        for seen in fresh:
+            self._last = (seen.seq, seen.task_id, seen.attempt, seen.ordinal)
+            self._feeding.live(seen)
+        time.sleep(delay_s)
+        return False
+
+
+class _Lines(io.TextIOBase):
+    """Puts what dtest says to people between the lines of pytest."""
+
+    def __init__(self, line: Any) -> None:  # noqa: ANN401 - a bound method
+        self._line = line
+
+    def write(self, text: str) -> int:
+        """Write whole lines, each as one of its own."""
+        for line in text.splitlines():
+            if line.strip():
+                self._line(line.removeprefix("dtest: "))
+        return len(text)
+
+
+def _handed_on(config: pytest.Config) -> invocation.HandedOn:
+    """Return what the sessions are told: settings, environment and command line in one."""
+    parser: Any = config._parser  # noqa: SLF001 - pytest tells no other way how words belong together
+    own = getattr(parser, "optparser", None) or parser._getparser()  # noqa: SLF001 - before pytest 9
+    known = invocation.arities(own._option_string_actions)  # noqa: SLF001 - the same
+    words = [*config.getini("addopts"), *shlex.split(os.environ.get(WORDS, ""))]
+    words += [str(word) for word in config.invocation_params.args]
+    return invocation.handed_on(invocation.tokens(words, known))
+
+
+@contextmanager
+def _words_taken() -> Iterator[None]:
+    """Keep the environment's words from sessions of a cell that lives for this call."""
+    words = os.environ.pop(WORDS, None)
+    try:
+        yield
+    finally:
+        if words is not None:
+            os.environ[WORDS] = words
