@@ -17,7 +17,7 @@ from dtest.events.task import (
     TaskCancelRequested,
     TaskRetryRequested,
 )
-from dtest.events.worker import Device, WorkerDrainRequested
+from dtest.events.worker import Device, WorkerDrainRequested, WorkerLost
 from dtest.leadership.decision import Policy
 from dtest.scheduling.decider import decide_assignments
 from dtest.scheduling.policy import SchedulingPolicy
@@ -364,6 +364,25 @@ def test_a_task_goes_back_to_a_worker_that_it_avoids_if_there_is_no_other() -> N
     faulted_on(world, "a")
 
     assert places(world.assign()) == {"t": "a"}
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_a_task_goes_back_to_a_worker_that_was_lost_rather_than_wait_for_another(
+    slots: int,
+) -> None:
+    world = here(("a", 1))
+    one = only(world.given(task("t")).assign())
+    world.given(registered("b", machine(slots)), task("u"))
+    world.settle()
+    assert world.task("u").worker_id == "b"
+    world.given(WorkerLost(WorkerId("a"), one.incarnation, "no_responders"))
+    world.settle()
+    world.given(registered("a", machine(1), incarnation="again"))
+    world.tick(10)
+
+    world.settle()
+
+    assert world.task("t").worker_id == ("a" if slots == 1 else "b")
 
 
 def test_a_task_goes_elsewhere_if_its_document_asks_for_it() -> None:

@@ -20,6 +20,7 @@ from dtest.scheduling.policy import SchedulingPolicy
 from dtest.scheduling.ranking import RANKINGS, Rank
 from dtest.state.cell import Cell
 from dtest.state.demand import Demand
+from dtest.state.health import LOSSES
 from dtest.state.task import Task
 from dtest.state.worker import Capacity, Worker
 
@@ -43,6 +44,16 @@ def kept_room(cell: Cell, policy: SchedulingPolicy) -> dict[WorkerId, TaskId]:
     for _ in plan.assignments():
         pass
     return plan.kept
+
+
+def goes_back_to(worker: Worker, task: Task) -> bool:
+    """Say whether a task goes back to a worker that it avoids rather than wait for another.
+
+    It does where the worker took the latest attempt with it, and has come back: that begins anew,
+    and may be all the room that there is.
+    """
+    is_lost = task.reason in LOSSES and task.avoid[-1:] == (worker.id,)
+    return is_lost and not worker.is_tried
 
 
 class _Round:
@@ -130,6 +141,9 @@ class _Round:
             else:
                 chosen = (worker, kind)
         for rank in passed_over:
+            worker = self.cell.free[rank[1][2]]
+            if chosen is None and goes_back_to(worker, task):
+                chosen = (worker, self._kind(worker, demand))
             heapq.heappush(ranked, rank)
         return chosen
 

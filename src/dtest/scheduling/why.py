@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from dtest.events.codec import iso
 from dtest.events.task import Remedy
-from dtest.scheduling.decider import kept_room
+from dtest.scheduling.decider import goes_back_to, kept_room
 from dtest.scheduling.policy import DEFAULT_SCHEDULING
 from dtest.state.cell import Cell
 from dtest.state.health import TRYING, Guard, Health, Kind
@@ -110,7 +110,8 @@ def _worker_reasons(cell: Cell, task: Task) -> list[WaitingReason]:
         reasons.append(WaitingReason("lower_priority_than", text))
     roomy = [worker for worker in active if worker not in busy]
     reasons += _kept(cell, roomy)
-    if busy and roomy and {worker.id for worker in roomy} <= set(task.avoid):
+    avoids_all = all(worker.id in task.avoid and not goes_back_to(worker, task) for worker in roomy)
+    if busy and roomy and avoids_all:
         text = f"{_avoided(task)}; it waits for another worker"
         reasons.append(WaitingReason("avoided", text))
     if task.avoid and set(task.avoid) >= {worker.id for worker in active}:
