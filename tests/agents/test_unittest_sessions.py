@@ -317,6 +317,21 @@ async def test_what_several_paths_lead_to_is_run_once(session: Session) -> None:
     assert len(await session.cases()) == 4
 
 
+async def test_processes_that_a_test_spawns_find_what_they_need(session: Session) -> None:
+    text = """
+        import multiprocessing, unittest
+        def double(n): return 2 * n
+        class T(unittest.TestCase):
+            def test_spawns(self):
+                with multiprocessing.get_context("spawn").Pool(1) as pool:
+                    self.assertEqual(pool.apply(double, (21,)), 42)
+    """
+    session.write(test_spawning=text)
+    await session.all(test_timeout_seconds=30)
+
+    assert await session.outcomes() == {"test_spawning.py::T::test_spawns": "passed"}
+
+
 async def test_a_pattern_chooses_other_files(session: Session) -> None:
     session.write(test_a=FIXTURES, check_b=ALL)
     await session.all("-p", "check_*.py", paths=["."])
