@@ -406,3 +406,26 @@ async def test_much_output_is_kept_head_and_tail(session: Session) -> None:
     (case,) = (await session.cases()).values()
     assert len(case.output) < 100_000
     assert "at the end" in case.output
+
+
+SHY = """
+import unittest
+class T(unittest.TestCase):
+    def test_before(self): pass
+    def test_shy(self): pass
+    def run(self, result=None):
+        if self._testMethodName == "test_before":
+            return super().run(result)
+        result.addSkip(self, "not even begun")
+        result.stopTest(self)
+"""
+
+
+async def test_a_skip_without_a_start_is_a_skip(session: Session) -> None:
+    session.write(test_shy=SHY)
+    await session.all()
+
+    assert {name: case.message for name, case in (await session.cases()).items()} == {
+        "test_shy.py::T::test_before": "",
+        "test_shy.py::T::test_shy": "not even begun",
+    }
