@@ -390,6 +390,20 @@ async def test_what_cannot_be_collected_at_all_says_why(
     assert said in session.bench.stores.output("t.1")
 
 
+async def test_what_is_no_text_does_not_lose_a_verdict(session: Session) -> None:
+    text = """
+        import unittest
+        class T(unittest.TestCase):
+            pass
+        setattr(T, "test_\\udc80", lambda self: self.fail("\\udc80"))
+    """
+    session.write(test_odd=text)
+    await session.all()
+
+    (case,) = (await session.cases()).values()
+    assert (case.nodeid, case.outcome) == ("test_odd.py::T::test_?", "failed")
+
+
 async def test_much_output_is_kept_head_and_tail(session: Session) -> None:
     text = """
         import unittest

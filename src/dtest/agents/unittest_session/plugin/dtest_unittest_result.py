@@ -41,7 +41,8 @@ class Recorder:
         """Append a record, in one call; a process that a test forked writes nothing."""
         if os.getpid() != self._pid:
             return
-        data = json.dumps(record).encode("ascii") + b"\n"
+        # Half of a pair of surrogates is no text, and the agent could not read the line.
+        data = json.dumps(record, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
         target = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             os.write(target, data)
