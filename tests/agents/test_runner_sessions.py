@@ -1,5 +1,6 @@
 """Sessions of other runners: every test one verdict, whatever runners write or do not write."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -134,6 +135,20 @@ async def test_what_is_wrong_with_a_run_is_an_error_of_its_own(
     assert problem in found["sh"].message
     assert ("sh::a" in found) == ("ok 1 - a" in line)
     assert foreign.end.outcome == "failed"
+
+
+async def test_what_is_no_text_does_not_lose_a_verdict(foreign: Foreign) -> None:
+    events = [
+        {"Action": "output", "Package": "p", "Test": "T\ud800", "Output": "\ud800 ü\n"},
+        {"Action": "fail", "Package": "p", "Test": "T\ud800"},
+        {"Action": "fail", "Package": "p"},
+    ]
+    stream = foreign.root / "events"
+    stream.write_text("".join(f"{json.dumps(event)}\n" for event in events))
+    await foreign.run("command", "cat", "events", parts=[whole("cat")])
+
+    found = await foreign.cases()
+    assert found["cat::p::T?"].output == "? ü\n"
 
 
 async def test_a_command_that_cannot_be_started_is_an_error(foreign: Foreign) -> None:

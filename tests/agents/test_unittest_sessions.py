@@ -317,6 +317,21 @@ async def test_what_several_paths_lead_to_is_run_once(session: Session) -> None:
     assert len(await session.cases()) == 4
 
 
+async def test_processes_that_a_test_spawns_find_what_they_need(session: Session) -> None:
+    text = """
+        import multiprocessing, unittest
+        def double(n): return 2 * n
+        class T(unittest.TestCase):
+            def test_spawns(self):
+                with multiprocessing.get_context("spawn").Pool(1) as pool:
+                    self.assertEqual(pool.apply(double, (21,)), 42)
+    """
+    session.write(test_spawning=text)
+    await session.all(test_timeout_seconds=30)
+
+    assert await session.outcomes() == {"test_spawning.py::T::test_spawns": "passed"}
+
+
 async def test_a_pattern_chooses_other_files(session: Session) -> None:
     session.write(test_a=FIXTURES, check_b=ALL)
     await session.all("-p", "check_*.py", paths=["."])
@@ -375,6 +390,20 @@ async def test_what_cannot_be_collected_at_all_says_why(
     assert said in session.bench.stores.output("t.1")
 
 
+async def test_what_is_no_text_does_not_lose_a_verdict(session: Session) -> None:
+    text = """
+        import unittest
+        class T(unittest.TestCase):
+            pass
+        setattr(T, "test_\\udc80", lambda self: self.fail("\\udc80"))
+    """
+    session.write(test_odd=text)
+    await session.all()
+
+    (case,) = (await session.cases()).values()
+    assert (case.nodeid, case.outcome) == ("test_odd.py::T::test_?", "failed")
+
+
 async def test_much_output_is_kept_head_and_tail(session: Session) -> None:
     text = """
         import unittest
@@ -391,3 +420,26 @@ async def test_much_output_is_kept_head_and_tail(session: Session) -> None:
     (case,) = (await session.cases()).values()
     assert len(case.output) < 100_000
     assert "at the end" in case.output
+
+
+SHY = """
+import unittest
+class T(unittest.TestCase):
+    def test_before(self): pass
+    def test_shy(self): pass
+    def run(self, result=None):
+        if self._testMethodName == "test_before":
+            return super().run(result)
+        result.addSkip(self, "not even begun")
+        result.stopTest(self)
+"""
+
+
+async def test_a_skip_without_a_start_is_a_skip(session: Session) -> None:
+    session.write(test_shy=SHY)
+    await session.all()
+
+    assert {name: case.message for name, case in (await session.cases()).items()} == {
+        "test_shy.py::T::test_before": "",
+        "test_shy.py::T::test_shy": "not even begun",
+    }

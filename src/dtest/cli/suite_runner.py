@@ -53,6 +53,12 @@ class ChosenRunner:
         return self.chosen.name in {PYTEST, UNITTEST}
 
     @property
+    def is_single(self) -> bool:
+        """Say whether it is one process, so that one session is enough."""
+        words = self.chosen.arguments
+        return self.chosen.name == COMMAND and not any(PATH in word for word in words)
+
+    @property
     def document(self) -> dict[str, Any] | None:
         """What a task's config says of it; none for pytest."""
         if self.chosen.name == PYTEST:

@@ -98,7 +98,7 @@ def test(  # noqa: PLR0913 - one option each
         raise UsageError(message, hint="leave out one of them")
     kept = HistoryFile(Path.cwd())
     with cell_of(call, workers) as api:
-        sessions = workers or usual_sessions(api)
+        sessions = 1 if by.is_single else workers or usual_sessions(api)
         run = SuiteRun(api, Path.cwd().name or "tests", flaky, as_json=call.json)
         shipped = is_remote(api) if ship is None else ship
         place = SuitePlace(

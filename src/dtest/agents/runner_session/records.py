@@ -21,7 +21,9 @@ class Records:
 
     def write(self, kind: str, **more: object) -> None:
         """Append one record, in one call: being killed never leaves half of one behind others."""
-        data = json.dumps({"kind": kind, **more}).encode("ascii") + b"\n"
+        text = json.dumps({"kind": kind, **more}, ensure_ascii=False)
+        # Half of a pair of surrogates is no text, and the agent could not read the line.
+        data = text.encode("utf-8", "replace") + b"\n"
         target = os.open(self._path, os.O_WRONLY | os.O_APPEND)
         try:
             os.write(target, data)

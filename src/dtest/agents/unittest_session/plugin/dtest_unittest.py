@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import importlib.util
 import json
 import os
 import sys
@@ -280,6 +281,9 @@ def main(argv: List[str]) -> int:
     # What `python -m unittest` sees: the directory it was started in.
     sys.path[:] = [os.getcwd(), *(entry for entry in sys.path if os.path.abspath(entry) != here)]
     sys.argv[:] = ["python -m unittest"]
+    # Processes that tests spawn by `multiprocessing` import the main module anew, unless it is one
+    # that `-m` ran.
+    sys.modules["__main__"].__spec__ = importlib.util.find_spec("unittest.__main__")
     faulthandler.enable()
     recorder = Recorder(request["out"], set(request["reported"]))
     options = read_options(request["arguments"])
