@@ -1,10 +1,11 @@
 """How ``dtest test`` cuts a suite, by what was chosen and what is known of it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from dtest.cli.suite_options import Selection
 from dtest.suites.history import History
 from dtest.suites.plan import plan
+from dtest.suites.pools import PoolTest
 from dtest.suites.suite import Suite
 from dtest.suites.unit import Unit
 
@@ -15,9 +16,14 @@ def chosen(found: Suite, selection: Selection, history: History) -> Suite:
     return again if again.tests else found
 
 
-def units_of(found: Suite, selection: Selection, history: History, *, sessions: int) -> list[Unit]:
-    """Cut a suite into what the sessions take at a time."""
-    units = plan(history.predicted(found.tests), sessions=sessions)
+def units_of(
+    tests: Sequence[PoolTest], selection: Selection, history: History, *, sessions: int
+) -> list[Unit]:
+    """Cut tests into what the sessions take at a time."""
+    predicted = history.predicted(
+        [(test.nodeid, test.group) for test in tests], [test.place for test in tests]
+    )
+    units = plan(predicted, sessions=sessions)
     if selection.failed_first:
         units.sort(key=lambda unit: not _holds(unit, history.failed))
     return units

@@ -1,0 +1,194 @@
+"""What of a suite runs where: one share for each class of hardware, one lot for each requirement.
+
+Plans only: which sessions and queues there are to be, and which tests cannot run at all.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+
+from dtest.cli.suite import chosen, units_of
+from dtest.cli.suite_history import HistoryFile
+from dtest.cli.suite_options import Selection
+from dtest.errors import NoWorkerMatches
+from dtest.events.task import Requirements
+from dtest.reports.observation import Planned
+from dtest.state.matching import Refusal
+from dtest.state.worker import Worker
+from dtest.suites.pools import Division, Pool, capacity, divide
+from dtest.suites.requirement import HardwareClass, both, in_words, key_of
+from dtest.suites.rules import Rule, general, needs_of
+from dtest.suites.suite import Suite
+from dtest.suites.unit import Unit
+
+SESSIONS_MAX = 64
+USUAL_PRIORITY, EARLY_PRIORITY = 5, 4
+"""Of sessions: those that can run in few places come before those that can run in more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One class of hardware, which collects the suite by itself."""
+
+    name: str
+    """What its results are kept under; empty where the kind that was chosen says it."""
+    requirements: Requirements
+    queue: str
+    sessions: int
+    why_not: str = ""
+    """Why no worker can run it; then there are no sessions."""
+
+    @property
+    def hardware(self) -> str | None:
+        """The class that its tests are planned for; none for any."""
+        return self.name or None
+
+
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """Tests that are pulled from one queue."""
+
+    lane: Lane
+    queue: str
+    requirements: Requirements
+    sessions: int
+    units: Sequence[Unit]
+    nodeids: tuple[str, ...]
+
+    @property
+    def is_early(self) -> bool:
+        """Say whether it asks for more than its class of hardware."""
+        return key_of(self.requirements) != key_of(self.lane.requirements)
+
+    @property
+    def title(self) -> str:
+        """What the names of its sessions end with, to tell them from others."""
+        said = in_words(self.requirements) if self.is_early else self.lane.name
+        return f" ({said})" if said else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one class of hardware has of the suite."""
+
+    lane: Lane
+    suite: Suite
+    lots: tuple[Lot, ...] = ()
+    unrun: tuple[Planned, ...] = ()
+    """Tests that have no lot, each with the cause."""
+
+    @property
+    def planned(self) -> list[Planned]:
+        """The tests of all lots."""
+        return [Planned(nodeid, self.lane.hardware) for lot in self.lots for nodeid in lot.nodeids]
+
+    @property
+    def begins_anew(self) -> bool:
+        """Say whether the sessions that warmed up are not those that run the tests."""
+        return any(lot.queue != self.lane.queue for lot in self.lots)
+
+
+def lanes_of(
+    classes: Sequence[HardwareClass],
+    rules: Sequence[Rule],
+    fleet: Sequence[Worker],
+    *,
+    queue: str,
+    sessions: int | None,
+) -> tuple[Lane, ...]:
+    """Return a lane for each class of hardware, or a single one where none are named.
+
+    ``sessions`` is what was asked for; by default as many as its workers have room for.
+    Raises NoWorkerMatches where classes are named and no worker is of any.
+    """
+    whole = general(rules)
+    if not classes:
+        room = capacity(whole, fleet).sessions
+        return (Lane("", whole, queue, sessions or max(1, min(SESSIONS_MAX, room))),)
+    lanes = []
+    for number, each in enumerate(classes):
+        asked = both(each.requirements, whole)
+        wanted = each.requirements if isinstance(asked, Refusal) else asked
+        found = capacity(wanted, fleet)
+        count = min(sessions or SESSIONS_MAX, SESSIONS_MAX, found.sessions)
+        why_not = "" if count else found.why_not
+        lanes.append(Lane(each.name, wanted, f"{queue}c{number}", count, why_not))
+    if not any(lane.sessions for lane in lanes):
+        message = "; ".join(f"{lane.name}: {lane.why_not}" for lane in lanes)
+        raise NoWorkerMatches(message, hint="`dtest worker ls` shows what the workers have")
+    return tuple(lanes)
+
+
+def refuse_unmatched(causes: Iterable[tuple[str, str]]) -> None:
+    """Raise NoWorkerMatches for the first of these, given by name, that has a cause."""
+    for name, cause in causes:
+        if cause:
+            message = f"{name}: {cause}"
+            raise NoWorkerMatches(message, hint="start a worker that has it")
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """All that shares follow from, besides what was collected."""
+
+    rules: Sequence[Rule]
+    selection: Selection
+    history: HistoryFile
+    fleet: Sequence[Worker]
+    sessions: int | None
+
+    def shares(self, lanes: Sequence[Lane], found: Sequence[Suite | None]) -> list[Share]:
+        """Return the share of each lane; what nobody could collect holds what the others hold.
+
+        Raises UsageError for marks that make no sense.
+        """
+        union = reduce(Suite.with_tests_of, (suite for suite in found if suite is not None))
+        return [
+            self._share(lane, suite if suite is not None else replace(union, broken=(), skipped=()))
+            for lane, suite in zip(lanes, found, strict=True)
+        ]
+
+    def _share(self, lane: Lane, suite: Suite) -> Share:
+        needs = needs_of(suite, self.rules)
+        past = self.history.load(*_kept_under(lane, lane.requirements, *needs))
+        again = chosen(suite, self.selection, past)
+        only = None if again is suite else {nodeid for nodeid, _ in again.tests}
+        division = divide(suite, needs, lane.requirements, only=only)
+        unrun = [
+            Planned(nodeid, lane.hardware, why, applies=False)
+            for nodeid, why in division.not_for_it
+        ]
+        lots, impossible = self._lots(lane, division)
+        return Share(lane, again, tuple(lots), (*unrun, *impossible))
+
+    def _lots(self, lane: Lane, division: Division) -> tuple[list[Lot], list[Planned]]:
+        base = key_of(lane.requirements)
+        lots: list[Lot] = []
+        impossible: list[Planned] = []
+        for number, pool in enumerate(division.pools):
+            is_base = key_of(pool.requirements) == base
+            room = capacity(pool.requirements, self.fleet)
+            why_not = lane.why_not if is_base else room.why_not if not room.sessions else ""
+            if why_not:
+                impossible += (Planned(test.nodeid, lane.hardware, why_not) for test in pool.tests)
+                continue
+            most = lane.sessions if is_base else min(self.sessions or SESSIONS_MAX, room.sessions)
+            count = min(most, SESSIONS_MAX)
+            lots.append(self._lot(lane, pool, f"{lane.queue}p{number}", count))
+        if len(lots) == 1 and not lots[0].is_early:
+            return [replace(lots[0], queue=lane.queue)], impossible
+        return [
+            replace(lot, sessions=max(1, min(lot.sessions, len(lot.units)))) for lot in lots
+        ], impossible
+
+    def _lot(self, lane: Lane, pool: Pool, queue: str, sessions: int) -> Lot:
+        past = self.history.load(*_kept_under(lane, pool.requirements))
+        units = units_of(pool.tests, self.selection, past, sessions=sessions)
+        nodeids = tuple(test.nodeid for test in pool.tests)
+        return Lot(lane, queue, pool.requirements, sessions, units, nodeids)
+
+
+def _kept_under(lane: Lane, *asked: Requirements) -> list[str]:
+    """Return the classes of hardware under which earlier runs may know something."""
+    kinds = dict.fromkeys(kind for each in asked for kind in each.hardware or ("cpu",))
+    return [lane.name, *kinds] if lane.name else list(kinds)
