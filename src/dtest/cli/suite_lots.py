@@ -3,6 +3,7 @@
 Plans only: which sessions and queues there are to be, and which tests cannot run at all.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -37,6 +38,14 @@ class Lane:
     sessions: int
     why_not: str = ""
     """Why no worker can run it; then there are no sessions."""
+    is_crowded: bool = False
+    """Whether workers of it are of other classes, too: then a session that collects must not hold
+    the room that the others collect in."""
+
+    @property
+    def first_sessions(self) -> int:
+        """How many there are before anything is collected."""
+        return min(1, self.sessions) if self.is_crowded else self.sessions
 
     @property
     def hardware(self) -> str | None:
@@ -105,14 +114,24 @@ def lanes_of(
     if not classes:
         room = capacity(whole, fleet).sessions
         return (Lane("", whole, queue, sessions or max(1, min(SESSIONS_MAX, room))),)
-    lanes = []
-    for number, each in enumerate(classes):
-        asked = both(each.requirements, whole)
-        wanted = each.requirements if isinstance(asked, Refusal) else asked
-        found = capacity(wanted, fleet)
-        count = min(sessions or SESSIONS_MAX, SESSIONS_MAX, found.sessions)
-        why_not = "" if count else found.why_not
-        lanes.append(Lane(each.name, wanted, f"{queue}c{number}", count, why_not))
+    asked = [both(each.requirements, whole) for each in classes]
+    wanted = [
+        one.requirements if isinstance(all_of_it, Refusal) else all_of_it
+        for one, all_of_it in zip(classes, asked, strict=True)
+    ]
+    found = [capacity(each, fleet) for each in wanted]
+    places = Counter(worker for each in found for worker in each.workers)
+    lanes = [
+        Lane(
+            each.name,
+            wanted[number],
+            f"{queue}c{number}",
+            min(sessions or SESSIONS_MAX, SESSIONS_MAX, found[number].sessions),
+            "" if found[number].sessions else found[number].why_not,
+            any(places[worker] > 1 for worker in found[number].workers),
+        )
+        for number, each in enumerate(classes)
+    ]
     if not any(lane.sessions for lane in lanes):
         message = "; ".join(f"{lane.name}: {lane.why_not}" for lane in lanes)
         raise NoWorkerMatches(message, hint="`dtest worker ls` shows what the workers have")
@@ -175,7 +194,7 @@ class Planner:
             most = lane.sessions if is_base else min(self.sessions or SESSIONS_MAX, room.sessions)
             count = min(most, SESSIONS_MAX)
             lots.append(self._lot(lane, pool, f"{lane.queue}p{number}", count))
-        if len(lots) == 1 and not lots[0].is_early:
+        if len(lots) == 1 and not lots[0].is_early and not lane.is_crowded:
             return [replace(lots[0], queue=lane.queue)], impossible
         return [
             replace(lot, sessions=max(1, min(lot.sessions, len(lot.units)))) for lot in lots

@@ -102,9 +102,9 @@ class SuiteRun:
             if lane.sessions:
                 firsts[len(tasks)] = lane.queue
             title = f" ({lane.name})" if lane.name else ""
-            for number in range(1, lane.sessions + 1):
+            for number in range(1, lane.first_sessions + 1):
                 task = self._session(lane, lane.queue, lane.requirements)
-                tasks.append({**task, "name": f"session {number}/{lane.sessions}{title}"})
+                tasks.append({**task, "name": f"session {number}/{lane.first_sessions}{title}"})
         for number in firsts:
             tasks[number]["config"] = {**tasks[number]["config"], "collect": True}
         answer = self._api.submit({"name": self._name, "tasks": tasks})
@@ -128,13 +128,19 @@ class SuiteRun:
         waiting = [lane for lane in self._lanes if lane.sessions]
 
         def look(wait_s: float) -> bool:
-            for lane in waiting:
-                if lane.queue not in found:
-                    answer = self._api.get(f"/api/queues/{lane.queue}/suite", wait_s=wait_s)
-                    if answer["suite"] is None:
-                        return len(waiting) > 1 and self._is_over(lane)
+            missing = [lane for lane in waiting if lane.queue not in found]
+            for lane in missing:
+                # A session may end between the two: what it told is asked for once more.
+                over = len(waiting) > 1 and self._is_over(lane)
+                where = f"/api/queues/{lane.queue}/suite"
+                answer = self._api.get(where, wait_s=0 if over else wait_s / len(missing))
+                if answer["suite"] is not None:
                     found[lane.queue] = _SUITE.validate_python(answer["suite"])
-            return True
+                    if lane.is_crowded:
+                        self._fill(lane.queue, [])
+                elif over:
+                    raise self._uncollectable(lane)
+            return len(found) == len(waiting)
 
         patience = Patience(bounds.timeout, bounds.fail_unmatched)
         try:
@@ -142,11 +148,8 @@ class SuiteRun:
         except TimedOut as error:
             message = f"the tests were not listed in {bounds.timeout:g} s"
             raise TimedOut(message, hint="look for work that is done at import") from error
-        if len(found) < len(waiting):
-            look(0.0)
-        for lane in waiting:
-            if lane.queue not in found:
-                raise self._uncollectable(lane)
+        if len(found) < len(waiting) and not look(0.0):
+            raise self._uncollectable(next(lane for lane in waiting if lane.queue not in found))
         return [found.get(lane.queue) for lane in self._lanes]
 
     def _is_over(self, lane: Lane) -> bool:

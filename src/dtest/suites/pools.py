@@ -6,6 +6,7 @@ What a worker has decides how many sessions a pool can keep busy; what is free t
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from dtest.events.fields import WorkerId
 from dtest.events.task import ONE_SLOT, Requirements
 from dtest.state.demand import Demand
 from dtest.state.matching import Refusal, match
@@ -86,6 +87,8 @@ class Capacity:
     """So many at once, if nothing else ran."""
     refusals: tuple[str, ...] = ()
     """Where there is no room at all: what the workers lack."""
+    workers: frozenset[WorkerId] = frozenset()
+    """Those that could."""
 
     @property
     def why_not(self) -> str:
@@ -99,14 +102,16 @@ def capacity(requirements: Requirements, workers: Sequence[Worker]) -> Capacity:
     """Return how many sessions with these requirements the workers have room for."""
     demand = Demand((), "test", requirements, ONE_SLOT)
     sessions = 0
+    able: set[WorkerId] = set()
     refusals: list[str] = []
     for worker in workers:
         offer = match(demand, worker)
         if isinstance(offer, Refusal):
             refusals.append(f"{worker.id} {offer.text}")
             continue
+        able.add(worker.id)
         kind, devices = next(iter(offer.items()))
         slots = worker.capability.slots
         wanted = demand.devices_for(kind)
         sessions += min(slots, len(devices) // wanted) if wanted else slots
-    return Capacity(sessions, () if sessions else tuple(refusals))
+    return Capacity(sessions, () if sessions else tuple(refusals), frozenset(able))
