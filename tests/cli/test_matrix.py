@@ -1,16 +1,14 @@
-"""``dtest test`` on machines of several kinds: each test where it can run, each class its column."""
+"""``dtest test`` on machines of several kinds: each test where it can run, a column a class."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 from junitparser import JUnitXml
 
 from tests.cli.cell import CellUser
-from tests.cli.command import AGENT, Ended, eventually
+from tests.cli.command import AGENT, Ended, Person, eventually
 from tests.cli.conftest import Suite
 
 GPU_MACHINE = """
@@ -137,11 +135,7 @@ def test_what_nobody_can_run_may_end_the_run_at_once(run: Callable[..., Ended]) 
     ("mark", "problem"),
     [
         ("hardwear='cuda'", "unknown keyword 'hardwear'; known: hardware, min_memory_gb"),
-        ("min_memory_gb='8'", "min_memory_gb: Input should be a valid number"),
-        ("'cuda'", "takes keywords only, not 'cuda'"),
-        ("", "asks for nothing"),
-        ("hardware=object", "hardware.0: "),
-        ("min_memory_gb=float('nan')", "min_memory_gb: "),
+        ("hardware=object, min_memory_gb=float('nan')", "hardware.0: "),
     ],
 )
 def test_a_mark_that_makes_no_sense_is_told_with_its_test(
@@ -338,12 +332,11 @@ def test_n(n): assert here() == ("cuda" if n % 2 else "cpu")
     assert ended.json["counts"] == {"passed": 6}
 
 
-def test_a_suite_alone_tells_what_its_machine_lacks(suite: Suite, person: Any) -> None:
-    text = f"{WHERE}\n@pytest.mark.dtest(hardware='qnn')\ndef test_npu(): pass\ndef test_plain(): pass\n"
-    home = suite(test_npu=text)
+def test_a_suite_alone_tells_what_its_machine_lacks(suite: Suite, person: Person) -> None:
+    text = f"{WHERE}\n@pytest.mark.dtest(hardware='qnn')\ndef test_npu(): pass\n"
+    home = suite(test_npu=text, test_plain="def test_plain(): pass\n")
 
     ended = person.at(home).dtest("test", "--workers", "1")
 
     assert (ended.code, ended.out) == (3, "1 not proven, 1 passed\n")
     assert "has no qnn" in ended.err
-    assert os.listdir(home)

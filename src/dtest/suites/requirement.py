@@ -132,12 +132,13 @@ def parse_on(text: str) -> tuple[HardwareClass, ...]:
 
 
 def _class(text: str) -> HardwareClass:
-    terms = [term.strip() for term in text.split("&")]
+    terms: list[str] = []
     said: dict[str, Any] = {}
     labels: dict[str, str] = {}
-    for term in terms:
+    for term in text.split("&"):
         name, equals, value = (part.strip() for part in term.partition("="))
-        if term.startswith(_LABEL) and equals:
+        terms.append(f"{name}{equals}{value}")
+        if name.startswith(_LABEL) and equals:
             labels[name.removeprefix(_LABEL)] = value
             continue
         keyword, found = (name, _value(name, value)) if equals else ("hardware", name)
