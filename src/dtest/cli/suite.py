@@ -1,4 +1,4 @@
-"""How ``dtest test`` cuts a suite, by what was chosen and what is known of it."""
+"""How ``dtest test`` cuts a suite, by what is known of it."""
 
 from collections.abc import Collection, Sequence
 
@@ -6,14 +6,7 @@ from dtest.cli.suite_options import Selection
 from dtest.suites.history import History
 from dtest.suites.plan import plan
 from dtest.suites.pools import PoolTest
-from dtest.suites.suite import Suite
 from dtest.suites.unit import Unit
-
-
-def chosen(found: Suite, selection: Selection, history: History) -> Suite:
-    """Return what is to run: only what failed last time, if that is asked for and anything did."""
-    again = found.only(history.failed) if selection.last_failed else found
-    return again if again.tests else found
 
 
 def units_of(

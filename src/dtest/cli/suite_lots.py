@@ -4,11 +4,11 @@ Plans only: which sessions and queues there are to be, and which tests cannot ru
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
-from dtest.cli.suite import chosen, units_of
+from dtest.cli.suite import units_of
 from dtest.cli.suite_history import HistoryFile
 from dtest.cli.suite_options import Selection
 from dtest.errors import NoWorkerMatches
@@ -162,23 +162,40 @@ class Planner:
         Raises UsageError for marks that make no sense.
         """
         union = reduce(Suite.with_tests_of, (suite for suite in found if suite is not None))
-        return [
-            self._share(lane, suite if suite is not None else replace(union, broken=(), skipped=()))
-            for lane, suite in zip(lanes, found, strict=True)
+        known = [
+            suite if suite is not None else replace(union, broken=(), skipped=()) for suite in found
         ]
+        needs = [needs_of(suite, self.rules) for suite in known]
+        failed = [self._failed(*each) for each in zip(lanes, known, needs, strict=True)]
+        if not any(failed):
+            failed = [None] * len(lanes)
+        return [self._share(*each) for each in zip(lanes, known, needs, failed, strict=True)]
 
-    def _share(self, lane: Lane, suite: Suite) -> Share:
-        needs = needs_of(suite, self.rules)
-        past = self.history.load(*_kept_under(lane, lane.requirements, *needs))
-        again = chosen(suite, self.selection, past)
-        only = None if again is suite else {nodeid for nodeid, _ in again.tests}
+    def _failed(
+        self, lane: Lane, suite: Suite, needs: Sequence[Requirements]
+    ) -> Collection[str] | None:
+        """Return the tests that failed on such hardware when they last ran, if only these run."""
+        if not self.selection.last_failed:
+            return None
+        asked = () if lane.name else needs
+        failed = self.history.load(*_kept_under(lane, lane.requirements, *asked)).failed
+        return {nodeid for nodeid, _ in suite.only(failed).tests}
+
+    def _share(
+        self,
+        lane: Lane,
+        suite: Suite,
+        needs: Sequence[Requirements],
+        only: Collection[str] | None,
+    ) -> Share:
         division = divide(suite, needs, lane.requirements, only=only)
         unrun = [
             Planned(nodeid, lane.hardware, why, applies=False)
             for nodeid, why in division.not_for_it
         ]
         lots, impossible = self._lots(lane, division)
-        return Share(lane, again, tuple(lots), (*unrun, *impossible))
+        chosen = suite if only is None else suite.only(only)
+        return Share(lane, chosen, tuple(lots), (*unrun, *impossible))
 
     def _lots(self, lane: Lane, division: Division) -> tuple[list[Lot], list[Planned]]:
         base = key_of(lane.requirements)
