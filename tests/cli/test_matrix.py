@@ -122,6 +122,25 @@ def test_what_nobody_can_run_is_not_proven_and_the_others_run(run: Callable[...,
         assert lacks in ended.err
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "out"),
+    [
+        ((), 1, "1 error, 1 not proven\n"),
+        (("test_all.py",), 3, "1 not proven\n"),
+        (("--on", "cpu"), 1, "1 error, 1 skipped\n"),
+        (("--on", "cpu", "-k", "rocm", "test_all.py"), 5, "1 skipped\n"),
+    ],
+)
+def test_a_suite_of_which_nothing_can_run_still_comes_to_an_end(
+    run: Callable[..., Ended], words: tuple[str, ...], code: int, out: str
+) -> None:
+    text = f"{WHERE}\n@pytest.mark.dtest(hardware='rocm')\ndef test_rocm(): pass\n"
+
+    ended = run(*words, test_all=text, test_broken="import no_such_module\n")
+
+    assert (ended.code, ended.out) == (code, out)
+
+
 def test_what_nobody_can_run_may_end_the_run_at_once(run: Callable[..., Ended]) -> None:
     text = f"{PLAIN}\n@pytest.mark.dtest(hardware='rocm')\ndef test_rocm(): pass\n"
 

@@ -1,5 +1,6 @@
 """Tests by classes of hardware: counts, what differs or is bad, and classes that ran nothing."""
 
+from dtest.reports.markdown import markdown
 from dtest.reports.matrix import Row, matrix
 from dtest.reports.observation import Part, Planned
 from dtest.reports.report import compose
@@ -21,6 +22,7 @@ def test_only_what_differs_or_is_bad_is_a_row() -> None:
                 seen("a.py::bad", "failed", task="c", ordinal=3),
                 seen("a.py::bad", "failed", task="g", ordinal=3),
                 seen("a.py::only", task="g", ordinal=4),
+                seen("a.py::unknown", task="g", ordinal=5),
                 attempts=[CPU, CUDA],
                 planned=[Planned("a.py::only", "cpu", "asks for cuda, not cpu", applies=False)],
             )
@@ -31,11 +33,12 @@ def test_only_what_differs_or_is_bad_is_a_row() -> None:
     assert found.rows == (
         Row("a.py::bad", ("failed", "failed")),
         Row("a.py::differs", ("passed", "skipped")),
+        Row("a.py::unknown", ("-", "passed")),
     )
     assert found.counts == (
         ("failed", (1, 1)),
         ("skipped", (0, 1)),
-        ("passed", (2, 2)),
+        ("passed", (2, 3)),
         ("not for it", (1, 0)),
     )
     assert found.unproven == ()
@@ -45,11 +48,15 @@ def test_a_class_of_which_nothing_is_proven_is_told_once() -> None:
     planned = [Planned(f"a.py::t{n}", "rocm", CAUSE) for n in range(3)]
     cases = [seen(f"a.py::t{n}", task="c", ordinal=n + 1) for n in range(3)]
 
-    found = matrix(compose(known(*cases, attempts=[CPU], planned=planned)))
+    report = compose(known(*cases, attempts=[CPU], planned=planned))
+    found = matrix(report)
 
     assert found.unproven == (("rocm", CAUSE),)
     assert found.rows == ()
     assert found.counts == (("not proven", (0, 3)), ("passed", (3, 0)))
+    shown = markdown(report)
+    assert "### Hardware: 0 of 3 tests differ" in shown
+    assert "- `rocm` nothing is proven: no worker can run it: w1 has no rocm" in shown
 
 
 def test_what_is_not_proven_on_a_class_that_ran_is_a_row() -> None:

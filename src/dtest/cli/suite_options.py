@@ -52,7 +52,8 @@ class Bounds:
     """Run what failed again, so often, each time in a new process. What passes then is flaky. By
     default 0."""
     fail_unmatched: Annotated[bool, Parameter(negative="")] = False
-    """Cancel the run with exit code 8 when a session waits that no worker could ever run."""
+    """Cancel the run with exit code 8 when a session waits that no worker could ever run, or tests
+    ask for what none has."""
 
     @property
     def failures_max(self) -> int | None:

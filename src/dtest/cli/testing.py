@@ -72,8 +72,9 @@ def test(  # noqa: PLR0913 - one option each
     paths
         Files, directories or node ids; by default what pytest's own settings say.
     workers
-        How many test sessions run at once: by default one for each slot of the running cell's
-        workers, or for each processor where the cell lives for this call only.
+        How many test sessions run at once, of each requirement and class of hardware: by default
+        one for each slot of the running cell's workers that can run them, or for each processor
+        where the cell lives for this call only.
     on
         Run the suite once for each class of hardware, as `"cuda | rocm"`; within one, `&` joins
         what a machine must have: `"cuda & min_device_memory_gb=24 | cpu & browser=firefox"`.

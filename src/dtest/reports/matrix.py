@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from dtest.reports.report import Report, title
 from dtest.reports.verdicts import BAD, VERDICTS, CaseKey, Result, Verdict
 
-NOT_FOR_IT = "-"
-"""Stands where a test is not made for a class of hardware, or nothing was planned there."""
+ABSENT, NOT_FOR_IT = "-", "n/a"
+"""Stand where a class of hardware knows no such test, and where a test is not made for it."""
 _TELLING: frozenset[str] = BAD | {"not_proven", "flaky"}
 
 
@@ -56,25 +56,26 @@ def matrix(report: Report) -> Matrix:
             tuple(_cell(row.get(name)) for name in classes),
         )
         for (nodeid, place), row in sorted(tests.items())
-        if _is_telling([row[name] for name in classes if name in row and name not in unproven])
+        if _is_telling([row.get(name) for name in classes if name not in unproven])
     ]
     return Matrix(classes, _counts(report, classes), tuple(rows), tuple(unproven.items()))
 
 
-def _is_elsewhere(result: Result) -> bool:
+def _is_elsewhere(result: Result | None) -> bool:
     """Say whether the test is not made for this class of hardware."""
-    return result.verdict == "skipped" and not result.observations
+    return result is not None and result.verdict == "skipped" and not result.observations
 
 
-def _is_telling(results: list[Result]) -> bool:
-    verdicts = {result.verdict for result in results if not _is_elsewhere(result)}
-    return len(verdicts) > 1 or bool(verdicts & _TELLING)
+def _is_telling(results: list[Result | None]) -> bool:
+    """Say whether a test differs or is bad; not being made for some class is no difference."""
+    cells = {result and result.verdict for result in results if not _is_elsewhere(result)}
+    return len(cells) > 1 or bool(cells & _TELLING)
 
 
 def _cell(result: Result | None) -> str:
-    if result is None or _is_elsewhere(result):
-        return NOT_FOR_IT
-    return result.verdict.replace("_", " ")
+    if result is None:
+        return ABSENT
+    return NOT_FOR_IT if _is_elsewhere(result) else result.verdict.replace("_", " ")
 
 
 def _counts(report: Report, classes: tuple[str, ...]) -> tuple[tuple[str, tuple[int, ...]], ...]:

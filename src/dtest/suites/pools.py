@@ -5,6 +5,7 @@ What a worker has decides how many sessions a pool can keep busy; what is free t
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from dtest.events.fields import WorkerId
 from dtest.events.task import ONE_SLOT, Requirements
@@ -18,8 +19,7 @@ REFUSALS_MAX = 3
 """So many workers are named with what they lack."""
 
 
-@dataclass(frozen=True, slots=True)
-class PoolTest:
+class PoolTest(NamedTuple):
     """A test of a pool."""
 
     nodeid: str
@@ -54,7 +54,8 @@ def divide(
     only: Collection[str] | None = None,
 ) -> Division:
     """Return the pools of a suite; ``needs`` are what its tests ask for, in their order."""
-    joined: dict[tuple[object, ...], Requirements | Refusal] = {}
+    joined: dict[int, tuple[tuple[object, ...], Requirements | Refusal]] = {}
+    """By identity: tests share what they ask for, and a suite may have 100,000."""
     tests: dict[tuple[object, ...], list[PoolTest]] = {key_of(base): []}
     asked: dict[tuple[object, ...], Requirements] = {key_of(base): base}
     not_for_it: list[tuple[str, str]] = []
@@ -65,14 +66,14 @@ def divide(
         counts[file] = place + 1
         if only is not None and nodeid not in only:
             continue
-        own = key_of(need)
-        if own not in joined:
-            joined[own] = both(base, need)
-        wanted = joined[own]
+        if id(need) not in joined:
+            together = both(base, need)
+            key = () if isinstance(together, Refusal) else key_of(together)
+            joined[id(need)] = key, together
+        key, wanted = joined[id(need)]
         if isinstance(wanted, Refusal):
             not_for_it.append((nodeid, wanted.text))
             continue
-        key = key_of(wanted)
         asked.setdefault(key, wanted)
         tests.setdefault(key, []).append(PoolTest(nodeid, group, place))
     pools = tuple(Pool(asked[key], tuple(some)) for key, some in tests.items() if some)
