@@ -14,6 +14,7 @@ from tests.cli.conftest import Suite
 GPU_MACHINE = """
 [agent]
 slots = 3
+device_type = "mobile"
 labels = {room = "lab"}
 devices = [{kind = "cuda", count = 2, memory_gb = 24, compute = 8.0}]
 browsers = [{name = "firefox"}]
@@ -125,7 +126,6 @@ def test_what_nobody_can_run_is_not_proven_and_the_others_run(run: Callable[...,
 @pytest.mark.parametrize(
     ("words", "code", "out"),
     [
-        ((), 1, "1 error, 1 not proven\n"),
         (("test_all.py",), 3, "1 not proven\n"),
         (("--on", "cpu"), 1, "1 error, 1 skipped\n"),
         (("--on", "cpu", "-k", "rocm", "test_all.py"), 5, "1 skipped\n"),
@@ -311,6 +311,36 @@ def test_classes_of_the_same_hardware_are_columns_of_their_own(run: Callable[...
     assert ended.json["hardware"] == ["browser=firefox", "cpu & label:room=lab"]
     assert len(told(ended)) == 8
     assert {case["worker_id"] for case in ended.json["testcases"]} == {"gpu"}
+
+
+def test_a_class_on_which_pytest_cannot_run_ends_the_call(run: Callable[..., Ended]) -> None:
+    conftest = "import os\nif os.environ['DTEST_HARDWARE'] == 'cuda':\n    import no_driver\n"
+
+    ended = run("--on", "cpu | cuda", conftest=conftest, test_plain=PLAIN)
+
+    assert ended.code == 2
+    assert "pytest cannot run this suite on cuda: " in ended.err
+    assert "no_driver" in ended.err
+
+
+def test_classes_on_machines_of_their_own_keep_the_sessions_that_collected(
+    cell: CellUser, run: Callable[..., Ended]
+) -> None:
+    kinds = {
+        line["worker_id"]: line["device_type"] for line in cell.here("worker", "ls", "--json").lines
+    }
+    here = f"device_type={kinds['local-1']}"
+    assert here != "device_type=mobile"
+
+    ended = run("--on", f"device_type=mobile | {here}", "--json", test_plain=PLAIN).good()
+
+    assert {(case["hardware"], case["worker_id"]) for case in ended.json["testcases"]} == {
+        ("device_type=mobile", "gpu"),
+        (here, "local-1"),
+    }
+    assert ended.json["counts"] == {"passed": 8}
+    tasks = cell.here("run", "show", ended.json["run_id"], "--json").json["task_list"]
+    assert all(task["name"].startswith("session") for task in tasks)
 
 
 def test_a_failure_on_one_class_ends_all_with_x(run: Callable[..., Ended]) -> None:
