@@ -184,6 +184,39 @@ def test_tables_are_handed_on_whole(machine: Machine) -> None:
     assert machine.settings().tables == {"agent": {"slots": 3, "labels": {"room": "1"}}}
 
 
+def test_tables_tell_which_file_they_are_from(machine: Machine) -> None:
+    (machine.project / "pyproject.toml").write_text(
+        "[tool.dtest.test]\nworkers = 2\n[[tool.dtest.requirements]]\nhardware = 'cuda'\n"
+    )
+    machine.user_file.write_text("[agent]\nslots = 9\n[test]\nworkers = 3\n")
+
+    found = machine.settings()
+
+    assert found.tables == {
+        "agent": {"slots": 9},
+        "requirements": [{"hardware": "cuda"}],
+        "test": {"workers": 2},
+    }
+    assert found.table_origins == {
+        "agent": str(machine.user_file),
+        "requirements": str(machine.project / "pyproject.toml"),
+        "test": str(machine.project / "pyproject.toml"),
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["[tests]\nworkers = 2\n", "test = 2\n", "[requirements]\na = 1\n"]
+)
+def test_a_table_that_nobody_knows_is_refused_with_those_that_are_known(
+    machine: Machine, text: str
+) -> None:
+    (machine.project / "dtest.toml").write_text(text)
+
+    with pytest.raises(UsageError, match="unknown setting") as caught:
+        machine.settings()
+    assert "requirements" in caught.value.hint
+
+
 def test_a_setting_that_nobody_knows_is_refused_with_those_that_are_known(
     machine: Machine,
 ) -> None:

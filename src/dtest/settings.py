@@ -40,6 +40,8 @@ LIMITS: dict[str, tuple[str, str]] = {
     ),
 }
 """Every bound that may be set, with its default and what it bounds; docs/limits.md tells more."""
+TABLES: dict[str, type] = {"agent": dict, "requirements": list, "test": dict}
+"""What a file may hold besides plain values; whoever needs it reads it."""
 DEFAULTS: dict[str, str] = {"cell": "main", **{key: value for key, (value, _) in LIMITS.items()}}
 KEYS: dict[str, str] = {
     "cell": "name of the cell: one journal with its leader and workers",
@@ -65,6 +67,10 @@ FLAGS: dict[str, str] = {
 """The keys that the command line takes, with its options."""
 
 
+Tables = dict[str, tuple[Any, str]]
+"""By name, each with the file that it came from."""
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One value and where it came from."""
@@ -80,6 +86,8 @@ class Settings:
     values: Mapping[str, Setting]
     tables: Mapping[str, Any] = field(default_factory=dict)
     """The ``[agent]`` table of the configuration file, and others that are not plain values."""
+    table_origins: Mapping[str, str] = field(default_factory=dict)
+    """The file of each of these."""
 
     def get(self, key: str) -> str | None:
         """Return a value, none if nothing states it."""
@@ -148,7 +156,7 @@ def load_settings(
 ) -> Settings:
     """Resolve every setting. Raises UsageError for files that cannot be read."""
     env = os.environ if env is None else env
-    tables: dict[str, Any] = {}
+    tables: Tables = {}
     layers: list[dict[str, Setting]] = [
         {key: Setting(v, f"flag {FLAGS[key]}") for key, v in (flags or {}).items() if v},
         _from_environment(env),
@@ -162,7 +170,11 @@ def load_settings(
     for key, value in DEFAULTS.items():
         values.setdefault(key, Setting(value, "default"))
     _check_cell(values["cell"])
-    settings = Settings(values, tables)
+    settings = Settings(
+        values,
+        {key: value for key, (value, _) in tables.items()},
+        {key: origin for key, (_, origin) in tables.items()},
+    )
     for key, setting in _from_stack(settings).items():
         values.setdefault(key, setting)
     return settings
@@ -194,7 +206,7 @@ def _from_environment(env: Mapping[str, str]) -> dict[str, Setting]:
     return found
 
 
-def _from_project(start: Path, tables: dict[str, Any]) -> dict[str, Setting]:
+def _from_project(start: Path, tables: Tables) -> dict[str, Setting]:
     for directory in (start, *start.parents):
         own = directory / "dtest.toml"
         if own.is_file():
@@ -205,7 +217,7 @@ def _from_project(start: Path, tables: dict[str, Any]) -> dict[str, Setting]:
     return {}
 
 
-def _from_file(path: Path, inside: tuple[str, ...], tables: dict[str, Any]) -> dict[str, Setting]:
+def _from_file(path: Path, inside: tuple[str, ...], tables: Tables) -> dict[str, Setting]:
     if not path.is_file():
         return {}
     try:
@@ -220,13 +232,13 @@ def _from_file(path: Path, inside: tuple[str, ...], tables: dict[str, Any]) -> d
         raise UsageError(message, hint=f"known settings: {', '.join(sorted(KEYS))}")
     found: dict[str, Setting] = {}
     for key, value in content.items():
-        if isinstance(value, dict):
-            tables.setdefault(key, value)
+        if key in TABLES and isinstance(value, TABLES[key]):
+            tables.setdefault(key, (value, str(path)))
         elif key in KEYS:
             found[key] = Setting(str(value), f"file {path}")
         else:
             message = f"{path}: unknown setting {key!r}"
-            raise UsageError(message, hint=f"known: {', '.join(sorted(KEYS))}")
+            raise UsageError(message, hint=f"known: {', '.join(sorted((*KEYS, *TABLES)))}")
     return found
 
 

@@ -189,6 +189,57 @@ async def test_a_session_that_collects_says_what_the_suite_holds(
     )
 
 
+async def test_a_session_that_collects_says_what_marks_ask_for(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    text = """
+        import pytest
+        pytestmark = [pytest.mark.wide, pytest.mark.dtest(min_memory_gb=1)]
+
+        def test_plain(): pass
+
+        @pytest.mark.skipif(False, reason="x")
+        class TestNear:
+            pytestmark = pytest.mark.dtest(hardware="cuda", labels={"room": object(), "n": ("a",)})
+            @pytest.mark.parametrize("n", [
+                0, pytest.param(1, marks=pytest.mark.dtest("cuda", min_memory_gb=float("inf")))
+            ])
+            @pytest.mark.near
+            def test_n(self, n): pass
+    """
+    root = suite(tmp_path, test_a=text, test_b="def test_b(): pass")
+    (root / "pytest.ini").write_text(
+        "[pytest]\nmarkers = wide\n near\naddopts = --strict-markers\n"
+    )
+    fed = Fed(bench, root)
+    async with bench.agent():
+        fed.start(config={"collect": True})
+        await eventually(lambda: bool(fed.queue.told), within_s=60.0)
+        found = joined(fed.queue.told)
+        await fed.put()
+        await fed.end()
+
+    wide: tuple[list[Any], dict[str, Any]] = ([], {"min_memory_gb": 1})
+    odd = found.marks_at(1).asked[0][1]
+    assert odd["hardware"] == "cuda"
+    assert odd["labels"]["n"] == ["a"]
+    ((text,),) = odd["labels"]["room"]
+    assert text.startswith("<object object")
+    near: tuple[list[Any], dict[str, Any]] = ([], odd)
+    assert {
+        nodeid: (found.marks_at(place).names, list(found.marks_at(place).asked))
+        for place, (nodeid, _) in enumerate(found.tests)
+    } == {
+        "test_a.py::test_plain": (("wide",), [wide]),
+        "test_a.py::TestNear::test_n[0]": (("near", "wide"), [near, wide]),
+        "test_a.py::TestNear::test_n[1]": (
+            ("near", "wide"),
+            [(["cuda"], {"min_memory_gb": [["inf"]]}), near, wide],
+        ),
+        "test_b.py::test_b": ((), []),
+    }
+
+
 async def test_fixtures_of_conftest_files_are_found_however_late_a_unit_comes(
     bench: Workbench, tmp_path: Path
 ) -> None:

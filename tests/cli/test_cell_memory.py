@@ -44,19 +44,40 @@ class Answers:
         return self._answer()
 
 
+class Known:
+    """What is known here, of all hardware the same."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+
+    def load(self, *_: str) -> History:
+        """Return it."""
+        return self._history
+
+
+def memory(answer: Callable[[], dict[str, Any]], known: Known | None = None) -> CellMemory:
+    return CellMemory(Answers(answer), "s", ["cpu"], kept=known or Known(History()))
+
+
 def test_the_answer_becomes_a_history() -> None:
     told = {"nodeids": ["a", "b"], "durations_s": [1.0, 2.0], "failed": [False, True]}
 
-    assert CellMemory(Answers(lambda: told), "s", "cpu").answer() == History(
-        {"a": 1.0, "b": 2.0}, frozenset({"b"})
-    )
+    assert memory(lambda: told).load("cpu") == History({"a": 1.0, "b": 2.0}, frozenset({"b"}))
+    assert memory(lambda: told).load("cuda") == History()
+
+
+def test_what_is_known_here_counts_for_more() -> None:
+    told = {"nodeids": ["a", "b"], "durations_s": [1.0, 2.0], "failed": [True, True]}
+    here = Known(History({"a": 5.0}, frozenset()))
+
+    assert memory(lambda: told, here).load("cpu") == History({"a": 5.0, "b": 2.0}, frozenset({"b"}))
 
 
 def test_a_cell_that_cannot_say_costs_nothing_but_knowledge() -> None:
     def fails() -> dict[str, Any]:
         raise Unavailable("the read model is made anew")
 
-    assert CellMemory(Answers(fails), "s", "cpu").answer() == History()
+    assert memory(fails).load("cpu") == History()
 
 
 def test_a_late_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,8 +88,7 @@ def test_a_late_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
         gate.wait()
         return {"nodeids": ["a"], "durations_s": [1.0], "failed": [False]}
 
-    memory = CellMemory(Answers(late), "s", "cpu")
-    found = memory.answer()
+    found = memory(late).load("cpu")
     gate.set()
 
     assert found == History()

@@ -20,7 +20,18 @@ event tail · event publish · event show · event schema · event verify · eve
 db query · config view · server scheduler · server api · server migrate · server rebuild
 """
 """The words of issue 2."""
-EXAMPLES = ("demo", "up", "submit", "test", "run ls", "task ls", "event tail", "db query", "stress")
+EXAMPLES = (
+    "demo",
+    "up",
+    "submit",
+    "test",
+    "requirements",
+    "run ls",
+    "task ls",
+    "event tail",
+    "db query",
+    "stress",
+)
 OWN = ("--help", "--version")
 
 

@@ -2,7 +2,9 @@
 
 from dtest.cli.suite import again, shown, units_of
 from dtest.cli.suite_options import EVERYTHING
+from dtest.events.task import Requirements
 from dtest.suites.history import History
+from dtest.suites.pools import Pool
 from dtest.suites.suite import Suite
 from dtest.suites.unit import Part
 
@@ -14,7 +16,7 @@ MIXED = Suite(
 def test_files_that_run_as_a_whole_are_units_longest_first() -> None:
     history = History({"quick.t::x": 1.0, "slow.t::x": 2.0})
 
-    units = units_of(Suite(whole=MIXED.whole), EVERYTHING, history, sessions=2)
+    units = units_of(Pool(Requirements(), ()), EVERYTHING, history, sessions=2, whole=MIXED.whole)
 
     assert [unit.parts for unit in units] == [(Part("slow.t"),), (Part("quick.t"),)]
     assert [unit.seconds for unit in units] == [2.0, 1.0]

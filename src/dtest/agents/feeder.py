@@ -16,7 +16,7 @@ import structlog
 
 from dtest.agents.queue_port import Pulled, Queue
 from dtest.errors import DtestError, InvalidDocument, NotFound, Unavailable
-from dtest.suites.suite import Suite
+from dtest.suites.suite import Marks, Suite
 from dtest.suites.unit import Part, Unit, decode, encode, joined, pieces_of, split, weight
 
 log = structlog.get_logger()
@@ -138,6 +138,8 @@ class Feeder:
                     tuple(entry["skipped"]),
                     entry["maxfail"],
                     tuple(entry.get("whole", ())),
+                    tuple(Marks(**marks) for marks in entry.get("marks", ())),
+                    tuple(entry.get("marked", ())),
                 )
 
     def _timed(self, name: str, at: float) -> None:

@@ -10,6 +10,8 @@ from dtest.reports.observation import Artifact, Attempt, Known, Observation, Par
 from dtest.reports.report import Report, compose
 
 PAGE_ITEMS = 1_000
+HARDWARE_CLASS = "hardware_class"
+"""The label of tasks that names what their tests' results are kept under."""
 
 
 def gather(
@@ -82,7 +84,9 @@ def _run(item: dict[str, Any], api_url: str) -> Run:
 def _part(item: dict[str, Any]) -> Part:
     document = item["document"]
     wanted = document.get("requirements", {}).get("hardware", ())
-    labelled = str(document.get("labels", {}).get("rerun", ""))
+    labels = document.get("labels", {})
+    labelled = str(labels.get("rerun", ""))
+    kind = wanted[0] if len(wanted) == 1 else None
     config = document.get("config", {})
     names_tests = item["type"] == "test" and "queue" not in config
     paths = config.get("paths", ()) if names_tests else ()
@@ -93,7 +97,7 @@ def _part(item: dict[str, Any]) -> Part:
         reason=item["reason"],
         seq=item["seq"],
         planned=tuple(path for path in paths if "::" in path),
-        hardware=wanted[0] if len(wanted) == 1 else None,
+        hardware=labels.get(HARDWARE_CLASS, kind),
         rerun=int(labelled) if labelled.isascii() and labelled.isdigit() else 0,
     )
 

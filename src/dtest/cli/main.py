@@ -39,6 +39,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "submit": ("submit", "Submit task documents, or one command."),
         "ship": ("shipping", "Bring the files of a project to the cell."),
         "test": ("testing", "Run a pytest suite on the workers."),
+        "requirements": ("requirements", "Propose which machines tests need, from their source."),
         "why": ("tasks", "Say why a task does not run now."),
         "stress": ("stress", "Measure this machine with simulated tasks."),
     },

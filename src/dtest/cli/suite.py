@@ -1,27 +1,26 @@
-"""How ``dtest test`` cuts a suite, by what was chosen and what is known of it."""
+"""How ``dtest test`` cuts a suite, by what is known of it."""
 
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from dtest.cli.suite_options import Selection
 from dtest.suites.history import History
 from dtest.suites.plan import plan
+from dtest.suites.pools import Pool
 from dtest.suites.suite import Suite
 from dtest.suites.unit import Part, Unit
 
 
-def chosen(found: Suite, selection: Selection, history: History) -> Suite:
-    """Return what is to run: only what failed last time, if that is asked for and anything did."""
-    again = found.only(history.failed) if selection.last_failed else found
-    return again if again.tests else found
-
-
-def units_of(found: Suite, selection: Selection, history: History, *, sessions: int) -> list[Unit]:
-    """Cut a suite into what the sessions take at a time."""
-    units = plan(history.predicted(found.tests), sessions=sessions)
-    if found.whole:
-        timed = sorted(((history.of_file(file), file) for file in found.whole), reverse=True)
-        units += (Unit(f"w{n}", (Part(file),), took_s) for n, (took_s, file) in enumerate(timed))
+def units_of(
+    pool: Pool, selection: Selection, history: History, *, sessions: int, whole: Sequence[str] = ()
+) -> list[Unit]:
+    """Cut tests, and files that run as a whole, into what the sessions take at a time."""
+    predicted = history.predicted(
+        [(test.nodeid, test.group) for test in pool.tests], [test.place for test in pool.tests]
+    )
+    units = plan(predicted, sessions=sessions)
+    timed = sorted(((history.of_file(file), file) for file in whole), reverse=True)
+    units += (Unit(f"w{n}", (Part(file),), took_s) for n, (took_s, file) in enumerate(timed))
     if selection.failed_first:
         units.sort(key=lambda unit: not _holds(unit, history.failed))
     return units

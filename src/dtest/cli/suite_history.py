@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import ChainMap, defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,21 +41,30 @@ class HistoryFile:
         name = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:32]
         self._path = Path(platformdirs.user_cache_path("dtest")) / "history" / f"{name}.json"
 
-    def load(self, hardware: str) -> History:
-        """Return what is known; nothing, if there is no readable file."""
-        kept = self._read().get(hardware)
-        return History() if kept is None else History(kept.durations, frozenset(kept.failed))
+    def load(self, *hardware: str) -> History:
+        """Return what is known of classes of hardware, of the first one that knows a test.
 
-    def add(self, report: Report, hardware: str) -> None:
-        """Keep what a run told. A cache that cannot be written costs knowledge only."""
-        cases = [
-            (result.key.nodeid, found.duration_s, result.verdict in BAD)
-            for result in report.results
-            if (found := result.deciding) is not None and found.phase != "collect"
-        ]
-        history = self.load(hardware).with_run(cases)
-        kept = _Kept(dict(history.durations), sorted(history.failed))
-        content = _Content(VERSION, {**self._read(), hardware: kept})
+        Nothing, if there is no readable file.
+        """
+        every = self._read()
+        found = [kept for name in hardware if (kept := every.get(name)) is not None]
+        durations = ChainMap(*(kept.durations for kept in found))
+        failed = frozenset(nodeid for kept in found for nodeid in kept.failed)
+        return History(dict(durations), failed)
+
+    def add(self, report: Report) -> None:
+        """Keep what a run told, by hardware. An unwritable cache costs knowledge only."""
+        cases: dict[str, list[tuple[str, float, bool]]] = defaultdict(list)
+        for result in report.results:
+            found = result.deciding
+            if found is not None and found.phase != "collect":
+                case = (result.key.nodeid, found.duration_s, result.verdict in BAD)
+                cases[result.key.hardware].append(case)
+        every = self._read()
+        for hardware, some in cases.items():
+            history = self.load(hardware).with_run(some)
+            every[hardware] = _Kept(dict(history.durations), sorted(history.failed))
+        content = _Content(VERSION, every)
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             unfinished = self._path.with_suffix(f".{os.getpid()}")

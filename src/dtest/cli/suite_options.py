@@ -48,10 +48,12 @@ class Bounds:
     """Cancel the run after so many failures; by default what the suite's own settings say."""
     exitfirst: Annotated[bool, Parameter(name=["--exitfirst", "-x"], negative="")] = False
     """Cancel the run after the first failure."""
-    reruns: int = 0
-    """Run what failed again, so often, each time in a new process. What passes then is flaky."""
+    reruns: int | None = None
+    """Run what failed again, so often, each time in a new process. What passes then is flaky. By
+    default 0."""
     fail_unmatched: Annotated[bool, Parameter(negative="")] = False
-    """Cancel the run with exit code 8 when a session waits that no worker could ever run."""
+    """Cancel the run with exit code 8 when a session waits that no worker could ever run, or tests
+    ask for what none has."""
 
     @property
     def failures_max(self) -> int | None:
@@ -69,7 +71,7 @@ class Bounds:
             if value is not None and value <= 0:
                 message = f"{option} is {value}; it has to be above 0"
                 raise UsageError(message)
-        if not 0 <= self.reruns <= RERUNS_MAX:
+        if not 0 <= (self.reruns or 0) <= RERUNS_MAX:
             message = f"--reruns is {self.reruns}; 0 to {RERUNS_MAX} are possible"
             raise UsageError(message)
 

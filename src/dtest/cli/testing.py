@@ -3,7 +3,9 @@
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +14,16 @@ from typing import Any
 from dtest.cli import output
 from dtest.cli.api_client import ApiClient, open_api
 from dtest.cli.cell_memory import CellMemory
+from dtest.cli.fleet import fleet_of, is_remote
 from dtest.cli.local_stack import throw_away_stack
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.reports import known_flaky_tests, write_report
 from dtest.cli.shipping import ship_tree
 from dtest.cli.submit import recipe_of
-from dtest.cli.suite import chosen, shown, units_of
+from dtest.cli.suite import shown
+from dtest.cli.suite_end import as_document, tell
 from dtest.cli.suite_history import HistoryFile
+from dtest.cli.suite_lots import Planner, Share, kinds_of, lanes_of, refuse_unmatched
 from dtest.cli.suite_options import (
     EVERYTHING,
     NO_FILES,
@@ -27,21 +32,15 @@ from dtest.cli.suite_options import (
     ReportFiles,
     Selection,
 )
-from dtest.cli.suite_run import RunEnd, SuitePlace, SuiteRun, is_remote, usual_sessions
+from dtest.cli.suite_run import RunEnd, SuitePlace, SuiteRun
 from dtest.cli.suite_runner import PYTEST_RUNS, RunnerOptions
+from dtest.cli.suite_settings import SuiteSettings, suite_settings
 from dtest.errors import DtestError, TooManyFailures, UsageError
-from dtest.reports.report import NOTHING_SELECTED, Report, title
-from dtest.reports.verdicts import BAD, Result, Verdict
+from dtest.reports.report import NOTHING_SELECTED
+from dtest.settings import Settings
+from dtest.suites.requirement import in_words, parse_on
 
 INTERRUPTED = 130
-LISTED_MAX = 50
-SHOWN: tuple[Verdict, ...] = (
-    *("failed", "error", "not_proven", "flaky"),
-    *("passed", "skipped", "xfailed", "xpassed"),
-)
-"""The order of the last line."""
-HARDWARE = "cpu"
-"""What sessions ask for."""
 
 
 def test(  # noqa: PLR0913 - one option each
@@ -50,6 +49,7 @@ def test(  # noqa: PLR0913 - one option each
     *,
     workers: int | None = None,
     python: str | None = None,
+    on: str | None = None,
     ship: bool | None = None,
     environment: str | None = None,
     selection: Selection = EVERYTHING,
@@ -64,7 +64,12 @@ def test(  # noqa: PLR0913 - one option each
     The suite is collected once and cut into units, longest first; sessions stay and pull them.
     Ctrl-C cancels the run, ends its processes and tells what is known.
 
-    Examples: `dtest test tests/` · `dtest test --workers 4 --python .venv/bin/python` ·
+    Tests that a mark or `[[tool.dtest.requirements]]` gives requirements run where these are met;
+    `[tool.dtest.test]` holds defaults of workers, python, environment, on, test_timeout,
+    memory_limit and reruns.
+
+    Examples: `dtest test tests/` · `dtest test --on "cuda | rocm" --html matrix.html` ·
+    `dtest test --workers 4 --python .venv/bin/python` ·
     `dtest test --runner "node --test --test-reporter=junit tests/"`
 
     Parameters
@@ -73,8 +78,12 @@ def test(  # noqa: PLR0913 - one option each
         Files, directories or node ids; by default what pytest's own settings say. For another
         runner what that takes: programs, build directories, packages.
     workers
-        How many test sessions run at once: by default one for each slot of the running cell's
-        workers, or for each processor where the cell lives for this call only.
+        How many test sessions run at once, of each requirement and class of hardware: by default
+        one for each slot of the running cell's workers that can run them, or for each processor
+        where the cell lives for this call only.
+    on
+        Run the suite once for each class of hardware, as `"cuda | rocm"`; within one, `&` joins
+        what a machine must have: `"cuda & min_device_memory_gb=24 | cpu & browser=firefox"`.
     python
         Interpreter of the environment that holds the tested project, on each worker.
     ship
@@ -84,23 +93,34 @@ def test(  # noqa: PLR0913 - one option each
         Build the interpreter's environment on each worker by this recipe, as JSON:
         `{"files": ["requirements.txt"]}`; pytest is to be in it.
     """
+    settings = call.settings()
+    given = suite_settings(settings)
+    workers = given.workers if workers is None else workers
     if workers is not None and workers < 1:
         message = f"--workers is {workers}; at least 1 is needed"
         raise UsageError(message)
+    bounds = given.bounded(bounds)
     bounds.check()
     reports.check()
     by = runner.chosen(selection, python=python)
     by.check_paths(tuple(paths or ()))
+    workers = 1 if by.is_single else workers
+    on = given.on if on is None else on
+    classes = parse_on(on) if on is not None else ()
     flaky = known_flaky_tests(reports.known_flaky)
-    recipe = recipe_of(environment)
-    if recipe is not None and python is not None:
-        message = "--python and --environment each name an interpreter"
-        raise UsageError(message, hint="leave out one of them")
+    python, recipe = environment_of(python, recipe_of(environment), given)
     kept = HistoryFile(Path.cwd())
-    with cell_of(call, workers) as api:
-        sessions = 1 if by.is_single else workers or usual_sessions(api)
+    with cell_of(settings, workers) as api:
+        fleet = fleet_of(api)
+        queue = f"q{uuid.uuid4().hex}"
+        lanes = lanes_of(classes, given.rules, fleet, queue=queue, sessions=workers)
+        for lane in lanes:
+            if lane.why_not:
+                output.say(f"{lane.name}: {lane.why_not}")
+        if bounds.fail_unmatched:
+            refuse_unmatched((lane.name, lane.why_not) for lane in lanes)
         run = SuiteRun(api, Path.cwd().name or "tests", flaky, as_json=call.json)
-        shipped = is_remote(api) if ship is None else ship
+        shipped = is_remote(fleet) if ship is None else ship
         place = SuitePlace(
             "." if shipped else str(Path.cwd()),
             interpreter_of(python, is_here=not shipped)
@@ -111,26 +131,59 @@ def test(  # noqa: PLR0913 - one option each
             recipe,
             by.document,
         )
-        run.start(place, paths or [], bounds, sessions=sessions)
-        memory = CellMemory(api, run.name, HARDWARE)
+        run.start(place, paths or [], bounds, lanes)
+        past = CellMemory(api, run.name, kinds_of(lanes), kept=kept)
         try:
-            found = run.collected(bounds)
+            found = [suite and by.selected(suite, selection) for suite in run.collected(bounds)]
+            planner = Planner(given.rules, selection, past, fleet, workers)
+            shares = planner.shares(lanes, found)
+            if bounds.fail_unmatched:
+                refuse_unmatched(
+                    (each.nodeid, each.cause) for s in shares for each in s.unrun if each.applies
+                )
         except BaseException as error:
             run.stop(reason=type(error).__name__)
             raise
-        found = by.selected(found, selection)
-        if found.is_empty:
+        if all(share.suite.is_empty for share in shares):
             run.stop(reason="no tests")
             output.say(f"no tests ran: {by.name} found none")
             return NOTHING_SELECTED
-        history = kept.load(HARDWARE).completed_by(memory.answer())
-        found = chosen(found, selection, history)
         if not call.json:
-            output.say(shown(found))
-        units = units_of(found, selection, history, sessions=sessions)
-        end = run.carry(found, units, bounds)
-    kept.add(end.report, HARDWARE)
+            _tell_plan(shares)
+        end = run.carry(shares, bounds)
+    kept.add(end.report)
     return _concluded(end, reports, as_json=call.json)
+
+
+def environment_of(
+    python: str | None, recipe: dict[str, Any] | None, given: SuiteSettings
+) -> tuple[str | None, dict[str, Any] | None]:
+    """Return interpreter or recipe: by the command line, else by the settings.
+
+    Raises UsageError.
+    """
+    if recipe is not None and python is not None:
+        message = "--python and --environment each name an interpreter"
+        raise UsageError(message, hint="leave out one of them")
+    if python is None and recipe is None:
+        return given.python, given.environment
+    return python, recipe
+
+
+def _tell_plan(shares: Sequence[Share]) -> None:
+    """Tell how much there is, and what of it asks for machines of its own."""
+    for share in shares:
+        suite, name = share.suite, share.lane.name
+        output.say(f"{name}: {shown(suite)}" if name else shown(suite))
+        for lot in share.lots:
+            if lot.is_early:
+                output.say(f"  {len(lot.nodeids)} ask for {in_words(lot.requirements)}")
+        elsewhere = sum(not each.applies for each in share.unrun)
+        if elsewhere:
+            output.say(f"  {elsewhere} are not for {name or 'these machines'}")
+        for cause, count in Counter(each.cause for each in share.unrun if each.applies).items():
+            if cause != share.lane.why_not:
+                output.say(f"  {count} cannot run: {cause}")
 
 
 def _concluded(end: RunEnd, reports: ReportFiles, *, as_json: bool) -> int:
@@ -138,9 +191,9 @@ def _concluded(end: RunEnd, reports: ReportFiles, *, as_json: bool) -> int:
     code = _code(end)
     report = replace(end.report, exit_code=code)
     if as_json:
-        output.as_json(_document(report, end))
+        output.as_json(as_document(report, end))
     else:
-        _tell(report, end, durations=reports.durations)
+        tell(report, end, durations=reports.durations)
     for path, form, _ in reports.files:
         write_report(path, form, report)
     if end.cut is not None and not isinstance(end.cut, TooManyFailures):
@@ -174,73 +227,10 @@ def interpreter_of(python: str | None, *, is_here: bool) -> str | None:
 
 
 @contextmanager
-def cell_of(call: CallOptions, workers: int | None) -> Iterator[ApiClient]:
+def cell_of(settings: Settings, workers: int | None) -> Iterator[ApiClient]:
     """Open the running cell, or one that lives as long as the block."""
-    settings = call.settings()
     if settings.get("api_url"):
         yield open_api(settings)
         return
     with throw_away_stack(workers=1, slots=workers or os.cpu_count() or 1) as own:
         yield open_api(own)
-
-
-def _document(report: Report, end: RunEnd) -> dict[str, Any]:
-    return {
-        "run_id": report.run.run_id,
-        "counts": report.counts,
-        "testcases": [_case(result) for result in report.results],
-        "faults": [
-            {"task_id": each.task_id, "name": each.name, "status": each.status}
-            | {"reason": each.reason}
-            for each in end.faults
-        ],
-        "seconds": round(end.took_s, 3),
-        "predicted_seconds": round(end.predicted_s, 3),
-        "exit_code": report.exit_code,
-    }
-
-
-def _case(result: Result) -> dict[str, Any]:
-    found = result.deciding
-    return {
-        "nodeid": result.key.nodeid,
-        "outcome": result.verdict,
-        "phase": found.phase if found is not None else None,
-        "duration_s": found.duration_s if found is not None else None,
-        "message": found.message if found is not None else result.cause,
-        "file": found.file if found is not None else result.key.nodeid.partition("::")[0],
-        "line": found.line if found is not None else None,
-        "worker_id": found.worker_id if found is not None else None,
-        "tries": len(result.observations),
-    }
-
-
-def _tell(report: Report, end: RunEnd, *, durations: int) -> None:
-    several = report.is_matrix
-    told = [result for result in report.results if result.verdict in BAD]
-    for result in told[:LISTED_MAX]:
-        if result.bad[-1].output:
-            output.say(f"\n--- {result.verdict.upper()} {title(result.key, several=several)}")
-            output.say(result.bad[-1].output)
-    if len(told) > LISTED_MAX:
-        output.say(f"... and {len(told) - LISTED_MAX} more")
-    for group in report.groups:
-        if len(group.results) > 1:
-            output.say(f"{len(group.results)} x {group.signature}")
-    for result in report.results:
-        if result.verdict in ("flaky", "not_proven"):
-            why = f": {result.cause}" if result.cause else ""
-            output.say(f"{result.verdict.upper()} {title(result.key, several=several)}{why}")
-    for nodeid, entry in sorted(report.muted.items()):
-        output.say(f"MUTED {nodeid} until {entry.expires}: {entry.reason}")
-    for fault in end.faults:
-        output.say(f"{fault.name}: {fault.status}, {fault.reason}")
-    timed = [(found.duration_s, result) for result in report.results if (found := result.deciding)]
-    for seconds, result in sorted(timed, key=lambda item: -item[0])[:durations]:
-        output.say(f"{seconds:8.2f} s  {title(result.key, several=several)}")
-    output.say(f"{end.took_s:.2f} s; predicted {end.predicted_s:.2f} s")
-    if isinstance(end.cut, TooManyFailures):
-        output.say(end.cut.message)
-    counts = report.counts
-    shown = [f"{counts[name]} {name.replace('_', ' ')}" for name in SHOWN if name in counts]
-    print(", ".join(shown) or "no tests ran")

@@ -114,6 +114,9 @@ class Patience:
     """Do not wait once so many tests have failed."""
     tests: int | None = None
     """How many tests there are to be, where that is known: what is left can be told then."""
+    several: bool = False
+    """Tests run once for each of several classes of hardware: a pass may follow a failure that
+    counts."""
 
 
 UNTIL_ENDED = Patience()
@@ -127,10 +130,12 @@ def watch_run(
     patience: Patience = UNTIL_ENDED,
     as_json: bool = False,
     pause: Callable[[float], bool] | None = None,
+    news: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """Wait until a run has ended; tell failures of tests as they come.
 
-    ``pause`` waits between two looks and may say that this was long enough.
+    ``pause`` waits between two looks and may say that this was long enough; ``news`` is called at
+    each look, and does not wait.
     Raises TimedOut, or NoWorkerMatches when that is why it does not end, and TooManyFailures.
     """
     started = time.monotonic()
@@ -140,12 +145,14 @@ def watch_run(
     delay_s = LOOK_EVERY_S
     with _screen() as screen:
         asked = _Patient(api, screen)
-        watch = _Watch(asked, screen, started, patience.tests, as_json=as_json)
+        watch = _Watch(asked, screen, started, patience, as_json=as_json)
         while True:
             watch.tell(run)
+            if news is not None:
+                news()
             if run["finished"] and run["tasks"]:
                 return run
-            failures = sum(run["testcases"].get(name, 0) for name in _FAILING)
+            failures = watch.failures(run)
             if patience.failures_max is not None and failures >= patience.failures_max:
                 message = f"ended after {failures} failures"
                 raise TooManyFailures(message, hint="--maxfail says how many a run may have")
@@ -191,22 +198,35 @@ class _Watch:
     api: Asked
     screen: _Screen
     started: float
-    tests: int | None
+    patience: Patience
     as_json: bool
     seen: set[tuple[str, int, int]] = field(default_factory=set)
+    failed: set[str] = field(default_factory=set)
+    """Tests that failed on some class of hardware, where there are several."""
     unmatched: set[str] = field(default_factory=set)
     looked_at: float | None = None
 
     def tell(self, run: dict[str, Any]) -> None:
         """Tell failures that are new, and how far the run is."""
+        if self.as_json and not self.patience.several:
+            return
+        fresh = _failures(self.api, run, self.seen, always=self.patience.several)
+        self.failed |= {case["nodeid"] for case in fresh}
         if self.as_json:
             return
-        for case in _failures(self.api, run, self.seen):
+        for case in fresh:
             attempt = f" (attempt {case['attempt']})" if case["attempt"] > 1 else ""
             self.screen.line(f"{case['outcome'].upper():6} {case['nodeid']}{attempt}")
             if case["message"]:
                 self.screen.line(f"       {case['message'].splitlines()[0][:200]}")
-        self.screen.state(progress_of(run, self.tests, time.monotonic() - self.started))
+        since_s = time.monotonic() - self.started
+        self.screen.state(progress_of(run, self.patience.tests, since_s))
+
+    def failures(self, run: dict[str, Any]) -> int:
+        """Count the failures of a run that was just told."""
+        if self.patience.several:
+            return len(self.failed)
+        return sum(run["testcases"].get(name, 0) for name in _FAILING)
 
     def look_for_unmatched(self, run: dict[str, Any], *, raising: bool) -> None:
         """Tell, or raise, what waits for a worker that does not exist; look now and then."""
@@ -224,9 +244,9 @@ class _Watch:
 
 
 def _failures(
-    api: Asked, run: dict[str, Any], seen: set[tuple[str, int, int]]
+    api: Asked, run: dict[str, Any], seen: set[tuple[str, int, int]], *, always: bool
 ) -> list[dict[str, Any]]:
-    if not any(run["testcases"].get(name) for name in _FAILING):
+    if not always and not any(run["testcases"].get(name) for name in _FAILING):
         return []
     page = api.get("/api/testcases", run_id=run["run_id"], outcome=list(_FAILING), limit=1000)
     fresh = []

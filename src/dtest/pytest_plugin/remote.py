@@ -3,8 +3,8 @@
 import io
 import os
 import shlex
-import time
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,19 @@ from typing import Any
 import pytest
 
 from dtest.cli.api_client import ApiClient
-from dtest.cli.cell_memory import CellMemory
+from dtest.cli.cell_memory import CellMemory, Past
+from dtest.cli.fleet import fleet_of, is_remote
 from dtest.cli.gathering import fresh_observations
 from dtest.cli.options import CallOptions
 from dtest.cli.reports import known_flaky_tests
 from dtest.cli.shipping import ship_tree
 from dtest.cli.submit import recipe_of
-from dtest.cli.suite import chosen, units_of
 from dtest.cli.suite_history import HistoryFile
+from dtest.cli.suite_lots import Planner, kinds_of, lanes_of
 from dtest.cli.suite_options import Bounds, Selection
-from dtest.cli.suite_run import RunEnd, SuitePlace, SuiteRun, is_remote, usual_sessions
-from dtest.cli.testing import HARDWARE, cell_of, interpreter_of
+from dtest.cli.suite_run import RunEnd, SuitePlace, SuiteRun
+from dtest.cli.suite_settings import suite_settings
+from dtest.cli.testing import cell_of, environment_of, interpreter_of
 from dtest.errors import DtestError, TimedOut, TooManyFailures, Unavailable, UsageError
 from dtest.pytest_plugin import invocation
 from dtest.pytest_plugin.feeding import Feeding
@@ -60,26 +62,36 @@ class RemoteTests:
         self._terminal: Any = None
         self._end: RunEnd | None = None
         self._handed = _handed_on(config)
-        self._bounds = Bounds(
-            timeout=config.getoption("dtest_timeout"),
-            test_timeout=config.getoption("dtest_test_timeout"),
-            memory_limit=config.getoption("dtest_memory_limit"),
-            maxfail=config.getoption("maxfail") or None,
-            reruns=config.getoption("dtest_reruns"),
+        option = config.getoption
+        state = option("dtest_state_dir")
+        self._settings = CallOptions(
+            cell=option("dtest_cell"),
+            api=option("dtest_api"),
+            state_dir=Path(state) if state else None,
+        ).settings()
+        given = suite_settings(self._settings)
+        self._rules = given.rules
+        self._bounds = given.bounded(
+            Bounds(
+                timeout=option("dtest_timeout"),
+                test_timeout=option("dtest_test_timeout"),
+                memory_limit=option("dtest_memory_limit"),
+                maxfail=option("maxfail") or None,
+                reruns=option("dtest_reruns"),
+            )
         )
         self._bounds.check()
-        self._workers: int | None = config.getoption("dtest_workers")
+        stated: int | None = option("dtest_workers")
+        self._workers = given.workers if stated is None else stated
         if self._workers is not None and self._workers < 1:
             message = f"--dtest-workers is {self._workers}; at least 1 is needed"
             raise UsageError(message)
-        self._python: str | None = config.getoption("dtest_python")
-        self._recipe = recipe_of(config.getoption("dtest_environment"))
-        if self._recipe is not None and self._python is not None:
-            message = "--dtest-python and --dtest-environment each name an interpreter"
-            raise UsageError(message, hint="leave out one of them")
+        self._python, self._recipe = environment_of(
+            option("dtest_python"), recipe_of(option("dtest_environment")), given
+        )
         listed = config.getoption("dtest_known_flaky")
         self._flaky = known_flaky_tests(Path(listed) if listed else None)
-        self._feeding = Feeding(config, self._flaky, reruns=self._bounds.reruns > 0)
+        self._feeding = Feeding(config, self._flaky, reruns=bool(self._bounds.reruns))
 
     # -- instead of collecting and running here ---------------------------------------------------
 
@@ -114,48 +126,42 @@ class RemoteTests:
         return True
 
     def _run(self, session: pytest.Session) -> RunEnd | None:
-        settings = self._config.getoption
-        state = settings("dtest_state_dir")
-        call = CallOptions(
-            cell=settings("dtest_cell"),
-            api=settings("dtest_api"),
-            state_dir=Path(state) if state else None,
-        )
         here = Path.cwd()
         kept = HistoryFile(here)
-        with cell_of(call, self._workers) as api:
-            sessions = self._workers or usual_sessions(api)
+        with cell_of(self._settings, self._workers) as api:
+            fleet = fleet_of(api)
+            queue = f"q{uuid.uuid4().hex}"
+            lanes = lanes_of((), self._rules, fleet, queue=queue, sessions=self._workers)
             run = SuiteRun(api, here.name or "tests", self._flaky, as_json=True)
-            run.pause = _News(api, run, self._feeding).look
-            place = self._place(api)
-            run.start(place, self._handed.paths, self._bounds, sessions=sessions)
-            memory = CellMemory(api, run.name, HARDWARE)
+            run.news = _News(api, run, self._feeding).look
+            ship: bool | None = self._config.getoption("dtest_ship")
+            place = self._place(api, shipped=is_remote(fleet) if ship is None else ship)
+            run.start(place, self._handed.paths, self._bounds, lanes)
+            past = CellMemory(api, run.name, kinds_of(lanes), kept=kept)
             try:
-                found = run.collected(self._bounds)
+                (found,) = run.collected(self._bounds)
+                again = self._failed_last_time(found)
+                planner = Planner(
+                    self._rules, self._selection(), _KnownFailed(past, again), fleet, self._workers
+                )
+                shares = planner.shares(lanes, [found])
             except BaseException as error:
                 run.stop(reason=type(error).__name__)
                 raise
-            history = kept.load(HARDWARE).completed_by(memory.answer())
-            selection = self._selection()
-            again = self._failed_last_time(found)
-            if selection.last_failed or selection.failed_first:
-                history = History(history.durations, again)
-            none = selection.last_failed and not again and self._lfnf == "none"
-            if found.is_empty or none:
+            none = self._selection().last_failed and not again and self._lfnf == "none"
+            if none or all(share.suite.is_empty for share in shares):
                 run.stop(reason="no tests")
                 return None
-            found = chosen(found, selection, history)
-            session.testscollected = len(found.tests)
-            self._line(f"collected {len(found.tests)} items, run {run.id}, {sessions} sessions\n")
-            units = units_of(found, selection, history, sessions=sessions)
-            end = run.carry(found, units, self._bounds)
+            session.testscollected = sum(len(share.suite.tests) for share in shares)
+            sessions = sum(lot.sessions for share in shares for lot in share.lots)
+            told = f"collected {session.testscollected} items, run {run.id}, {sessions} sessions"
+            self._line(f"{told}\n")
+            end = run.carry(shares, self._bounds)
         self._feeding.finish(end.report.results, cut=end.cut is not None)
-        kept.add(end.report, HARDWARE)
+        kept.add(end.report)
         return end
 
-    def _place(self, api: ApiClient) -> SuitePlace:
-        ship: bool | None = self._config.getoption("dtest_ship")
-        shipped = is_remote(api) if ship is None else ship
+    def _place(self, api: ApiClient, *, shipped: bool) -> SuitePlace:
         recipe = self._recipe
         return SuitePlace(
             "." if shipped else str(Path.cwd()),
@@ -177,13 +183,13 @@ class RemoteTests:
             last_failed=bool(option("lf", False)), failed_first=bool(option("failedfirst", False))
         )
 
-    def _failed_last_time(self, found: Suite) -> frozenset[str]:
+    def _failed_last_time(self, found: Suite | None) -> frozenset[str]:
         cache = getattr(self._config, "cache", None)
         failed: Mapping[str, Any] = cache.get("cache/lastfailed", {}) if cache is not None else {}
         # A file stands there that could not be collected: by now it may have tests.
         return frozenset(
             nodeid
-            for nodeid, _ in found.tests
+            for nodeid, _ in (found.tests if found is not None else ())
             if nodeid in failed or nodeid.partition("::")[0] in failed
         )
 
@@ -243,8 +249,8 @@ class _News:
         self._feeding = feeding
         self._last = (-1, "", 0, 0)
 
-    def look(self, delay_s: float) -> bool:
-        """Tell what is new, then wait."""
+    def look(self) -> None:
+        """Tell what is new."""
         try:
             fresh = fresh_observations(self._api, self._run.id, self._last)
         except (Unavailable, TimedOut):  # who watches the run waits for the API, or gives it up
@@ -252,8 +258,18 @@ class _News:
         for seen in fresh:
             self._last = (seen.seq, seen.task_id, seen.attempt, seen.ordinal)
             self._feeding.live(seen)
-        time.sleep(delay_s)
-        return False
+
+
+class _KnownFailed:
+    """How long tests take, as is known; which of them failed, as pytest's own cache says."""
+
+    def __init__(self, past: Past, failed: Collection[str]) -> None:
+        self._past = past
+        self._failed = failed
+
+    def load(self, *hardware: str) -> History:
+        """Return both."""
+        return History(self._past.load(*hardware).durations, self._failed)
 
 
 class _Lines(io.TextIOBase):

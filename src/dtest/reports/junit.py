@@ -88,7 +88,7 @@ def _case(report: Report, result: Result, several: bool) -> ET.Element:  # noqa:
         case "flaky":
             _earlier(case, "flaky", result.bad)
         case "skipped" | "xfailed":
-            message = result.deciding.message if result.deciding is not None else ""
+            message = result.deciding.message if result.deciding is not None else result.cause
             _child(case, "skipped", message, f"pytest.{result.verdict}")
     return case
 

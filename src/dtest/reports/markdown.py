@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 
+from dtest.reports.matrix import NOT_FOR_IT, matrix
 from dtest.reports.report import (
     ALL_WELL,
     FAILED,
@@ -150,25 +151,19 @@ def _listed(report: Report, heading: str, results: list[Result], *, several: boo
 
 def _matrix(report: Report) -> str:
     """Return the tests that do not come to the same on every class of hardware."""
-    rows: dict[tuple[str, int], dict[str, Result]] = defaultdict(dict)
-    for result in report.results:
-        rows[result.key.nodeid, result.key.occurrence][result.key.hardware] = result
-    classes = report.hardware
-    differing = [
-        (name, row) for name, row in rows.items() if len({_cell(row.get(hw)) for hw in classes}) > 1
-    ]
-    lines = [f"### Hardware: {len(differing)} of {len(rows)} tests differ", ""]
+    found = matrix(report)
+    tests = {(result.key.nodeid, result.key.occurrence) for result in report.results}
+    differing = [row for row in found.rows if len({*row.cells} - {NOT_FOR_IT}) > 1]
+    lines = [f"### Hardware: {len(differing)} of {len(tests)} tests differ", ""]
+    lines += (f"- {_code(name)} nothing is proven: {_plain(why)}" for name, why in found.unproven)
+    if found.unproven:
+        lines.append("")
     if differing:
-        lines.append(f"| test | {' | '.join(_plain(hw) for hw in classes)} |")
-        lines.append("|---" * (len(classes) + 1) + "|")
-    for (nodeid, _), row in differing[:MATRIX_ROWS_MAX]:
-        cells = " | ".join(_cell(row.get(hw)) for hw in classes)
-        lines.append(f"| {_code(nodeid)} | {cells} |")
+        lines.append(f"| test | {' | '.join(_plain(name) for name in found.classes)} |")
+        lines.append("|---" * (len(found.classes) + 1) + "|")
+    for row in differing[:MATRIX_ROWS_MAX]:
+        lines.append(f"| {_code(row.name)} | {' | '.join(row.cells)} |")
     return "\n".join([*lines, *_more(len(differing)), ""])
-
-
-def _cell(result: Result | None) -> str:
-    return result.verdict.replace("_", " ") if result is not None else "-"
 
 
 def _more(count: int) -> list[str]:

@@ -68,7 +68,8 @@ class Part:
     planned: tuple[str, ...] = ()
     """Node ids that it was to run; empty where only files were named."""
     hardware: str | None = None
-    """The class of hardware that it asked for; none if any of several, or any at all, would do."""
+    """The class of hardware that it ran for; none where the chosen kind says it: if any of several,
+    or any at all, would do."""
     rerun: int = 0
     """Which re-run of failures it is; 0 is the first time."""
 
@@ -80,6 +81,10 @@ class Planned:
     nodeid: str
     hardware: str | None = None
     """On this class of hardware; none means on any."""
+    cause: str = ""
+    """Why it did not run, where that is known."""
+    applies: bool = True
+    """False for a test that is not made for this class of hardware: it is skipped."""
 
 
 @dataclass(frozen=True, slots=True)

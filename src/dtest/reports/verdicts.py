@@ -51,7 +51,7 @@ class Result:
     verdict: Verdict
     observations: tuple[Observation, ...] = ()
     cause: str = ""
-    """Why it is not proven."""
+    """Why it is not proven, or was skipped without a try."""
 
     @property
     def deciding(self) -> Observation | None:
@@ -97,7 +97,7 @@ def judge(outcomes: Sequence[Outcome]) -> Verdict:
 def verdicts(known: Known) -> tuple[Result, ...]:
     """Return one result for each test, by node id, hardware and occurrence."""
     attempts = {(item.task_id, item.attempt): item for item in known.attempts}
-    seen = _by_test(_counted(known, attempts), attempts)
+    seen = _by_test(_counted(known, attempts), _hardware(known))
     results = []
     for key, observations in seen.items():
         verdict = judge([item.outcome for item in observations])
@@ -174,20 +174,28 @@ def _limited(attempt: Attempt) -> str | None:
     return found.group(1) if found is not None else None
 
 
+def _hardware(known: Known) -> dict[tuple[str, int], str]:
+    """Return the class of hardware of each attempt: what its task ran for, else the kind it got."""
+    stated = {part.task_id: part.hardware for part in known.parts if part.hardware}
+    return {
+        (item.task_id, item.attempt): stated.get(item.task_id, item.hardware)
+        for item in known.attempts
+    }
+
+
 def _by_test(
-    counted: Iterable[Observation], attempts: dict[tuple[str, int], Attempt]
+    counted: Iterable[Observation], hardware: dict[tuple[str, int], str]
 ) -> dict[CaseKey, list[Observation]]:
     reported: dict[tuple[str, int], list[Observation]] = defaultdict(list)
     for item in counted:
         reported[item.task_id, item.attempt].append(item)
     tests: dict[CaseKey, list[Observation]] = defaultdict(list)
     for where, items in reported.items():
-        attempt = attempts.get(where)
-        hardware = attempt.hardware if attempt is not None else ""
+        kind = hardware.get(where, "")
         occurrences: dict[str, int] = defaultdict(int)
         for item in sorted(items, key=lambda item: item.ordinal):
             occurrences[item.nodeid] += 1
-            tests[CaseKey(item.nodeid, hardware, occurrences[item.nodeid])].append(item)
+            tests[CaseKey(item.nodeid, kind, occurrences[item.nodeid])].append(item)
     for found in tests.values():
         if len(found) > 1:
             found.sort(key=lambda item: (item.seq, item.attempt, item.ordinal, item.task_id))
@@ -208,8 +216,8 @@ def _not_proven(known: Known, seen: Iterable[CaseKey]) -> list[Result]:
     return [
         Result(
             CaseKey(item.nodeid, item.hardware or "", 1),
-            "not_proven",
-            cause=causes.get(item, "no task reported it"),
+            "not_proven" if item.applies else "skipped",
+            cause=item.cause or causes.get(item, "no task reported it"),
         )
         for item in missing
     ]

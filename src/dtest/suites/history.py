@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from statistics import fmean
 
 from dtest.suites.plan import PlannedTest
@@ -21,9 +22,12 @@ class History:
     failed: Collection[str] = ()
     """Node ids that did not pass in the latest run in which they ran."""
 
-    def predicted(self, tests: Sequence[tuple[str, str]]) -> list[PlannedTest]:
+    def predicted(
+        self, tests: Sequence[tuple[str, str]], places: Sequence[int | None] = ()
+    ) -> list[PlannedTest]:
         """Return tests, given by node id and group, with how long each will probably take.
 
+        ``places`` are theirs in their files, where not all tests of the files are given.
         A test that is not known is like those of its file, else like all others.
         """
         by_file: dict[str, list[float]] = {}
@@ -38,8 +42,9 @@ class History:
                 nodeid,
                 group,
                 self.durations.get(nodeid, file_s.get(nodeid.partition("::")[0], usual_s)),
+                place,
             )
-            for nodeid, group in tests
+            for (nodeid, group), place in zip(tests, places or repeat(None), strict=False)
         ]
 
     def of_file(self, file: str) -> float:

@@ -31,6 +31,8 @@ class PlannedTest:
     """Tests of one group share dear fixtures; empty for none."""
     seconds: float = 0.0
     """How long it will probably take."""
+    place: int | None = None
+    """In its file, where not all of the file's tests are planned together."""
 
     @property
     def file(self) -> str:
@@ -53,7 +55,7 @@ def plan(tests: Sequence[PlannedTest], *, sessions: int) -> list[Unit]:
     by_file: dict[str, list[tuple[int, PlannedTest]]] = {}
     for test in tests:
         of_file = by_file.setdefault(test.file, [])
-        of_file.append((len(of_file), test))
+        of_file.append((len(of_file) if test.place is None else test.place, test))
     total_s = sum(test.seconds for test in tests) + IMPORT_S * len(by_file)
     largest_s = total_s / (sessions * FILE_PART)
     items = [item for some in by_file.values() for item in _items(some, largest_s)]

@@ -19,6 +19,7 @@ from typing import Any, Callable, Generator, Optional, Tuple, TypedDict
 
 import pytest
 from dtest_pytest_feed import Done, Feeding, file_of, group_of
+from dtest_pytest_marks import MARKER_LINE, marks_of
 from dtest_pytest_verdict import (
     PHASES,
     Verdict,
@@ -137,6 +138,10 @@ class Recorder:
         """Say which option was overruled."""
         return self._header
 
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Make the marker known, for suites that refuse unknown ones."""
+        config.addinivalue_line("markers", MARKER_LINE)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Write `session`, once however often pytest is started."""
@@ -191,6 +196,7 @@ class Recorder:
             record: dict[str, Any] = {"kind": "collected", "count": len(nodeids), "files": files}
             if self._request["collect"]:
                 record["groups"] = [group_of(item) for item in session.items]
+                record.update(marks_of(session.items))
                 record.update(nodeids=nodeids, maxfail=self._failures_max)
                 lost = self._uncollected
                 record.update(broken=lost["error"], skipped=lost["skipped"])

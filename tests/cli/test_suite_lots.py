@@ -1,0 +1,170 @@
+"""What of a suite runs where: lanes, lots, and what earlier runs on the same hardware say."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dtest.cli.suite_history import HistoryFile
+from dtest.cli.suite_lots import Lane, Planner, Share, lanes_of
+from dtest.cli.suite_options import Selection
+from dtest.cli.suite_run import predicted_s
+from dtest.errors import NoWorkerMatches
+from dtest.events.fields import WorkerId
+from dtest.events.worker import Capability, Device
+from dtest.reports.report import compose
+from dtest.state.worker import Worker, whole
+from dtest.suites.requirement import parse_on
+from dtest.suites.rules import read_rules
+from dtest.suites.suite import Suite
+from tests.reports.samples import known, seen, tried
+
+TESTS = Suite(tuple((f"{file}.py::t{n}", "") for file in ("a", "gpu") for n in range(4)))
+RULES = read_rules([{"match": "gpu.py", "hardware": "cuda"}], source="pyproject.toml")
+
+
+def worker(name: str, *kinds: str) -> Worker:
+    devices = tuple(Device(kind, n) for n, kind in enumerate(kinds))
+    capability = Capability(slots=4, devices=devices)
+    free = whole(capability)
+    return Worker(WorkerId(name), "i", "h", capability, False, free, 0.0, 0, None)
+
+
+FLEET = [worker("plain"), worker("gpu", "cuda", "cuda")]
+
+
+@pytest.fixture
+def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HistoryFile:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return HistoryFile(tmp_path)
+
+
+def lanes(on: str = "", sessions: int | None = None, fleet: list[Worker] = FLEET) -> list[Lane]:
+    classes = parse_on(on) if on else ()
+    return list(lanes_of(classes, (), fleet, queue="q", sessions=sessions))
+
+
+def share(lane: Lane, history: HistoryFile, suite: Suite = TESTS, **options: Any) -> Share:
+    planner = Planner(RULES, Selection(**options), history, FLEET, None)
+    (found,) = planner.shares([lane], [suite])
+    return found
+
+
+def test_without_classes_there_is_one_lane_for_all_slots() -> None:
+    (lane,) = lanes()
+
+    assert (lane.name, lane.sessions, lane.is_crowded) == ("", 8, False)
+    assert lanes(sessions=3)[0].sessions == 3
+
+
+def test_a_class_has_as_many_sessions_as_its_machines_have_room_for() -> None:
+    cuda, cpu = lanes("cuda | cpu")
+
+    assert (cuda.sessions, cpu.sessions) == (2, 8)
+    assert [lane.first_sessions for lane in (cuda, cpu)] == [1, 1]
+    assert cuda.is_crowded
+    assert cpu.is_crowded
+
+
+def test_classes_on_machines_of_their_own_start_warm() -> None:
+    fleet = [worker("one", "cuda"), worker("two", "rocm")]
+
+    assert [lane.first_sessions for lane in lanes("cuda | rocm", fleet=fleet)] == [1, 1]
+    assert not any(lane.is_crowded for lane in lanes("cuda | rocm", fleet=fleet))
+
+
+def test_a_class_without_a_worker_says_why_and_all_of_them_end_the_call() -> None:
+    rocm, cpu = lanes("rocm | cpu")
+
+    assert (rocm.sessions, cpu.sessions) == (0, 8)
+    assert rocm.why_not == "no worker can run it: plain has no rocm; gpu has no rocm"
+    with pytest.raises(NoWorkerMatches, match=r"rocm: no worker.*qnn: no worker"):
+        lanes("rocm | qnn")
+
+
+def test_tests_without_wishes_keep_the_sessions_that_warmed_up(history: HistoryFile) -> None:
+    (lane,) = lanes()
+    found = share(lane, history, TESTS.only({"a.py::t0", "a.py::t1"}))
+
+    assert [(lot.queue, lot.sessions) for lot in found.lots] == [("q", 8)]
+    assert not found.begins_anew
+
+
+def test_tests_with_wishes_get_early_sessions_and_all_begin_anew(history: HistoryFile) -> None:
+    (lane,) = lanes()
+    base, early = share(lane, history).lots
+
+    assert (base.is_early, early.is_early) == (False, True)
+    assert base.queue != lane.queue != early.queue
+    assert early.requirements.hardware == ("cuda",)
+    assert early.sessions == 2
+    assert early.title == " (cuda)"
+    assert set(base.nodeids) | set(early.nodeids) == {nodeid for nodeid, _ in TESTS.tests}
+
+
+def test_a_class_that_nobody_has_plans_what_the_others_hold(history: HistoryFile) -> None:
+    both = lanes("rocm | cpu")
+    planner = Planner(RULES, Selection(), history, FLEET, None)
+
+    rocm, cpu = planner.shares(both, [None, TESTS])
+
+    assert rocm.lots == ()
+    assert {(each.hardware, each.applies) for each in rocm.unrun} == {
+        ("rocm", True),
+        ("rocm", False),
+    }
+    assert {each.cause for each in rocm.unrun if each.applies} == {both[0].why_not}
+    assert {each.cause for each in rocm.unrun if not each.applies} == {"asks for cuda, not rocm"}
+    assert [len(lot.nodeids) for lot in cpu.lots] == [4]
+    assert len(cpu.unrun) == 4
+
+
+def test_history_is_kept_by_hardware(history: HistoryFile) -> None:
+    history.add(
+        compose(
+            known(
+                seen("a.py::t0", task="c", duration_s=1.0),
+                seen("a.py::t0", "failed", task="g", duration_s=3.0),
+                attempts=[tried("c"), tried("g", hardware="cuda")],
+            )
+        )
+    )
+
+    assert (history.load("cpu").durations, history.load("cpu").failed) == ({"a.py::t0": 1.0}, set())
+    assert history.load("cuda").durations == {"a.py::t0": 3.0}
+    assert history.load("cuda").failed == {"a.py::t0"}
+    assert history.load("rocm", "cuda", "cpu").durations == {"a.py::t0": 3.0}
+    assert history.load("cpu", "cuda").durations == {"a.py::t0": 1.0}
+    assert history.load("rocm").durations == {}
+
+
+def test_a_class_runs_again_what_failed_there(history: HistoryFile) -> None:
+    attempts = [tried("c"), tried("g", hardware="cuda")]
+    cases = [seen("a.py::t0", task="c"), seen("a.py::t0", "failed", task="g")]
+    history.add(compose(known(*cases, attempts=attempts)))
+    classes = lanes("cuda | cpu")
+    planner = Planner(RULES, Selection(last_failed=True), history, FLEET, None)
+
+    cuda, cpu = planner.shares(classes, [TESTS, TESTS])
+
+    assert [lot.nodeids for lot in cuda.lots] == [("a.py::t0",)]
+    assert (cpu.lots, cpu.unrun) == ((), ())
+
+
+def test_all_run_where_none_failed(history: HistoryFile) -> None:
+    history.add(compose(known(seen("a.py::t0", task="c"), attempts=[tried("c")])))
+    (lane,) = lanes()
+
+    assert len(share(lane, history, last_failed=True).planned) == len(TESTS.tests)
+
+
+def test_a_prediction_counts_what_shares_slots(history: HistoryFile) -> None:
+    cases = [
+        seen(nodeid, task="g" if "gpu" in nodeid else "c", ordinal=n, duration_s=2.0)
+        for n, (nodeid, _) in enumerate(TESTS.tests)
+    ]
+    attempts = [tried("c"), tried("g", hardware="cuda")]
+    history.add(compose(known(*cases, attempts=attempts)))
+    (lane,) = lanes()
+
+    assert predicted_s([share(lane, history)]) == pytest.approx(4.0, abs=0.1)
