@@ -269,6 +269,27 @@ async def test_a_test_that_takes_its_process_down_is_named_and_the_others_run(
     assert end.outcome == "failed"
 
 
+async def test_a_death_between_tests_is_laid_to_the_class_before(session: Session) -> None:
+    text = """
+        import os, unittest
+        class A(unittest.TestCase):
+            @classmethod
+            def tearDownClass(cls): os._exit(3)
+            def test_a(self): pass
+        class B(unittest.TestCase):
+            def test_b(self): pass
+    """
+    session.write(test_down=text)
+    end = await session.all()
+
+    assert await session.outcomes() == {
+        "test_down.py::A::test_a": "passed",
+        "test_down.py::A": "error",
+        "test_down.py::B::test_b": "passed",
+    }
+    assert end.outcome == "failed"
+
+
 async def test_a_file_whose_import_ends_the_process_is_named_and_the_others_run(
     session: Session,
 ) -> None:

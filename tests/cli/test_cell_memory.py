@@ -44,6 +44,9 @@ class Answers:
         return self._answer()
 
 
+NOTHING = History({}, frozenset())
+
+
 class Known:
     """What is known here, of all hardware the same."""
 
@@ -56,14 +59,14 @@ class Known:
 
 
 def memory(answer: Callable[[], dict[str, Any]], known: Known | None = None) -> CellMemory:
-    return CellMemory(Answers(answer), "s", ["cpu"], kept=known or Known(History()))
+    return CellMemory(Answers(answer), "s", ["cpu"], kept=known or Known(NOTHING))
 
 
 def test_the_answer_becomes_a_history() -> None:
     told = {"nodeids": ["a", "b"], "durations_s": [1.0, 2.0], "failed": [False, True]}
 
     assert memory(lambda: told).load("cpu") == History({"a": 1.0, "b": 2.0}, frozenset({"b"}))
-    assert memory(lambda: told).load("cuda") == History()
+    assert memory(lambda: told).load("cuda") == NOTHING
 
 
 def test_what_is_known_here_counts_for_more() -> None:
@@ -77,7 +80,7 @@ def test_a_cell_that_cannot_say_costs_nothing_but_knowledge() -> None:
     def fails() -> dict[str, Any]:
         raise Unavailable("the read model is made anew")
 
-    assert memory(fails).load("cpu") == History()
+    assert memory(fails).load("cpu") == NOTHING
 
 
 def test_a_late_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,4 +94,4 @@ def test_a_late_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
     found = memory(late).load("cpu")
     gate.set()
 
-    assert found == History()
+    assert found == NOTHING

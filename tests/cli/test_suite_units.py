@@ -1,7 +1,10 @@
 """What sessions are handed: all of a suite, what takes longest first; what failed, again."""
 
+import pytest
+
 from dtest.cli.suite import again, shown, units_of
-from dtest.cli.suite_options import EVERYTHING
+from dtest.cli.suite_options import EVERYTHING, Selection
+from dtest.cli.suite_runner import RunnerOptions
 from dtest.events.task import Requirements
 from dtest.suites.history import History
 from dtest.suites.pools import Pool
@@ -37,3 +40,24 @@ def test_people_are_told_what_is_known_of_a_suite() -> None:
         "2 tests in 2 files, 1 could not be collected"
     )
     assert shown(Suite(whole=("a", "b"))) == "2 to run, whose tests are not known before"
+
+
+@pytest.mark.parametrize(
+    ("word", "names"),
+    [
+        ("one", {"a.py::one", "a.py::[one]"}),
+        ("[one]", {"a.py::[one]"}),
+        ("*::o*", {"a.py::one"}),
+        ("nobody", set()),
+        (None, {"a.py::one", "a.py::[one]", "b.py::two"}),
+    ],
+)
+def test_a_word_or_a_pattern_chooses_tests_where_pytest_does_not(
+    word: str | None, names: set[str]
+) -> None:
+    suite = Suite(tests=(("a.py::one", ""), ("a.py::[one]", ""), ("b.py::two", "")))
+    selection = Selection(keyword=word)
+
+    found = RunnerOptions("unittest").chosen(selection, python=None).selected(suite, selection)
+
+    assert {nodeid for nodeid, _ in found.tests} == names

@@ -68,7 +68,9 @@ def tell(report: Report, end: RunEnd, *, durations: int) -> None:
         output.say(f"... and {len(told) - LISTED_MAX} more")
     for group in report.groups:
         if len(group.results) > 1:
-            output.say(f"{len(group.results)} x {group.signature}")
+            same = group.signature
+            where = f" ({same.frame})" if same.frame else ""
+            output.say(f"{len(group.results)} x {same.kind}: {same.message}{where}")
     _tell_unproven(report, several=several)
     for nodeid, entry in sorted(report.muted.items()):
         output.say(f"MUTED {nodeid} until {entry.expires}: {entry.reason}")

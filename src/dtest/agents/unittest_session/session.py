@@ -16,7 +16,7 @@ from typing import Final
 
 from dtest.agents.pytest_session.exits import EXIT_CRASHED, EXIT_FAILED, EXIT_PASSED, EXIT_USAGE
 from dtest.agents.pytest_session.fed import FRUITLESS_MAX, FedLedger, FedOrder, Warden
-from dtest.agents.pytest_session.ledger import Order, describe_death, read_json
+from dtest.agents.pytest_session.ledger import Order, Record, describe_death, read_json
 from dtest.agents.pytest_session.session import Child, clear, say
 
 EXIT_REFUSED: Final = 2
@@ -24,6 +24,31 @@ EXIT_REFUSED: Final = 2
 PROGRAM: Final = os.path.join(
     os.path.dirname(os.path.abspath(__file__)), "plugin", "dtest_unittest.py"
 )
+
+
+class UnittestLedger(FedLedger):
+    """What the records say, and which test was the last one."""
+
+    def __init__(self, order: Order) -> None:
+        super().__init__(order)
+        self._last = ""
+
+    def blame_fixtures(self, exit_code: int, *, now: float) -> None:
+        """Lay a death between two tests at the door of the last one's class."""
+        if not self._last:
+            return
+        file, _, name = self._last.partition("::")
+        of_class = name.rpartition("::")[0]
+        message = f"{describe_death(exit_code)}, after its tests"
+        verdict = {"outcome": "error", "phase": "teardown", "message": message, "output": ""}
+        place = {"started_at": now, "duration_s": 0.0, "file": file, "line": None}
+        nodeid = f"{file}::{of_class}" if of_class else file
+        self.append({"kind": "case", "nodeid": nodeid, **verdict, **place})
+
+    def _take(self, record: Record) -> None:
+        super()._take(record)
+        if record["kind"] == "case" and record["phase"] == "call":
+            self._last = record["nodeid"]
 
 
 def main(argv: list[str]) -> int:
@@ -38,7 +63,7 @@ def main(argv: list[str]) -> int:
     except (OSError, UnicodeDecodeError) as error:
         say(str(error))
         return EXIT_USAGE
-    code = run_all(fed, FedLedger(fed.order))
+    code = run_all(fed, UnittestLedger(fed.order))
     clear(fed.order.scratch)
     return code
 
@@ -72,7 +97,7 @@ def read_order(argv: list[str]) -> FedOrder:
     return FedOrder(order, feed, options.test_timeout, options.collect)
 
 
-def run_all(fed: FedOrder, ledger: FedLedger) -> int:
+def run_all(fed: FedOrder, ledger: UnittestLedger) -> int:
     """Run the interpreter until the feed ends, again after each death."""
     child = Child()
     fruitless = 0
@@ -98,6 +123,7 @@ def run_all(fed: FedOrder, ledger: FedLedger) -> int:
         if ledger.running_since is not None:
             ledger.add_crash(exit_code, now=now, why=warden.why, output=warden.stacks())
         elif not ledger.blame_import(exit_code, now=now):
+            ledger.blame_fixtures(exit_code, now=now)
             fruitless += 1
         fruitless = 0 if len(ledger.reported) > before else fruitless
         if fruitless >= FRUITLESS_MAX:
