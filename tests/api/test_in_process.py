@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from dtest.api import admission
 from dtest.api import context as api_context
 from dtest.api import events as api_events
+from dtest.api import history as api_history
 from dtest.api import tasks as api_tasks
 from dtest.api.admission import Admission
 from dtest.api.app import create_app, gated
@@ -193,6 +194,43 @@ async def test_a_read_waits_for_what_is_on_its_way(
         group.create_task(context.projector.run(until=1))
 
     assert [item["seq"] for item in reading.result().json()["items"]] == [1]
+
+
+async def test_the_history_of_a_suite_is_bounded_by_runs_and_by_tests(
+    context: ApiContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = context.store.query
+    runs = "INSERT INTO runs VALUES (?, 's', '{}', now(), 'x', ?)"
+    attempts = (
+        "INSERT INTO attempts (task_id, attempt, worker_id, hardware, devices, status, assigned_at,"
+        " timeout_observed) VALUES (?, 1, 'w', 'cpu', '[]', 'passed', now(), false)"
+    )
+    cases = (
+        "INSERT INTO testcases VALUES"
+        " (?, 1, 1, ?, 'w', ?, 'passed', 'call', ? + 0.5, '', '', 'f', 1, ?)"
+    )
+    for number in range(4):
+        run, task = f"r{number}", f"t{number}"
+        ask(runs, [run, number])
+        ask(attempts, [task])
+        ask(cases, [task, run, f"test_{number}", number, number])
+    ask(
+        "INSERT INTO testcases VALUES ('t3', 1, 2, 'r3', 'w', 'test_2', 'error', 'call', 9.0,"
+        " 'interrupted: pytest stopped', '', 'f', 1, 3)"
+    )
+    monkeypatch.setattr(api_history, "RUNS_MAX", 2)
+
+    async with asking(context) as http:
+        answer = await http.get("/api/history", params={"suite": "s"})
+        monkeypatch.setattr(api_history, "TESTS_MAX", 1)
+        cut = await http.get("/api/history", params={"suite": "s"})
+
+    found = answer.json()
+    durations = dict(zip(found["nodeids"], found["durations_s"], strict=True))
+    assert durations == {"test_2": 2.5, "test_3": 3.5}
+    assert found["failed"] == [False, False]
+    assert not found["truncated"]
+    assert (len(cut.json()["nodeids"]), cut.json()["truncated"]) == (1, True)
 
 
 async def test_ids_are_looked_up_while_the_projector_adds_to_them(context: ApiContext) -> None:

@@ -179,7 +179,7 @@ def test_no_cell_is_needed_to_collect(person: Person, suite: Suite) -> None:
 
 
 def test_no_cell_has_to_be_up(person: Person, suite: Suite) -> None:
-    home = suite(test_good=GOOD)
+    home = suite(ini="filterwarnings = error\n", test_good=GOOD)
     everyone = person.at(home, PYTEST_DISABLE_PLUGIN_AUTOLOAD="", PYTEST_ADDOPTS="--dtest")
 
     ended = everyone.dtest("-m", "pytest", "-p", "no:xdist", program=sys.executable)

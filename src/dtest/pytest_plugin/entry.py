@@ -4,6 +4,8 @@ It imports nothing of dtest until ``--dtest`` is given. In the sessions that dte
 options are known, since settings may hold them, and do nothing. PYTEST_DONT_REWRITE: no assertion.
 """
 
+import warnings
+
 import pytest
 
 IN_A_SESSION = "dtest_pytest_cases_recorder"
@@ -62,6 +64,8 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     if any(config.getoption(name, False) for name in LISTING):
         return
-    from dtest.pytest_plugin.remote import activate  # noqa: PLC0415 - dear, and for this call only
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what dtest loads is no matter of the suite
+        from dtest.pytest_plugin.remote import activate  # noqa: PLC0415 - dear, for this call only
 
     activate(config)

@@ -1,7 +1,9 @@
 """Hands what became of tests to pytest's hooks: as it comes, and at the end by their verdicts."""
 
+import signal
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,12 +65,13 @@ class Feeding:
                 self._report(result.key.nodeid, not_proven_of(result.key.nodeid, result.cause))
 
     def _tell(self, key: Key, verdict: str, seen: Observation) -> None:
-        self.told[key] = verdict
-        if seen.phase == "collect":
-            self._tell_collection(seen)
-            return
-        muted = self.flaky.of([seen.nodeid]).get(seen.nodeid)
-        self._report(seen.nodeid, reports_of(seen, muted=muted, flaky=verdict == "flaky"))
+        with _whole():
+            self.told[key] = verdict
+            if seen.phase == "collect":
+                self._tell_collection(seen)
+                return
+            muted = self.flaky.of([seen.nodeid]).get(seen.nodeid)
+            self._report(seen.nodeid, reports_of(seen, muted=muted, flaky=verdict == "flaky"))
 
     def _tell_collection(self, seen: Observation) -> None:
         """Keep pytest from drawing its line about a collection over what it drew before."""
@@ -86,3 +89,13 @@ class Feeding:
         for report in reports:
             hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """Let an interrupt wait until a test is told as a whole."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

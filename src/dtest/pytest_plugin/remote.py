@@ -4,6 +4,7 @@ import io
 import os
 import shlex
 import uuid
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
@@ -108,7 +109,8 @@ class RemoteTests:
         if self._terminal is not None:
             self._terminal.showfspath = False  # tests of several files come side by side
         try:
-            with redirect_stderr(_Lines(self._line)), _words_taken():
+            with redirect_stderr(_Lines(self._line)), _words_taken(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what dtest does is no matter of the suite
                 end = self._run(session)
         except UsageError as error:
             raise pytest.UsageError(_worded(error)) from error
