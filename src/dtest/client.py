@@ -17,6 +17,7 @@ from dtest.events.config import CONFIGS, Simulation, config_fault
 from dtest.events.envelope import Event
 from dtest.events.environment import Environment
 from dtest.events.fields import CellId, ClientId, EventId, RunId
+from dtest.events.problem import explain
 from dtest.events.task import Requirements, Resources, RetryPolicy, TaskQueued
 from dtest.journal.port import Appended, Journal, Outgoing
 
@@ -132,7 +133,7 @@ def _parse(content: dict[str, Any], place: int) -> TaskQueued:
     try:
         task = _TASK.validate_python(content)
     except ValidationError as error:
-        message = f"task {name}: {codec.explain(error)}"
+        message = f"task {name}: {explain(error)}"
         raise InvalidDocument(message, hint="see `dtest event schema task.queued`") from error
     fault = config_fault(task.type, task.config, task.fallback_config)
     if fault is not None:

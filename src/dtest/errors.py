@@ -4,6 +4,9 @@ Every message names the thing that is wrong; ``hint`` names the next step. Condi
 part of normal operation (a refused event, a lost race for an epoch) are values, not errors.
 """
 
+NOTHING_SELECTED = 5
+"""Exit code of a call that found nothing to do: never green, and no failure."""
+
 
 class DtestError(Exception):
     """Anything that dtest itself reports; ``exit_code`` is what the command line returns."""

@@ -657,3 +657,13 @@ async def test_messages_that_are_no_events_stop_no_reader(
     assert shown["array"]["events"] == [1, None, {}]
     assert len(shown["long"]["events"][0]["raw"]) == 10_000
     assert wanted["seq"] == len(ODD) + 1
+
+
+def test_short_answers_are_sent_at_once() -> None:
+    """Else the second part of an answer waits for the reader's delayed acknowledgement, 40 ms."""
+    with (
+        api_role.listen("127.0.0.1", 0) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

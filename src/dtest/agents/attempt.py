@@ -22,7 +22,6 @@ from dtest.agents.outcome import Exit, Meaning, meaning
 from dtest.agents.output import OutputPump
 from dtest.agents.preparation import Preparation, Prepared, Unprepared
 from dtest.agents.spool import Slot
-from dtest.events import codec
 from dtest.events.attempt import (
     Artifact,
     AttemptAssigned,
@@ -31,6 +30,7 @@ from dtest.events.attempt import (
     AttemptStarted,
     TestcaseFinished,
 )
+from dtest.events.problem import explain
 from dtest.events.reasons import Reason
 from dtest.runtime.clock import instant
 
@@ -386,5 +386,5 @@ def _described(error: ValueError | OSError) -> dict[str, str]:
     if isinstance(error, OSError):
         return {"errno": errorcode.get(error.errno or 0, "OSError"), "detail": str(error)}
     if isinstance(error, ValidationError):
-        return {"errno": "ValidationError", "detail": codec.explain(error)}
+        return {"errno": "ValidationError", "detail": explain(error)}
     return {"errno": "ValueError", "detail": str(error)}

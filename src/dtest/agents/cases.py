@@ -15,9 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from dtest.agents.device_faults import device_fault
 from dtest.agents.outcome import Cases
-from dtest.events import codec
 from dtest.events.attempt import TestcaseFinished
 from dtest.events.fields import TaskId, WorkerId
+from dtest.events.problem import explain
 from dtest.events.reasons import Reason
 
 log = structlog.get_logger()
@@ -112,7 +112,7 @@ class CaseReport:
         try:
             case = _CASE.validate_python(content)
         except ValidationError as error:
-            log.warning("case_not_understood", task_id=task_id, problem=codec.explain(error))
+            log.warning("case_not_understood", task_id=task_id, problem=explain(error))
             return
         self._ordinal += 1
         self._running = None

@@ -14,6 +14,7 @@ from dtest.events import codec, subject
 from dtest.events.codec import iso
 from dtest.events.envelope import Event
 from dtest.events.fields import EventId, WorkerId
+from dtest.events.problem import explain
 from dtest.events.worker import (
     WorkerDrainRequested,
     WorkerQuarantineRequested,
@@ -82,7 +83,7 @@ async def register(
     try:
         fact = _REGISTERED.validate_python(body)
     except ValidationError as error:
-        message = codec.explain(error)
+        message = explain(error)
         raise InvalidDocument(message, hint="`dtest event schema worker.registered`") from error
     source = codec.source(context.cell, "agent", fact.worker_id)
     event = Event(EventId(context.new_id()), source, context.now(), fact)

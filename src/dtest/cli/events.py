@@ -164,6 +164,7 @@ def publish(type: str, file: StandardInputOrFile = "-", *, call: CallOptions = D
     from dtest.events import codec
     from dtest.events.catalogue import PAYLOADS, ROLE_OF
     from dtest.events.fields import ClientId
+    from dtest.events.problem import explain
     from dtest.journal.room import JournalRoom
     from dtest.roles.session import session
     from dtest.runtime.clock import SystemClock
@@ -182,7 +183,7 @@ def publish(type: str, file: StandardInputOrFile = "-", *, call: CallOptions = D
         raise UsageError(message) from error
     except ValidationError as error:
         hint = f"see `dtest event schema {type}`"
-        raise InvalidDocument(codec.explain(error), hint=hint) from error
+        raise InvalidDocument(explain(error), hint=hint) from error
     if not facts:
         message = f"{file} holds no event"
         raise UsageError(message)

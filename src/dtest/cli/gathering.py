@@ -6,12 +6,19 @@ from typing import Any
 
 from dtest.cli.api_client import Asked
 from dtest.reports.muting import NONE_MUTED, KnownFlaky
-from dtest.reports.observation import Artifact, Attempt, Known, Observation, Part, Planned, Run
+from dtest.reports.observation import (
+    HARDWARE_CLASS,
+    Artifact,
+    Attempt,
+    Known,
+    Observation,
+    Part,
+    Planned,
+    Run,
+)
 from dtest.reports.report import Report, compose
 
 PAGE_ITEMS = 1_000
-HARDWARE_CLASS = "hardware_class"
-"""The label of tasks that names what their tests' results are kept under."""
 
 
 def gather(

@@ -11,7 +11,7 @@ from dtest.cli import output
 from dtest.cli.api_client import open_api
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.errors import UsageError
-from dtest.reports.formats import FORMATS, Format
+from dtest.reports.form import Format
 from dtest.reports.muting import FILE_NAME, NONE_MUTED, KnownFlaky, read_known_flaky
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def build(
         The list of known flaky tests; by default `dtest-known-flaky.toml` here or further up.
     """
     from dtest.cli.gathering import gather
+    from dtest.reports.formats import FORMATS
 
     if output_file is not None:
         check_writable(output_file, "--output")
@@ -73,6 +74,8 @@ def check_writable(path: Path, option: str) -> None:
 
 def write_report(path: Path, form: Format, report: "Report") -> None:
     """Write one report to a file. Raises UsageError if that cannot be done."""
+    from dtest.reports.formats import FORMATS
+
     content = FORMATS[form](report)
     try:
         path.write_bytes(content)

@@ -8,11 +8,11 @@ from typing import Any
 from dtest.cli import output
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.suite_settings import suite_settings
+from dtest.errors import NOTHING_SELECTED
 from dtest.suites.evidence import Analysis, analysed
 from dtest.suites.proposal import Evidence, Proposals, proposals
 from dtest.workspaces.listing import list_files
 
-NOTHING_SELECTED = 5
 NAMES = ("test_*.py", "*_test.py", "conftest.py")
 """As pytest finds tests by default."""
 

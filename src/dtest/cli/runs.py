@@ -8,8 +8,7 @@ from dtest.cli import output
 from dtest.cli.api_client import ApiClient, open_api
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.watching import Patience, exit_code, watch_run
-
-NOTHING_SELECTED = 5
+from dtest.errors import NOTHING_SELECTED
 
 COLUMNS = ("run_id", "name", "tasks", "passed", "failed", "errored", "waiting", "running")
 

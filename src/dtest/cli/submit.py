@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from dtest.cli import output
 from dtest.cli.api_client import open_api
 from dtest.cli.options import DEFAULTS, CallOptions
+from dtest.cli.recipes import recipe_of
 from dtest.cli.shipping import ship_tree
 from dtest.cli.watching import Patience, exit_code, watch_run
 from dtest.errors import UsageError
@@ -105,21 +106,6 @@ def _body(given: list[str]) -> dict[str, Any]:
     raise UsageError(
         message, hint="`dtest submit task.json`, or `dtest submit --ship -- make test`"
     )
-
-
-def recipe_of(text: str | None) -> dict[str, Any] | None:
-    """Read the recipe of an environment. Raises UsageError."""
-    if text is None:
-        return None
-    try:
-        content = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        message = f"--environment is not JSON: {error}"
-        raise UsageError(message, hint="see docs/workspaces.md for the form") from error
-    if not isinstance(content, dict):
-        message = "--environment is no JSON object"
-        raise UsageError(message, hint="see docs/workspaces.md for the form")
-    return content
 
 
 def _complete(tasks: object, more: dict[str, Any]) -> None:

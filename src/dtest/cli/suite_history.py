@@ -6,15 +6,16 @@ from collections import ChainMap, defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import orjson
 import platformdirs
 from pydantic import TypeAdapter, ValidationError
 
-from dtest.reports.report import Report
-from dtest.reports.verdicts import BAD
 from dtest.suites.history import History
+
+if TYPE_CHECKING:
+    from dtest.reports.report import Report
 
 VERSION: Final = 1
 
@@ -52,8 +53,10 @@ class HistoryFile:
         failed = frozenset(nodeid for kept in found for nodeid in kept.failed)
         return History(dict(durations), failed)
 
-    def add(self, report: Report) -> None:
+    def add(self, report: "Report") -> None:
         """Keep what a run told, by hardware. An unwritable cache costs knowledge only."""
+        from dtest.reports.verdicts import BAD
+
         cases: dict[str, list[tuple[str, float, bool]]] = defaultdict(list)
         for result in report.results:
             found = result.deciding

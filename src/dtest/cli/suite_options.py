@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from dtest.cli.reports import check_writable
 from dtest.errors import UsageError
-from dtest.reports.formats import Format
+from dtest.reports.form import Format
 
 
 @Parameter(name="*", group="Selection")

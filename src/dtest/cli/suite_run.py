@@ -3,13 +3,12 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
 from dtest.cli import output
 from dtest.cli.api_client import ApiClient
-from dtest.cli.gathering import HARDWARE_CLASS, gather
 from dtest.cli.reports import today
 from dtest.cli.suite import again
 from dtest.cli.suite_lots import EARLY_PRIORITY, USUAL_PRIORITY, Lane, Lot, Share
@@ -17,16 +16,18 @@ from dtest.cli.suite_options import Bounds
 from dtest.cli.watching import Patience, watch_run
 from dtest.errors import NoWorkerMatches, TimedOut, TooManyFailures, UsageError
 from dtest.events.task import Requirements
-from dtest.reports.muting import KnownFlaky
-from dtest.reports.observation import Planned
-from dtest.reports.report import Report, gate
-from dtest.reports.verdicts import BAD, Fault, Result
+from dtest.reports.observation import HARDWARE_CLASS, Planned
 from dtest.state.task import TERMINAL
 from dtest.suites.plan import makespan_s
 from dtest.suites.requirement import document
 from dtest.suites.reruns import elsewhere
 from dtest.suites.suite import Suite
 from dtest.suites.unit import Unit
+
+if TYPE_CHECKING:
+    from dtest.reports.muting import KnownFlaky
+    from dtest.reports.report import Report
+    from dtest.reports.verdicts import Fault, Result
 
 _SUITE: TypeAdapter[Suite] = TypeAdapter(Suite)
 LISTED_S = 0.5
@@ -57,8 +58,8 @@ class SuitePlace:
 class RunEnd:
     """What is known of the run, and what cut it short if something did."""
 
-    report: Report
-    faults: tuple[Fault, ...]
+    report: "Report"
+    faults: tuple["Fault", ...]
     """Sessions that came to no good end. What that did to tests is in their verdicts."""
     took_s: float
     """Since the tests were handed in."""
@@ -69,7 +70,7 @@ class RunEnd:
 class SuiteRun:
     """One run of a suite."""
 
-    def __init__(self, api: ApiClient, name: str, flaky: KnownFlaky, *, as_json: bool) -> None:
+    def __init__(self, api: ApiClient, name: str, flaky: "KnownFlaky", *, as_json: bool) -> None:
         self._api = api
         self.name = name
         """By which the cell knows the suite again."""
@@ -204,6 +205,7 @@ class SuiteRun:
         cut: BaseException | None = None
         try:
             self._hand_out(shares)
+            _load_what_follows()
             self._watched(until)
             for lot in lots:
                 self._finish(lot, until)
@@ -211,6 +213,8 @@ class SuiteRun:
         except (KeyboardInterrupt, SystemExit, TimedOut, NoWorkerMatches, TooManyFailures) as error:
             cut = error
             self.stop(reason=type(error).__name__)
+        from dtest.reports.report import gate
+
         took_s = time.monotonic() - started
         report = self._report(shares)
         code = gate(report.results, self._flaky, today=today())
@@ -242,10 +246,12 @@ class SuiteRun:
             name = f"tests {number}/{lot.sessions}{lot.title}"
             yield {**task, "name": name, "priority": priority}
 
-    def _report(self, shares: Sequence[Share]) -> Report:
+    def _report(self, shares: Sequence[Share]) -> "Report":
         unrun = [planned for share in shares for planned in share.unrun]
         planned = {share.lane.name: share.planned for share in shares}
         every = [*unrun, *(item for some in planned.values() for item in some)]
+        from dtest.cli.gathering import gather
+
         report = gather(self._api, self._run_id, planned=every, flaky=self._flaky)
         odd = {name for name, some in planned.items() if _ran_under_other_names(report, name, some)}
         if odd:
@@ -329,15 +335,22 @@ class SuiteRun:
             return
 
 
-def _is_worth_it(result: Result) -> bool:
+def _load_what_follows() -> None:
+    """Import what is needed once the tests have run, while they run."""
+    import dtest.cli.gathering  # noqa: F401
+
+
+def _is_worth_it(result: "Result") -> bool:
     """Say whether a second try could tell more: not of what cannot be collected."""
+    from dtest.reports.verdicts import BAD
+
     found = result.deciding
     return result.verdict in BAD and found is not None and found.phase != "collect"
 
 
 def _by_lot(
-    failed: Sequence[Result], shares: Sequence[Share]
-) -> list[tuple[Lot, str, list[Result]]]:
+    failed: Sequence["Result"], shares: Sequence[Share]
+) -> list[tuple[Lot, str, list["Result"]]]:
     """Sort results by the lot that their tests are of, and the hardware that they failed on."""
     homes = {
         (lot.lane.name, nodeid): lot
@@ -355,7 +368,7 @@ def _by_lot(
     return [(lot, kind, results) for (_, kind), (lot, results) in groups.items()]
 
 
-def _ran_under_other_names(report: Report, lane: str, planned: Sequence[Planned]) -> bool:
+def _ran_under_other_names(report: "Report", lane: str, planned: Sequence[Planned]) -> bool:
     """Say whether every process makes ids of its own: something is missing, and nothing is."""
     ids = {item.nodeid for item in planned}
     results = [result for result in report.results if lane in ("", result.key.hardware)]

@@ -15,13 +15,10 @@ from dtest.cli import output
 from dtest.cli.api_client import ApiClient, open_api
 from dtest.cli.cell_memory import CellMemory
 from dtest.cli.fleet import fleet_of, is_remote
-from dtest.cli.local_stack import throw_away_stack
 from dtest.cli.options import DEFAULTS, CallOptions
+from dtest.cli.recipes import recipe_of
 from dtest.cli.reports import known_flaky_tests, write_report
-from dtest.cli.shipping import ship_tree
-from dtest.cli.submit import recipe_of
 from dtest.cli.suite import shown
-from dtest.cli.suite_end import as_document, tell
 from dtest.cli.suite_history import HistoryFile
 from dtest.cli.suite_lots import Planner, Share, kinds_of, lanes_of, refuse_unmatched
 from dtest.cli.suite_options import (
@@ -35,8 +32,7 @@ from dtest.cli.suite_options import (
 from dtest.cli.suite_run import RunEnd, SuitePlace, SuiteRun
 from dtest.cli.suite_runner import PYTEST_RUNS, RunnerOptions
 from dtest.cli.suite_settings import SuiteSettings, suite_settings
-from dtest.errors import DtestError, TooManyFailures, UsageError
-from dtest.reports.report import NOTHING_SELECTED
+from dtest.errors import NOTHING_SELECTED, DtestError, TooManyFailures, UsageError
 from dtest.settings import Settings
 from dtest.suites.requirement import in_words, parse_on
 
@@ -127,7 +123,7 @@ def test(  # noqa: PLR0913 - one option each
             if recipe is None and by.uses_python
             else None,
             by.arguments(selection),
-            ship_tree(api, Path.cwd(), paths=[]).digest if shipped else None,
+            shipped_here(api) if shipped else None,
             recipe,
             by.document,
         )
@@ -188,6 +184,8 @@ def _tell_plan(shares: Sequence[Share]) -> None:
 
 def _concluded(end: RunEnd, reports: ReportFiles, *, as_json: bool) -> int:
     """Tell what the run came to, write the reports, and return the exit code."""
+    from dtest.cli.suite_end import as_document, tell
+
     code = _code(end)
     report = replace(end.report, exit_code=code)
     if as_json:
@@ -226,11 +224,20 @@ def interpreter_of(python: str | None, *, is_here: bool) -> str | None:
     return str(Path(found).absolute())
 
 
+def shipped_here(api: ApiClient) -> str:
+    """Ship the tree of this directory; return its name. Raises as ``ship_tree``."""
+    from dtest.cli.shipping import ship_tree
+
+    return ship_tree(api, Path.cwd(), paths=[]).digest
+
+
 @contextmanager
 def cell_of(settings: Settings, workers: int | None) -> Iterator[ApiClient]:
     """Open the running cell, or one that lives as long as the block."""
     if settings.get("api_url"):
         yield open_api(settings)
         return
+    from dtest.cli.local_stack import throw_away_stack
+
     with throw_away_stack(workers=1, slots=workers or os.cpu_count() or 1) as own:
         yield open_api(own)

@@ -19,14 +19,13 @@ from dtest.events import subject as subjects
 from dtest.events.catalogue import PAYLOADS, VERSION, Payload
 from dtest.events.envelope import Event, Malformed, Recorded
 from dtest.events.fields import EventId
+from dtest.events.problem import DETAIL_CHARACTERS_MAX, explain
 from dtest.events.reasons import RefusalCode
 from dtest.events.upcast import upcast
 
 TYPE_PREFIX = "dev.dtest."
 MESSAGE_BYTES_MAX = 1_048_576
 EVENTS_PER_MESSAGE_MAX = 1_000
-DETAIL_CHARACTERS_MAX = 2_000
-"""Most of a refusal's detail: the refusal is an event itself and has to be acceptable."""
 YEARS = range(1970, 9999)
 """Of an event's time: whatever its zone, it can be written in UTC again."""
 _TYPE = re.compile(r"dev\.dtest\.([a-z_]+\.[a-z_]+)\.v([1-9][0-9]{0,3})")
@@ -271,12 +270,3 @@ def _known(wire: str) -> tuple[type[Payload], str, int] | None:
 def source(cell: str, role: str, name: str) -> str:
     """The CloudEvents ``source`` of a writer."""
     return f"/dtest/{cell}/{role}/{name}"
-
-
-def explain(error: ValidationError) -> str:
-    """Say in one line what is wrong with which field, the first five problems."""
-    lines = [
-        f"{'.'.join(map(str, problem['loc'])) or 'data'}: {problem['msg']}"
-        for problem in error.errors(include_url=False, include_context=False)[:5]
-    ]
-    return "; ".join(lines)[:DETAIL_CHARACTERS_MAX]

@@ -17,15 +17,14 @@ from dtest.cli.cell_memory import CellMemory, Past
 from dtest.cli.fleet import fleet_of, is_remote
 from dtest.cli.gathering import fresh_observations
 from dtest.cli.options import CallOptions
+from dtest.cli.recipes import recipe_of
 from dtest.cli.reports import known_flaky_tests
-from dtest.cli.shipping import ship_tree
-from dtest.cli.submit import recipe_of
 from dtest.cli.suite_history import HistoryFile
 from dtest.cli.suite_lots import Planner, kinds_of, lanes_of
 from dtest.cli.suite_options import Bounds, Selection
 from dtest.cli.suite_run import RunEnd, SuitePlace, SuiteRun
 from dtest.cli.suite_settings import suite_settings
-from dtest.cli.testing import cell_of, environment_of, interpreter_of
+from dtest.cli.testing import cell_of, environment_of, interpreter_of, shipped_here
 from dtest.errors import DtestError, TimedOut, TooManyFailures, Unavailable, UsageError
 from dtest.pytest_plugin import invocation
 from dtest.pytest_plugin.feeding import Feeding
@@ -169,7 +168,7 @@ class RemoteTests:
             "." if shipped else str(Path.cwd()),
             None if recipe is not None else interpreter_of(self._python, is_here=not shipped),
             tuple(self._handed.args),
-            ship_tree(api, Path.cwd(), paths=[]).digest if shipped else None,
+            shipped_here(api) if shipped else None,
             recipe,
         )
 

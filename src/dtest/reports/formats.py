@@ -1,16 +1,14 @@
 """The forms of a report, by the names that the command line gives them."""
 
 from collections.abc import Callable
-from typing import Literal
 
 from dtest.reports.ctrf import ctrf
 from dtest.reports.document import document
+from dtest.reports.form import Format
 from dtest.reports.html import html
 from dtest.reports.junit import junit
 from dtest.reports.markdown import markdown
 from dtest.reports.report import Report
-
-Format = Literal["junit", "ctrf", "json", "md", "html"]
 
 
 def _markdown(report: Report) -> bytes:

@@ -8,12 +8,12 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 
+from dtest.errors import NOTHING_SELECTED
 from dtest.reports.matrix import NOT_FOR_IT, matrix
 from dtest.reports.report import (
     ALL_WELL,
     FAILED,
     NOT_PROVEN,
-    NOTHING_SELECTED,
     Report,
     title,
 )

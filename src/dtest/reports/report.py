@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
+from dtest.errors import NOTHING_SELECTED
 from dtest.reports.muting import NONE_MUTED, KnownFlaky, Muted
 from dtest.reports.observation import Attempt, Known, Observation, Part, Run
 from dtest.reports.signatures import Signature, signature
@@ -19,7 +20,7 @@ from dtest.reports.verdicts import (
     verdicts,
 )
 
-ALL_WELL, FAILED, NOT_PROVEN, NOTHING_SELECTED = 0, 1, 3, 5
+ALL_WELL, FAILED, NOT_PROVEN = 0, 1, 3
 """Exit codes."""
 COMMIT_LABELS = ("commit", "revision")
 """Labels of a run that name the tested commit, the first that is there."""

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from dtest.events.codec import DETAIL_CHARACTERS_MAX
 from dtest.events.envelope import Event, Recorded
 from dtest.events.fields import CellId, RunId, TaskId, WorkerId, epoch_s
 from dtest.events.policy import Ranking, Strategy, Timeouts
+from dtest.events.problem import DETAIL_CHARACTERS_MAX
 from dtest.events.reasons import Reason, RefusalCode
 from dtest.events.task import TaskQueued
 from dtest.state.demand import Demand, DemandKey, Entry, key_of

@@ -18,8 +18,8 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from dtest.errors import InvalidDocument
-from dtest.events.codec import explain
 from dtest.events.fields import RunId, TaskId, WorkerId
+from dtest.events.problem import explain
 from dtest.events.task import TaskQueued
 from dtest.state.cell import Cell, PendingRefusal, entry_of
 from dtest.state.demand import Demand, DemandKey, Entry, key_of

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from dtest.errors import UsageError
-from dtest.events import codec
+from dtest.events.problem import explain
 from dtest.events.task import ANYWHERE, Requirements
 from dtest.state.matching import Refusal
 
@@ -55,7 +55,7 @@ def stated(values: Mapping[str, object]) -> dict[str, Any]:
     try:
         found = _FORM.validate_python(listed)
     except ValidationError as error:
-        message = f"{codec.explain(error)}; known keywords: {', '.join(KEYWORDS)}"
+        message = f"{explain(error)}; known keywords: {', '.join(KEYWORDS)}"
         raise ValueError(message) from error
     return {name: getattr(found, name) for name in values}
 

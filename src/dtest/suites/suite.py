@@ -2,13 +2,14 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Annotated, Any
 
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
 from dtest.errors import InvalidDocument
-from dtest.events import codec
+from dtest.events.problem import explain
 
 TESTS_AT_ONCE = 2_000
 """Of one document: it has to fit into a message."""
@@ -140,7 +141,10 @@ class _Document:
             raise ValueError(message)
 
 
-_DOCUMENT: TypeAdapter[_Document] = TypeAdapter(_Document)
+@cache
+def _document_adapter() -> TypeAdapter[_Document]:
+    """Built when it is first used: a short call of the command line may never use it."""
+    return TypeAdapter(_Document)
 
 
 def parts_of(first: bytes) -> int:
@@ -164,7 +168,7 @@ def joined(documents: Sequence[bytes]) -> Suite:
 
 def _read(document: bytes) -> _Document:
     try:
-        return _DOCUMENT.validate_json(document)
+        return _document_adapter().validate_json(document)
     except ValidationError as error:
-        message = f"this says nothing of a suite: {codec.explain(error)}"
+        message = f"this says nothing of a suite: {explain(error)}"
         raise InvalidDocument(message) from error

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Annotated
 
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
 from dtest.errors import InvalidDocument
-from dtest.events import codec
+from dtest.events.problem import explain
 
 TESTS_MAX = 2_000
 """Of one unit: its document has to fit into a message."""
@@ -37,7 +38,10 @@ class Unit:
     """How long it will probably take."""
 
 
-_UNIT: TypeAdapter[Unit] = TypeAdapter(Unit)
+@cache
+def _unit_adapter() -> TypeAdapter[Unit]:
+    """Built when it is first used: a short call of the command line may never use it."""
+    return TypeAdapter(Unit)
 
 
 def encode(unit: Unit) -> bytes:
@@ -48,9 +52,9 @@ def encode(unit: Unit) -> bytes:
 def decode(body: bytes) -> Unit:
     """Read a unit. Raises InvalidDocument."""
     try:
-        return _UNIT.validate_json(body)
+        return _unit_adapter().validate_json(body)
     except ValidationError as error:
-        message = f"this is no unit of tests: {codec.explain(error)}"
+        message = f"this is no unit of tests: {explain(error)}"
         raise InvalidDocument(message) from error
 
 

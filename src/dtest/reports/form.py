@@ -1,0 +1,5 @@
+"""The names of the forms that a report may have."""
+
+from typing import Literal
+
+Format = Literal["junit", "ctrf", "json", "md", "html"]
