@@ -13,6 +13,7 @@ from tests.projections.history import History
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(projector, "PAUSE_S_MAX", 0.0)
+    monkeypatch.setattr(projector, "CALM_S", 0.0)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from dtest.errors import Unavailable
 from dtest.events.fields import CellId, RunId
 from dtest.journal.port import Journal, Stored, read_to
 from dtest.leadership.snapshots import SnapshotFiles
+from dtest.projections.pacing import Intake
 from dtest.projections.rows import Row, Rows, micros
 from dtest.projections.store import Progress, Store
 from dtest.state.cell import Cell
@@ -31,6 +32,8 @@ FULL_EVENTS = 2_000
 """So many events are worth a transaction of their own: no pause while there is a backlog."""
 """A transaction has a fixed cost of some milliseconds. Pausing in proportion to the last one
 leaves most of a processor to others: the more there is to do, the more goes into each."""
+CALM_S = 0.3
+"""So long finished tests wait for each other, or for anything else that comes."""
 WORKERS_MAX = 20_000
 """Of so many workers the latest sample is remembered."""
 TELEMETRY_FIGURES = (
@@ -80,6 +83,7 @@ class Projector:
         self._source = source
         self._snapshots = snapshots
         self._moved = asyncio.Condition()
+        self._intake: Intake | None = None
 
     async def start(self) -> None:
         """Bring the fold to where the file stands."""
@@ -126,21 +130,22 @@ class Projector:
             raise Unavailable(message, hint="start a new one: it goes on where the file stands")
         if until is not None and self.seq >= until:
             return
-        pending: list[Stored] = []
         loop = asyncio.get_running_loop()
-        async with self._source.journal.follow(self.seq) as feed:
-            async for batch in feed:
-                pending += batch
+        async with self._source.journal.follow(self.seq) as feed, Intake(aiter(feed)) as intake:
+            self._intake = intake
+            pending = await intake.first()
+            while pending:
                 begun, before = loop.time(), self.projected
                 while pending:
                     part, pending = pending[:MESSAGES_MAX], pending[MESSAGES_MAX:]
                     await self._project(part)
                 if until is not None and self.seq >= until:
                     return
-                if self.projected - before > FULL_EVENTS:
-                    continue
-                spent_s = loop.time() - begun
-                await asyncio.sleep(min(PAUSE_S_MAX, max(PAUSE_S_MIN, PAUSE_FACTOR * spent_s)))
+                if self.projected - before <= FULL_EVENTS:
+                    spent_s = loop.time() - begun
+                    pause_s = min(PAUSE_S_MAX, max(PAUSE_S_MIN, PAUSE_FACTOR * spent_s))
+                    pending = await intake.more(pause_s=pause_s, calm_s=CALM_S)
+                pending = pending or await intake.first()
 
     async def _project(self, batch: list[Stored]) -> None:
         async with self.lock:
@@ -161,6 +166,8 @@ class Projector:
 
     async def reached(self, seq: int, *, wait_s: float) -> bool:
         """Wait until a sequence number is projected; say whether it is."""
+        if self._intake is not None and self.seq < seq:
+            self._intake.hurry()
         return await self.until(lambda: self.seq >= seq, wait_s=wait_s)
 
     async def run_ended(self, run_id: RunId, *, wait_s: float) -> bool:
