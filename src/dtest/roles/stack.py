@@ -35,6 +35,7 @@ from dtest.settings import LIMITS, environment
 log = structlog.get_logger()
 
 READY_S_MAX = 60.0
+READY_LOOK_S = 0.02
 DISK_PART = 0.2
 """Of the free disk: what a local cell may take. A broker takes three quarters at most, and may
 serve several cells."""
@@ -256,13 +257,19 @@ class Stack:
 
     async def _ready(self) -> None:
         """Wait until the API answers and every worker is registered."""
+        self._check_alive()
+        if self.file is None or self.file.api_url is None:
+            return
         loop = asyncio.get_running_loop()
         deadline = loop.time() + READY_S_MAX
-        while loop.time() < deadline:
-            self._check_alive()
-            if await self._serves():
-                return
-            await asyncio.sleep(0.05)
+        headers = {"Authorization": f"Bearer {self.file.token}"}
+        url = self.file.api_url
+        async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as api:
+            while loop.time() < deadline:
+                self._check_alive()
+                if await self._serves(api):
+                    return
+                await asyncio.sleep(READY_LOOK_S)
         message = f"the stack did not become ready in {READY_S_MAX:g} s"
         raise Unavailable(message, hint=f"see the logs in {self.directory}")
 
@@ -273,16 +280,12 @@ class Stack:
                 message = f"{child.name} ended with {child.process.returncode} while starting"
                 raise Unavailable(message, hint=f"see {self.directory / log_name}")
 
-    async def _serves(self) -> bool:
-        if self.file is None or self.file.api_url is None:
-            return True
+    async def _serves(self, api: httpx.AsyncClient) -> bool:
         wanted = self.options.workers + sum(
             int(part.partition(":")[2] or 1) for part in self.options.simulate.split(",") if part
         )
-        headers = {"Authorization": f"Bearer {self.file.token}"}
         try:
-            async with httpx.AsyncClient(base_url=self.file.api_url, headers=headers) as api:
-                answer = await api.get("/api/status")
+            answer = await api.get("/api/status")
         except httpx.HTTPError:
             return False
         if answer.status_code != httpx.codes.OK:
