@@ -8,7 +8,6 @@ import argparse
 import asyncio
 import json
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from figures import spread
 
 from dtest.events import codec, subject
 from dtest.events.attempt import AttemptAssigned, AttemptFinished
@@ -219,15 +220,6 @@ def hold(queued: int) -> None:
     if len(cell.tasks) != queued:
         message = f"{len(cell.tasks)} of {queued} tasks are held"
         raise RuntimeError(message)
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    """Return median, lowest and highest."""
-    return {
-        "median": round(statistics.median(values), 1),
-        "min": round(min(values), 1),
-        "max": round(max(values), 1),
-    }
 
 
 def fold_rates(tasks: int, rounds: int) -> dict[str, float]:

@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+from figures import spread
 
 from dtest.runtime.machine import descendants_of, processes_with
 
@@ -75,15 +75,6 @@ def one(kind: str, suite: Path, place: Path, tests: int) -> tuple[float, Counter
         sys.exit(f"the suite ended with {process.returncode} ({kind})")
     cases = json.loads(said)["testcases"]
     return took_s, Counter((case["nodeid"], case["outcome"]) for case in cases)
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    """Return median, lowest and highest."""
-    return {
-        "median": round(statistics.median(values), 3),
-        "min": round(min(values), 3),
-        "max": round(max(values), 3),
-    }
 
 
 def main() -> None:

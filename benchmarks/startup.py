@@ -8,12 +8,13 @@ plain pytest in the same round.
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from figures import spread
 
 SUITE = """
 import time
@@ -30,15 +31,6 @@ def seconds_of(command: list[str], home: Path) -> float:
     started = time.perf_counter()
     subprocess.run(command, cwd=home, check=True, capture_output=True)
     return time.perf_counter() - started
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    """Return median, lowest and highest."""
-    return {
-        "median": round(statistics.median(values), 3),
-        "min": round(min(values), 3),
-        "max": round(max(values), 3),
-    }
 
 
 def main() -> None:

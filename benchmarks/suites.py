@@ -9,7 +9,6 @@ paired runs. ``same`` says that dtest and plain pytest agree on every test.
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tarfile
@@ -17,6 +16,8 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+
+from figures import spread
 
 PINS = (
     "pytest",
@@ -96,15 +97,6 @@ def seconds_of(command: list[str], home: Path, env: dict[str, str]) -> tuple[flo
     if done.returncode not in (0, 1):
         sys.exit(f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return took_s, done.stdout
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    """Return median, lowest and highest."""
-    return {
-        "median": round(statistics.median(values), 3),
-        "min": round(min(values), 3),
-        "max": round(max(values), 3),
-    }
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 import time
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 from dtest.agents.pytest_session.exits import (
     EXIT_CRASHED,
@@ -185,31 +185,39 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
 
 def main(argv: list[str]) -> int:
     """Run one session; the exit code says what it came to."""
+    return conduct(lambda: read_order(argv), lambda fed: run_all(fed, FedLedger(fed.order)))
+
+
+def conduct(read: Callable[[], FedOrder], run: Callable[[FedOrder], int]) -> int:
+    """Read an order and run a session by it, in its directory; return the exit code."""
     try:
-        fed = read_order(argv)
+        fed = read()
         os.makedirs(fed.order.scratch, exist_ok=True)
         open(fed.order.out, "wb").close()
         os.chdir(fed.order.cwd)
-    except SystemExit as stop:
+    except SystemExit as stop:  # argparse has printed the help, or what is wrong
         return EXIT_USAGE if stop.code else EXIT_PASSED
     except (OSError, UnicodeDecodeError) as error:
         say(str(error))
         return EXIT_USAGE
-    ledger = FedLedger(fed.order)
-    code = run_all(fed, ledger)
+    code = run(fed)
     clear(fed.order.scratch)
     return code
 
 
-def read_order(argv: list[str]) -> FedOrder:
-    """Parse the command line and the file of paths."""
+def read_order(argv: list[str], *, runner: str = "pytest", by_name: bool = True) -> FedOrder:
+    """Parse the command line and the file of paths.
+
+    ``by_name`` says whether tests that are named there are told apart from paths.
+    """
     own = argv[: argv.index("--")] if "--" in argv else argv
-    parser = argparse.ArgumentParser(usage="%(prog)s [options] [-- PYTEST_ARGUMENT ...]")
-    parser.add_argument("--python", required=True, help="interpreter that has pytest >= 7.0")
-    parser.add_argument("--cwd", required=True, help="directory to run pytest in")
+    usage = f"%(prog)s [options] [-- {runner.upper()}_ARGUMENT ...]"
+    parser = argparse.ArgumentParser(usage=usage)
+    parser.add_argument("--python", required=True, help=f"interpreter that has {runner}")
+    parser.add_argument("--cwd", required=True, help=f"directory to run {runner} in")
     parser.add_argument("--out", required=True, help="file of records, written anew")
     parser.add_argument("--feed", required=True, help="file of units, appended to by the agent")
-    parser.add_argument("--paths-file", required=True, help="what the suite was collected from")
+    parser.add_argument("--paths-file", required=True, help="what the suite is collected from")
     parser.add_argument("--test-timeout", type=float, help="seconds that one test may take")
     collect_help = "collect all first, and record what there is"
     parser.add_argument("--collect", action="store_true", help=collect_help)
@@ -222,8 +230,8 @@ def read_order(argv: list[str]) -> FedOrder:
         cwd=os.path.abspath(options.cwd),
         out=os.path.abspath(options.out),
         crashes_max=0,
-        paths=[line for line in lines if "::" not in line],
-        nodeids=[line for line in lines if "::" in line],
+        paths=[line for line in lines if not (by_name and "::" in line)],
+        nodeids=[line for line in lines if by_name and "::" in line],
         extra=argv[len(own) + 1 :],
     )
     feed = os.path.abspath(options.feed)

@@ -7,7 +7,6 @@ the standard library only.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -15,7 +14,14 @@ import time
 from typing import Final
 
 from dtest.agents.pytest_session.exits import EXIT_CRASHED, EXIT_FAILED, EXIT_PASSED, EXIT_USAGE
-from dtest.agents.pytest_session.fed import FRUITLESS_MAX, FedLedger, FedOrder, Warden
+from dtest.agents.pytest_session.fed import (
+    FRUITLESS_MAX,
+    FedLedger,
+    FedOrder,
+    Warden,
+    conduct,
+    read_order,
+)
 from dtest.agents.pytest_session.ledger import Order, Record, describe_death, read_json
 from dtest.agents.pytest_session.session import Child, clear, say
 
@@ -53,48 +59,10 @@ class UnittestLedger(FedLedger):
 
 def main(argv: list[str]) -> int:
     """Run one session; the exit code says what it came to."""
-    try:
-        fed = read_order(argv)
-        os.makedirs(fed.order.scratch, exist_ok=True)
-        open(fed.order.out, "wb").close()
-        os.chdir(fed.order.cwd)
-    except SystemExit as stop:
-        return EXIT_USAGE if stop.code else EXIT_PASSED
-    except (OSError, UnicodeDecodeError) as error:
-        say(str(error))
-        return EXIT_USAGE
-    code = run_all(fed, UnittestLedger(fed.order))
-    clear(fed.order.scratch)
-    return code
-
-
-def read_order(argv: list[str]) -> FedOrder:
-    """Parse the command line and the file of paths."""
-    own = argv[: argv.index("--")] if "--" in argv else argv
-    parser = argparse.ArgumentParser(usage="%(prog)s [options] [-- UNITTEST_ARGUMENT ...]")
-    parser.add_argument("--python", required=True, help="interpreter of the tests, 3.8 or later")
-    parser.add_argument("--cwd", required=True, help="directory to work in")
-    parser.add_argument("--out", required=True, help="file of records, written anew")
-    parser.add_argument("--feed", required=True, help="file of units, appended to by the agent")
-    parser.add_argument("--paths-file", required=True, help="what the suite is collected from")
-    parser.add_argument("--test-timeout", type=float, help="seconds that one test may take")
-    collect_help = "collect all first, and record what there is"
-    parser.add_argument("--collect", action="store_true", help=collect_help)
-    options = parser.parse_args(own)
-    with open(options.paths_file, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-        lines = [line for line in file.read().split("\n") if line]
-    python: str = options.python
-    order = Order(
-        python=os.path.abspath(python) if os.sep in python else python,
-        cwd=os.path.abspath(options.cwd),
-        out=os.path.abspath(options.out),
-        crashes_max=0,
-        paths=lines,
-        nodeids=[],
-        extra=argv[len(own) + 1 :],
+    return conduct(
+        lambda: read_order(argv, runner="unittest", by_name=False),
+        lambda fed: run_all(fed, UnittestLedger(fed.order)),
     )
-    feed = os.path.abspath(options.feed)
-    return FedOrder(order, feed, options.test_timeout, options.collect)
 
 
 def run_all(fed: FedOrder, ledger: UnittestLedger) -> int:
