@@ -137,6 +137,12 @@ def test_an_interrupt_ends_the_run_and_tells_what_is_known(cell: CellUser, suite
     home = suite(test_a=GOOD + HANG + "    threading.Event().wait()\n")
     with cell.at(home).started(*CALL, "--dtest", program=sys.executable) as call:
         eventually((home / "waits").exists, what="the test waits", within_s=60)
+
+        def known() -> bool:
+            run = cell.here("run", "show", "@last", "--json").json
+            return bool(run["testcases"].get("passed") == 2)
+
+        eventually(known, what="two verdicts known", within_s=60)
         ended = interrupt(call)
 
     assert ended.code == pytest.ExitCode.INTERRUPTED, ended.err
