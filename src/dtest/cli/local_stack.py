@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,8 +70,11 @@ class LocalStack:
         flags += ["--brokers-only"] if self.brokers_only else []
         return [sys.executable, "-m", "dtest.roles.stack_main", *arguments, *flags]
 
-    def start(self) -> StackFile:
-        """Start it and wait until it serves. Raises Unavailable with the cause."""
+    def start(self, *, meanwhile: Callable[[], object] | None = None) -> StackFile:
+        """Start it and wait until it serves; call ``meanwhile`` in between.
+
+        Raises Unavailable with the cause.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         log_path = self.path.with_name("stack.log")
         with log_path.open("ab") as log, signals_held() as release:
@@ -91,6 +94,8 @@ class LocalStack:
             )
             try:
                 release()
+                if meanwhile is not None:
+                    meanwhile()
                 return self._wait_for(process, log_path)
             except BaseException:
                 _give_up(process)
@@ -145,12 +150,17 @@ def stop_stack(path: Path) -> StackFile | None:
 
 
 @contextmanager
-def throw_away_stack(**options: object) -> Iterator[Settings]:
-    """Run a stack for the length of a block and leave nothing behind."""
+def throw_away_stack(
+    *, meanwhile: Callable[[], object] | None = None, **options: object
+) -> Iterator[Settings]:
+    """Run a stack for the length of a block and leave nothing behind.
+
+    ``meanwhile`` is called while it starts.
+    """
     directory = Path(tempfile.mkdtemp(prefix="dtest-"))
     wanted = LocalStack("main", directory, throw_away=True, **options)  # type: ignore[arg-type]
     try:
-        stack = wanted.start()
+        stack = wanted.start(meanwhile=meanwhile)
         yield settings_of(stack, directory)
     finally:
         stop_stack(wanted.path)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from dtest.cli import output
-from dtest.cli.api_client import open_api
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.errors import UsageError
 from dtest.reports.form import Format
@@ -45,6 +44,7 @@ def build(
     known_flaky
         The list of known flaky tests; by default `dtest-known-flaky.toml` here or further up.
     """
+    from dtest.cli.api_client import open_api
     from dtest.cli.gathering import gather
     from dtest.reports.formats import FORMATS
 

@@ -1,26 +1,12 @@
 """``dtest test``: a suite of tests on the workers of a cell."""
 
-import os
-import shutil
-import sys
-import uuid
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from dtest.cli import output
-from dtest.cli.api_client import ApiClient, open_api
-from dtest.cli.cell_memory import CellMemory
-from dtest.cli.fleet import fleet_of, is_remote
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.recipes import recipe_of
-from dtest.cli.reports import known_flaky_tests, write_report
-from dtest.cli.suite import shown
-from dtest.cli.suite_history import HistoryFile
-from dtest.cli.suite_lots import Planner, Share, kinds_of, lanes_of, refuse_unmatched
+from dtest.cli.reports import known_flaky_tests
+from dtest.cli.suite_cell import cell_of
+from dtest.cli.suite_command import SuiteCommand
 from dtest.cli.suite_options import (
     EVERYTHING,
     NO_FILES,
@@ -29,14 +15,10 @@ from dtest.cli.suite_options import (
     ReportFiles,
     Selection,
 )
-from dtest.cli.suite_run import RunEnd, SuitePlace, SuiteRun
 from dtest.cli.suite_runner import PYTEST_RUNS, RunnerOptions
 from dtest.cli.suite_settings import SuiteSettings, suite_settings
-from dtest.errors import NOTHING_SELECTED, DtestError, TooManyFailures, UsageError
-from dtest.settings import Settings
-from dtest.suites.requirement import in_words, parse_on
-
-INTERRUPTED = 130
+from dtest.errors import UsageError
+from dtest.suites.requirement import parse_on
 
 
 def test(  # noqa: PLR0913 - one option each
@@ -105,50 +87,30 @@ def test(  # noqa: PLR0913 - one option each
     classes = parse_on(on) if on is not None else ()
     flaky = known_flaky_tests(reports.known_flaky)
     python, recipe = environment_of(python, recipe_of(environment), given)
-    kept = HistoryFile(Path.cwd())
-    with cell_of(settings, workers) as api:
-        fleet = fleet_of(api)
-        queue = f"q{uuid.uuid4().hex}"
-        lanes = lanes_of(classes, given.rules, fleet, queue=queue, sessions=workers)
-        for lane in lanes:
-            if lane.why_not:
-                output.say(f"{lane.name}: {lane.why_not}")
-        if bounds.fail_unmatched:
-            refuse_unmatched((lane.name, lane.why_not) for lane in lanes)
-        run = SuiteRun(api, Path.cwd().name or "tests", flaky, as_json=call.json)
-        shipped = is_remote(fleet) if ship is None else ship
-        place = SuitePlace(
-            "." if shipped else str(Path.cwd()),
-            interpreter_of(python, is_here=not shipped)
-            if recipe is None and by.uses_python
-            else None,
-            by.arguments(selection),
-            shipped_here(api) if shipped else None,
-            recipe,
-            by.document,
-        )
-        run.start(place, paths or [], bounds, lanes)
-        past = CellMemory(api, run.name, kinds_of(lanes), kept=kept)
-        try:
-            found = [suite and by.selected(suite, selection) for suite in run.collected(bounds)]
-            planner = Planner(given.rules, selection, past, fleet, workers)
-            shares = planner.shares(lanes, found)
-            if bounds.fail_unmatched:
-                refuse_unmatched(
-                    (each.nodeid, each.cause) for s in shares for each in s.unrun if each.applies
-                )
-        except BaseException as error:
-            run.stop(reason=type(error).__name__)
-            raise
-        if all(share.suite.is_empty for share in shares):
-            run.stop(reason="no tests")
-            output.say(f"no tests ran: {by.name} found none")
-            return NOTHING_SELECTED
-        if not call.json:
-            _tell_plan(shares)
-        end = run.carry(shares, bounds)
-    kept.add(end.report)
-    return _concluded(end, reports, as_json=call.json)
+    wanted = SuiteCommand(
+        paths=paths or (),
+        workers=workers,
+        python=python,
+        recipe=recipe,
+        ship=ship,
+        classes=classes,
+        rules=given.rules,
+        flaky=flaky,
+        by=by,
+        selection=selection,
+        bounds=bounds,
+        reports=reports,
+        as_json=call.json,
+    )
+    with cell_of(settings, workers, meanwhile=_load) as api:
+        from dtest.cli.suite_conduct import conduct
+
+        return conduct(api, wanted)
+
+
+def _load() -> None:
+    """Load what runs a suite."""
+    import dtest.cli.suite_conduct  # noqa: F401 - for whoever imports it next
 
 
 def environment_of(
@@ -164,80 +126,3 @@ def environment_of(
     if python is None and recipe is None:
         return given.python, given.environment
     return python, recipe
-
-
-def _tell_plan(shares: Sequence[Share]) -> None:
-    """Tell how much there is, and what of it asks for machines of its own."""
-    for share in shares:
-        suite, name = share.suite, share.lane.name
-        output.say(f"{name}: {shown(suite)}" if name else shown(suite))
-        for lot in share.lots:
-            if lot.is_early:
-                output.say(f"  {len(lot.nodeids)} ask for {in_words(lot.requirements)}")
-        elsewhere = sum(not each.applies for each in share.unrun)
-        if elsewhere:
-            output.say(f"  {elsewhere} are not for {name or 'these machines'}")
-        for cause, count in Counter(each.cause for each in share.unrun if each.applies).items():
-            if cause != share.lane.why_not:
-                output.say(f"  {count} cannot run: {cause}")
-
-
-def _concluded(end: RunEnd, reports: ReportFiles, *, as_json: bool) -> int:
-    """Tell what the run came to, write the reports, and return the exit code."""
-    from dtest.cli.suite_end import as_document, tell
-
-    code = _code(end)
-    report = replace(end.report, exit_code=code)
-    if as_json:
-        output.as_json(as_document(report, end))
-    else:
-        tell(report, end, durations=reports.durations)
-    for path, form, _ in reports.files:
-        write_report(path, form, report)
-    if end.cut is not None and not isinstance(end.cut, TooManyFailures):
-        raise end.cut
-    return code
-
-
-def _code(end: RunEnd) -> int:
-    match end.cut:
-        case None:
-            return end.report.exit_code
-        case DtestError() as error:
-            return error.exit_code
-        case SystemExit(code=int(code)):
-            return code
-        case _:
-            return INTERRUPTED
-
-
-def interpreter_of(python: str | None, *, is_here: bool) -> str | None:
-    """Return the interpreter; one on other machines, and none stated, is theirs to find."""
-    if python is None:
-        return sys.executable if is_here else None
-    if not is_here:
-        return python
-    found = shutil.which(python)
-    if found is None:
-        message = f"{python} is not an interpreter"
-        raise UsageError(message, hint="give the path of the environment's python")
-    return str(Path(found).absolute())
-
-
-def shipped_here(api: ApiClient) -> str:
-    """Ship the tree of this directory; return its name. Raises as ``ship_tree``."""
-    from dtest.cli.shipping import ship_tree
-
-    return ship_tree(api, Path.cwd(), paths=[]).digest
-
-
-@contextmanager
-def cell_of(settings: Settings, workers: int | None) -> Iterator[ApiClient]:
-    """Open the running cell, or one that lives as long as the block."""
-    if settings.get("api_url"):
-        yield open_api(settings)
-        return
-    from dtest.cli.local_stack import throw_away_stack
-
-    with throw_away_stack(workers=1, slots=workers or os.cpu_count() or 1) as own:
-        yield open_api(own)

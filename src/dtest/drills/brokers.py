@@ -16,7 +16,7 @@ from dtest.journal.connection import NatsAddress, connect
 from dtest.journal.jetstream import JetStreamJournal
 from dtest.journal.port import Stored, read_to
 from dtest.journal.streams import journal_name
-from dtest.roles.stack import Child
+from dtest.roles.child import Child
 from dtest.runtime.clock import SystemClock
 from dtest.runtime.ids import secret
 from dtest.runtime.nats_server import EmbeddedServer, free_port

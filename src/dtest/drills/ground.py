@@ -19,8 +19,9 @@ from dtest.events import subject
 from dtest.events.fields import CellId
 from dtest.journal.cluster import await_leaders, get_placement
 from dtest.journal.streams import journal_name
+from dtest.roles.child import Child
 from dtest.roles.session import Session, session
-from dtest.roles.stack import Child, Stack, StackOptions
+from dtest.roles.stack import Stack, StackOptions
 from dtest.runtime.machine import descendants_of, processes_with
 from dtest.runtime.nats_server import free_port
 from dtest.settings import Settings, settings_of

@@ -6,7 +6,7 @@ from dtest.drills.drill import Scene
 from dtest.drills.load import seen_within
 from dtest.drills.readers import shows
 from dtest.drills.report import Injection
-from dtest.roles.stack import Child
+from dtest.roles.child import Child
 
 RECOVERED_S_MAX = 60.0
 

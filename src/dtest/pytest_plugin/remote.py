@@ -19,12 +19,13 @@ from dtest.cli.gathering import fresh_observations
 from dtest.cli.options import CallOptions
 from dtest.cli.recipes import recipe_of
 from dtest.cli.reports import known_flaky_tests
+from dtest.cli.suite_cell import cell_of, interpreter_of, shipped_here
 from dtest.cli.suite_history import HistoryFile
 from dtest.cli.suite_lots import Planner, kinds_of, lanes_of
 from dtest.cli.suite_options import Bounds, Selection
 from dtest.cli.suite_run import RunEnd, SuitePlace, SuiteRun
 from dtest.cli.suite_settings import suite_settings
-from dtest.cli.testing import cell_of, environment_of, interpreter_of, shipped_here
+from dtest.cli.testing import environment_of
 from dtest.errors import DtestError, TimedOut, TooManyFailures, Unavailable, UsageError
 from dtest.pytest_plugin import invocation
 from dtest.pytest_plugin.feeding import Feeding

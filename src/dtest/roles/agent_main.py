@@ -115,5 +115,10 @@ def parse_labels(texts: list[str]) -> dict[str, str]:
     return labels
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the agents that the arguments of the process ask for."""
     app()
+
+
+if __name__ == "__main__":
+    main()

@@ -6,40 +6,39 @@ is left of a supervisor that was killed is ended before a new one starts.
 
 import asyncio
 import fcntl
+import http.client
+import json
 import os
 import shutil
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
+from urllib.parse import urlsplit
 
-import httpx
 import structlog
 
 from dtest.errors import Conflict, Unavailable
 from dtest.events.fields import CellId
-from dtest.journal.cluster import await_leaders
-from dtest.journal.connection import NatsAddress, connect
-from dtest.journal.migration import create_streams, usual_replicas
-from dtest.journal.streams import Limits
+from dtest.roles.child import Child, Process, RoleCommand, let_go
 from dtest.runtime.ids import secret
-from dtest.runtime.lifecycle import end_with_parent
 from dtest.runtime.machine import process_started_at
-from dtest.runtime.nats_cluster import USER, Place, nodes_in, plan_cluster
+from dtest.runtime.nats_cluster import USER, EmbeddedCluster, Place, nodes_in, plan_cluster
 from dtest.runtime.nats_server import free_port
 from dtest.runtime.remains import end_remains, note_processes
 from dtest.runtime.stack_file import StackFile, write_stack_file
 from dtest.settings import LIMITS, environment
 
+if TYPE_CHECKING:
+    from dtest.journal.connection import NatsAddress
+
 log = structlog.get_logger()
 
 READY_S_MAX = 60.0
 READY_LOOK_S = 0.02
-DISK_PART = 0.2
-"""Of the free disk: what a local cell may take. A broker takes three quarters at most, and may
-serve several cells."""
-STOP_S_MAX = 15.0
+ANSWER_S_MAX = 10.0
+REMAINS_S_MAX = 15.0
 RESTART_S_MIN = 0.5
 RESTART_S_MAX = 10.0
 _OF_LIMITS = frozenset(f"DTEST_{key.upper()}" for key in LIMITS)
@@ -66,7 +65,7 @@ class StackOptions:
     api_port: int = 0
     second_api: bool = False
     """Beside the first, at the address and in the place that ``overrides`` give it."""
-    nats: NatsAddress | None = None
+    nats: "NatsAddress | None" = None
     """A broker that runs already; by default an embedded one is started."""
     nodes: int | None = None
     """How many embedded brokers; by default those whose stores are there, or one."""
@@ -88,19 +87,6 @@ class StackOptions:
 
 
 @dataclass(slots=True)
-class Child:
-    """One process of the stack."""
-
-    name: str
-    start: Callable[[], "asyncio.Future[asyncio.subprocess.Process]"]
-    process: asyncio.subprocess.Process
-    may_start: asyncio.Event
-    """Cleared by who wants it to stay away once it ended."""
-    restart: bool = True
-    restarts: int = 0
-
-
-@dataclass(slots=True)
 class Stack:
     """A running cell. Use ``start``, then ``stop``; ``supervise`` in between."""
 
@@ -119,7 +105,7 @@ class Stack:
         """Start everything and wait until it serves. Raises Conflict or Unavailable."""
         self._take_directory()
         try:
-            await end_remains(self.directory / "children.json", wait_s=STOP_S_MAX)
+            await end_remains(self.directory / "children.json", wait_s=REMAINS_S_MAX)
             return await self._start()
         except BaseException:
             await self.stop()
@@ -139,69 +125,81 @@ class Stack:
         self._lock = lock
 
     async def _start(self) -> StackFile:
-        address = self.options.nats or await self._start_brokers()
-        connection = await connect(address, name="dtest stack", wait_s=READY_S_MAX)
-        try:
-            nodes, asked = len(address.servers), self.options.replicas
-            if self.options.nats is None:
-                asked = min(nodes, asked or nodes)
-            room = int(shutil.disk_usage(self.directory).free * DISK_PART) // nodes
-            replicas = await usual_replicas(connection, self.options.cell, asked)
-            limits = replace(Limits().within(room), replicas=replicas)
-            await create_streams(connection, self.options.cell, limits)
-            await await_leaders(connection, self.options.cell, wait_s=READY_S_MAX)
-        finally:
-            await connection.close()
-        api_port = self.options.api_port or free_port()
-        api = self.options.api and not self.options.brokers_only
-        self.file = StackFile(
-            self.options.cell,
-            os.getpid(),
-            process_started_at(os.getpid()) or 0.0,
-            ",".join(address.servers),
-            address.user,
-            address.password,
-            address.token,
-            f"http://127.0.0.1:{api_port}" if api else None,
-            secret() if api else None,
-        )
-        if not self.options.brokers_only:
-            await self._start_roles()
+        cluster = None if self.options.nats else self._plan_brokers()
+        self.file = self._own_file(cluster)
+        roles = [] if self.options.brokers_only else await self._load_roles()
+        for server in cluster.servers if cluster else ():
+            await self._add(server.directory.name, server.start)
+        await self._lay_ground(self.file, cluster)
+        for child in roles:
+            let_go(child.process)
         await self._ready()
         write_stack_file(self.directory / "stack.json", self.file)
         return self.file
 
-    async def _start_brokers(self) -> NatsAddress:
+    def _plan_brokers(self) -> EmbeddedCluster:
         nodes = self.options.nodes or nodes_in(self.directory) or 1
-        cluster = plan_cluster(
+        return plan_cluster(
             self.directory,
             nodes,
             secret=secret,
             port=self.options.broker_port,
             places=self.options.broker_places,
         )
-        for server in cluster.servers:
-            await self._add(server.directory.name, server.start)
-        return NatsAddress(cluster.urls, USER, cluster.password)
 
-    async def _start_roles(self) -> None:
+    def _own_file(self, cluster: EmbeddedCluster | None) -> StackFile:
+        nats = self.options.nats
+        api = self.options.api and not self.options.brokers_only
+        return StackFile(
+            self.options.cell,
+            os.getpid(),
+            process_started_at(os.getpid()) or 0.0,
+            ",".join(cluster.urls if cluster else nats.servers if nats else ()),
+            USER if cluster else nats.user if nats else None,
+            cluster.password if cluster else nats.password if nats else None,
+            nats.token if nats else None,
+            f"http://127.0.0.1:{self.options.api_port or free_port()}" if api else None,
+            secret() if api else None,
+        )
+
+    async def _lay_ground(self, file: StackFile, cluster: EmbeddedCluster | None) -> None:
+        from dtest.journal.connection import NatsAddress
+        from dtest.roles.groundwork import lay
+
+        servers, copies = tuple(file.nats_url.split(",")), self.options.replicas
+        if cluster is not None:
+            copies = min(len(servers), copies or len(servers))
+        address = NatsAddress(servers, file.nats_user, file.nats_password, file.nats_token)
+        await lay(self.options.nats or address, self.options.cell, self.directory, copies=copies)
+
+    async def _load_roles(self) -> list[Child]:
+        """Start the processes of the roles; they load while the brokers start, and wait."""
         options = self.options
+        loaded: list[Child] = []
+
+        async def load(name: str, module: str, arguments: Sequence[str] = ()) -> None:
+            log_path = self.directory / f"{name.replace(' ', '-')}.log"
+            role = RoleCommand(module, arguments, log_path, options.starters.get(name, ()))
+            process = await role.load(self.child_environment(name))
+            loaded.append(self._note(name, partial(self._run, name, role), process))
+
         for number in range(1, options.schedulers + 1):
-            await self._add_role("scheduler" if number == 1 else f"scheduler {number}", "scheduler")
+            await load("scheduler" if number == 1 else f"scheduler {number}", "scheduler")
         if options.api:
-            await self._add_role("api", "api")
+            await load("api", "api")
         if options.second_api:
-            await self._add_role("api 2", "api")
+            await load("api 2", "api")
         for number in range(1, options.workers + 1):
             arguments = ["--name", f"local-{number}", "--drain-seconds", str(options.drain_s)]
             if options.slots is not None:
                 arguments += ["--slots", str(options.slots)]
-            await self._add_role(f"agent local-{number}", "agent_main", arguments)
+            await load(f"agent local-{number}", "agent_main", arguments)
         if options.simulate:
             arguments = ["--simulate", options.simulate]
             arguments += ["--slots", str(options.simulate_slots)]
             arguments += ["--simulate-seconds", str(options.simulate_seconds)]
-            await self._add_role("simulation", "agent_main", arguments)
+            await load("simulation", "agent_main", arguments)
+        return loaded
 
     def child_environment(self, name: str = "") -> dict[str, str]:
         """Return the environment of one process: the stack's settings, and the bounds set."""
@@ -225,29 +223,18 @@ class Stack:
         own = {word: value for word, value in stated.items() if value}
         return {**kept, **own, **self.options.overrides.get(name, {})}
 
-    async def _add_role(self, name: str, module: str, arguments: list[str] | None = None) -> None:
-        async def start() -> asyncio.subprocess.Process:
-            with (self.directory / f"{name.replace(' ', '-')}.log").open("ab") as output:
-                return await asyncio.create_subprocess_exec(
-                    *self.options.starters.get(name, ()),
-                    sys.executable,
-                    *("-m", f"dtest.roles.{module}", *(arguments or [])),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    env=self.child_environment(name),
-                    start_new_session=True,
-                    preexec_fn=end_with_parent,
-                )
+    async def _run(self, name: str, role: RoleCommand) -> Process:
+        return await role.run(self.child_environment(name))
 
-        await self._add(name, start)
+    async def _add(self, name: str, start: Callable[[], Awaitable[Process]]) -> None:
+        self._note(name, start, await start())
 
-    async def _add(self, name: str, start: Callable[[], object]) -> None:
-        process = await start()  # type: ignore[misc]
+    def _note(self, name: str, start: Callable[[], Awaitable[Process]], process: Process) -> Child:
         may_start = asyncio.Event()
         may_start.set()
-        self.children[name] = Child(name, start, process, may_start)  # type: ignore[arg-type]
+        child = self.children[name] = Child(name, start, process, may_start)
         self._note_children()
+        return child
 
     def _note_children(self) -> None:
         pids = [child.process.pid for child in self.children.values()]
@@ -262,14 +249,11 @@ class Stack:
             return
         loop = asyncio.get_running_loop()
         deadline = loop.time() + READY_S_MAX
-        headers = {"Authorization": f"Bearer {self.file.token}"}
-        url = self.file.api_url
-        async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as api:
-            while loop.time() < deadline:
-                self._check_alive()
-                if await self._serves(api):
-                    return
-                await asyncio.sleep(READY_LOOK_S)
+        while loop.time() < deadline:
+            self._check_alive()
+            if await asyncio.to_thread(self._serves, self.file.api_url, self.file.token or ""):
+                return
+            await asyncio.sleep(READY_LOOK_S)
         message = f"the stack did not become ready in {READY_S_MAX:g} s"
         raise Unavailable(message, hint=f"see the logs in {self.directory}")
 
@@ -280,17 +264,22 @@ class Stack:
                 message = f"{child.name} ended with {child.process.returncode} while starting"
                 raise Unavailable(message, hint=f"see {self.directory / log_name}")
 
-    async def _serves(self, api: httpx.AsyncClient) -> bool:
+    def _serves(self, url: str, token: str) -> bool:
         wanted = self.options.workers + sum(
             int(part.partition(":")[2] or 1) for part in self.options.simulate.split(",") if part
         )
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=ANSWER_S_MAX)
         try:
-            answer = await api.get("/api/status")
-        except httpx.HTTPError:
+            connection.request("GET", "/api/status", headers={"Authorization": f"Bearer {token}"})
+            answer = connection.getresponse()
+            body = answer.read()
+        except (OSError, http.client.HTTPException):
             return False
-        if answer.status_code != httpx.codes.OK:
+        finally:
+            connection.close()
+        if answer.status != http.HTTPStatus.OK:
             return False
-        content = answer.json()
+        content = json.loads(body)
         return bool(content["leader_id"]) and content["workers"].get("active", 0) >= wanted
 
     async def supervise(self) -> None:
@@ -319,14 +308,19 @@ class Stack:
 
     # -- the end ------------------------------------------------------------------------------
 
-    async def stop(self) -> None:
-        """End everything: agents first, so that they can say goodbye; the broker last."""
+    async def stop(self, *, leave_nothing: bool = False) -> None:
+        """End everything: agents first, so that they can say goodbye; the broker last.
+
+        With ``leave_nothing`` the agents end what they run, and all else is killed: nobody will
+        read what it would still write down.
+        """
         self._stopping.set()
         agents = [c for name, c in self.children.items() if name.startswith(("agent", "simul"))]
         roles = [c for name, c in self.children.items() if name.startswith(("api", "sched"))]
         broker = [c for name, c in self.children.items() if name.startswith("nats")]
         for group in (agents, roles, broker):
-            await asyncio.gather(*(_end(child) for child in group))
+            at_once = leave_nothing and group is not agents
+            await asyncio.gather(*(child.kill() if at_once else child.end() for child in group))
         if self._lock is None:  # the directory is another stack's
             return
         for name in ("children.json", "stack.json"):  # who waits for the end looks at the last one
@@ -337,18 +331,3 @@ class Stack:
     def remove(self) -> None:
         """Delete the state directory: the journal and everything else."""
         shutil.rmtree(self.options.state_dir, ignore_errors=True)
-
-
-async def _end(child: Child) -> None:
-    process = child.process
-    if process.returncode is not None:
-        return
-    try:
-        process.terminate()
-        async with asyncio.timeout(STOP_S_MAX):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-    except ProcessLookupError:
-        return

@@ -9,7 +9,6 @@ from cyclopts import App, Parameter
 
 from dtest.errors import DtestError
 from dtest.events.fields import CellId
-from dtest.journal.connection import NatsAddress
 from dtest.roles.stack import Stack, StackOptions
 from dtest.runtime.lifecycle import on_stop_signals, run_until_stopped
 from dtest.runtime.logs import set_up_logs
@@ -41,6 +40,8 @@ def run(  # noqa: PLR0913 - one option each
     set_up_logs(role="stack", json_lines=True)
     address = None
     if nats is not None:
+        from dtest.journal.connection import NatsAddress
+
         settings = load_settings()
         user, password = settings.get("nats_user"), settings.get("nats_password")
         address = NatsAddress(tuple(nats.split(",")), user, password, settings.get("nats_token"))
@@ -61,7 +62,7 @@ def run(  # noqa: PLR0913 - one option each
     )
     stack = Stack(options)
     try:
-        asyncio.run(serve(stack))
+        asyncio.run(serve(stack, leave_nothing=throw_away))
     except DtestError as error:
         sys.stderr.write(f"{last_words(error)}\n")
         sys.exit(error.exit_code)
@@ -69,7 +70,7 @@ def run(  # noqa: PLR0913 - one option each
         stack.remove()
 
 
-async def serve(stack: Stack) -> None:
+async def serve(stack: Stack, *, leave_nothing: bool = False) -> None:
     """Keep a stack up until a signal; it may come while the stack still starts."""
     stop = asyncio.Event()
     on_stop_signals(stop.set)
@@ -77,7 +78,7 @@ async def serve(stack: Stack) -> None:
     try:
         await run_until_stopped(main, stop)
     finally:
-        await stack.stop()
+        await stack.stop(leave_nothing=leave_nothing)
 
 
 async def _run(stack: Stack) -> None:

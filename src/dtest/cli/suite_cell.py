@@ -1,0 +1,57 @@
+"""The cell that a suite runs in, and what it has to know of the place that the suite is in."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dtest.errors import UsageError
+from dtest.settings import Settings
+
+if TYPE_CHECKING:
+    from dtest.cli.api_client import ApiClient
+
+
+@contextmanager
+def cell_of(
+    settings: Settings, workers: int | None, *, meanwhile: Callable[[], object] | None = None
+) -> Iterator["ApiClient"]:
+    """Open the running cell, or one that lives as long as the block.
+
+    ``meanwhile`` is called while that one starts: what takes time and needs no cell.
+    """
+    if settings.get("api_url"):
+        from dtest.cli.api_client import open_api
+
+        yield open_api(settings)
+        return
+    from dtest.cli.local_stack import throw_away_stack
+
+    slots = workers or os.cpu_count() or 1
+    with throw_away_stack(workers=1, slots=slots, meanwhile=meanwhile) as own:
+        from dtest.cli.api_client import open_api
+
+        yield open_api(own)
+
+
+def interpreter_of(python: str | None, *, is_here: bool) -> str | None:
+    """Return the interpreter; one on other machines, and none stated, is theirs to find."""
+    if python is None:
+        return sys.executable if is_here else None
+    if not is_here:
+        return python
+    found = shutil.which(python)
+    if found is None:
+        message = f"{python} is not an interpreter"
+        raise UsageError(message, hint="give the path of the environment's python")
+    return str(Path(found).absolute())
+
+
+def shipped_here(api: "ApiClient") -> str:
+    """Ship the tree of this directory; return its name. Raises as ``ship_tree``."""
+    from dtest.cli.shipping import ship_tree
+
+    return ship_tree(api, Path.cwd(), paths=[]).digest
