@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,18 @@ from pydantic import TypeAdapter
 from dtest.agents.keeper.notes import write_json, write_line
 from dtest.events.attempt import AttemptAssigned
 
-_ASSIGNMENT: TypeAdapter[AttemptAssigned] = TypeAdapter(AttemptAssigned)
 OWN_DIRECTORIES = ("work", "artifacts", "checkpoint")
 OUTPUT_BYTES_KEPT = 1 << 20
 """A slot whose last output was larger is removed, apart: to free much space takes time."""
 _OWN_FILES = frozenset(
     {"assignment.json", "pid.json", "exit.json", "output.log", "output.json", "checkpoint.json"}
 )
+
+
+@cache
+def _assignment() -> TypeAdapter[AttemptAssigned]:
+    """Built when it is first used: after a start that finds attempts of an earlier one."""
+    return TypeAdapter(AttemptAssigned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,7 @@ class Slot:
     def assignment(self) -> AttemptAssigned | None:
         """Return the attempt that has the slot; none if it is free or was not fully taken."""
         try:
-            return _ASSIGNMENT.validate_python(self._read("assignment.json"))
+            return _assignment().validate_python(self._read("assignment.json"))
         except (OSError, ValueError):
             return None
 

@@ -21,7 +21,7 @@ from dtest.api.admission import Doorkeeper
 from dtest.api.auth import App, Gate
 from dtest.api.body import BODY_BYTES_MAX
 from dtest.api.context import ApiContext
-from dtest.api.problems import PROBLEMS, add_problems
+from dtest.api.problems import PROBLEMS, DocumentedApp, add_problems
 
 DESCRIPTION = (
     "Read model and submissions of one dtest cell. Every answer reflects a sequence number of "
@@ -31,7 +31,7 @@ DESCRIPTION = (
 
 def create_app(context: ApiContext) -> FastAPI:
     """Return the application without its gate."""
-    app = FastAPI(
+    app = DocumentedApp(
         title="dtest",
         version=dtest.__version__,
         description=DESCRIPTION,

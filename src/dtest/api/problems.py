@@ -1,8 +1,11 @@
 """Errors as ``{error: {code, message, hint}}``, whatever raised them."""
 
+from typing import Any
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
 from dtest.api.models import Problem
@@ -30,8 +33,10 @@ _STATUS: tuple[tuple[type[DtestError], int], ...] = (
 )
 UNAVAILABLE_RETRY_S = 1
 _BROKEN = 500
+_REFERENCE = "#/components/schemas/{model}"
+_CONTENT = {"application/json": {"schema": {"$ref": _REFERENCE.format(model=Problem.__name__)}}}
 PROBLEMS: dict[int | str, dict[str, object]] = {
-    status: {"model": Problem, "description": description}
+    status: {"content": _CONTENT, "description": description}
     for status, description in (
         (400, "Not readable"),
         (401, "No valid token"),
@@ -48,6 +53,21 @@ PROBLEMS: dict[int | str, dict[str, object]] = {
         (507, "The journal is full"),
     )
 }
+
+
+class DocumentedApp(FastAPI):
+    """An application whose description holds the form that ``PROBLEMS`` refer to.
+
+    Given as a model, the form would be compiled for each status of each route, at the first
+    request: a tenth of the start of the API.
+    """
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the description."""
+        document = super().openapi()
+        _, forms = models_json_schema([(Problem, "serialization")], ref_template=_REFERENCE)
+        document["components"]["schemas"].update(forms["$defs"])
+        return document
 
 
 def problem(status: int, code: str, message: str, hint: str = "") -> JSONResponse:

@@ -1,5 +1,6 @@
 """Starts and stops the supervisor of a local stack as a process of its own."""
 
+import json
 import os
 import shutil
 import signal
@@ -9,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dtest.errors import DtestError, Unavailable, UsageError
@@ -50,25 +51,8 @@ class LocalStack:
     @property
     def command(self) -> list[str]:
         """How the supervisor is started."""
-        options: dict[str, object | None] = {
-            "--cell": self.cell,
-            "--state-dir": self.state_dir,
-            "--workers": self.workers,
-            "--slots": self.slots,
-            "--simulate": self.simulate or None,
-            "--simulate-slots": self.simulate_slots,
-            "--simulate-seconds": self.simulate_seconds,
-            "--schedulers": self.schedulers,
-            "--port": self.port,
-            "--nats": self.nats,
-            "--nodes": self.nodes,
-            "--replicas": self.replicas,
-        }
-        stated = [(name, str(value)) for name, value in options.items() if value is not None]
-        arguments = [part for pair in stated for part in pair]
-        flags = ["--throw-away"] if self.throw_away else []
-        flags += ["--brokers-only"] if self.brokers_only else []
-        return [sys.executable, "-m", "dtest.roles.stack_main", *arguments, *flags]
+        options = json.dumps({**asdict(self), "state_dir": str(self.state_dir)})
+        return [sys.executable, "-m", "dtest.roles.stack_main", options]
 
     def start(self, *, meanwhile: Callable[[], object] | None = None) -> StackFile:
         """Start it and wait until it serves; call ``meanwhile`` in between.

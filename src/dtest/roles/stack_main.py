@@ -1,11 +1,13 @@
-"""Entry of the supervisor's process: a stack that stays until it is told to end."""
+"""Entry of the supervisor's process: a stack that stays until it is told to end.
+
+``python -m dtest.roles.stack_main OPTIONS``, the options of ``run`` as one JSON object: the command
+line has read and checked them.
+"""
 
 import asyncio
+import json
 import sys
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import App, Parameter
 
 from dtest.errors import DtestError
 from dtest.events.fields import CellId
@@ -15,26 +17,23 @@ from dtest.runtime.logs import set_up_logs
 from dtest.runtime.stack_file import last_words
 from dtest.settings import load_settings
 
-app = App(name="dtest-stack")
 
-
-@app.default
 def run(  # noqa: PLR0913 - one option each
     *,
     cell: str,
-    state_dir: Path,
-    workers: int = 2,
-    slots: int | None = None,
-    simulate: str = "",
-    simulate_slots: int = 4,
-    simulate_seconds: float = 0.1,
-    schedulers: int = 1,
-    port: int = 0,
-    nats: str | None = None,
-    nodes: int | None = None,
-    replicas: int | None = None,
-    brokers_only: Annotated[bool, Parameter(negative="")] = False,
-    throw_away: Annotated[bool, Parameter(negative="")] = False,
+    state_dir: str,
+    workers: int,
+    slots: int | None,
+    simulate: str,
+    simulate_slots: int,
+    simulate_seconds: float,
+    schedulers: int,
+    port: int,
+    nats: str | None,
+    nodes: int | None,
+    replicas: int | None,
+    brokers_only: bool,
+    throw_away: bool,
 ) -> None:
     """Run a stack until SIGTERM; one to throw away takes its state directory with it."""
     set_up_logs(role="stack", json_lines=True)
@@ -47,7 +46,7 @@ def run(  # noqa: PLR0913 - one option each
         address = NatsAddress(tuple(nats.split(",")), user, password, settings.get("nats_token"))
     options = StackOptions(
         CellId(cell),
-        state_dir,
+        Path(state_dir),
         workers,
         slots,
         simulate,
@@ -87,4 +86,4 @@ async def _run(stack: Stack) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    run(**json.loads(sys.argv[1]))

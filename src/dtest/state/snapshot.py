@@ -11,6 +11,7 @@ import sys
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import cache
 from operator import attrgetter
 from typing import Any
 
@@ -36,7 +37,11 @@ from dtest.state.snapshot_form import (
 from dtest.state.task import TERMINAL, Run, Status, Task
 from dtest.state.worker import GONE, Worker, whole
 
-_ADAPTER: TypeAdapter[CellDocument] = TypeAdapter(CellDocument)
+
+@cache
+def _adapter() -> TypeAdapter[CellDocument]:
+    """Built when it is first used: a young cell has no snapshot."""
+    return TypeAdapter(CellDocument)
 
 
 def dump(cell: Cell) -> bytes:
@@ -164,7 +169,7 @@ def load(document: bytes) -> Cell:
     Raises InvalidDocument for another version, and for what ``dump`` did not write.
     """
     try:
-        return _load(_ADAPTER.validate_json(document))
+        return _load(_adapter().validate_json(document))
     except ValidationError as error:
         message = f"the snapshot is damaged, or of another version: {explain(error)}"
         raise InvalidDocument(message, hint="fold the journal from its start") from error
