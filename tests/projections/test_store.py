@@ -140,6 +140,7 @@ async def test_a_projector_whose_write_failed_ends_and_the_next_one_goes_on(
         await project(store, whole)
         expected = tables(store)
     load = Store._load  # noqa: SLF001
+    note = Store._note  # noqa: SLF001
     for failing in ("events", "tasks_new", "attempts_changed", "workers", "progress"):
         with opened(tmp_path / f"{failing}.duckdb") as store:
             await project(store, whole, until=2)
@@ -151,8 +152,14 @@ async def test_a_projector_whose_write_failed_ends_and_the_next_one_goes_on(
                 if name == failing:
                     raise OSError(28, "No space left on device")
 
+            def noted(self: Store, stream: str, progress: Progress, failing: str = failing) -> None:
+                note(self, stream, progress)
+                if failing == "progress":
+                    raise OSError(28, "No space left on device")
+
             with monkeypatch.context() as patched:
                 patched.setattr(Store, "_load", broken)
+                patched.setattr(Store, "_note", noted)
                 with pytest.raises(OSError, match="No space left"):
                     await project(store, whole)
             held = seq_of(store)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 
 from dtest.api.body import StrictRoute
 from dtest.api.context import Context
-from dtest.api.listing import After, Cursor, Limit, Listing, page
+from dtest.api.listing import After, Cursor, Limit, Listing, page, readable
 from dtest.api.models import Page, ReasonBody, Requested
 from dtest.errors import NotFound
 from dtest.events.fields import RunId
@@ -22,6 +22,7 @@ RUNS = Listing(
     str,
     frozenset({"labels"}),
 )
+ONE = "SELECT * FROM run_summary WHERE run_id = ?"
 OUTCOMES = "SELECT outcome, count(*) AS count FROM testcase_verdicts WHERE run_id = ? GROUP BY 1"
 
 
@@ -49,19 +50,19 @@ async def show_run(
     await context.caught_up(after)
     run = _find(context, run_id)
     await context.projector.run_ended(run, wait_s=wait_s)
-    filters = {"run_id = ?": run}
-    found = await page(context, RUNS, filters, limit=1, cursor=None, after=None)
-    if not found.items:
+    seq = context.projector.seq
+    found = (await context.read(ONE, [run])).records()
+    if not found:
         message = f"run {run} is not projected yet"
         raise NotFound(message, hint="ask with ?after=<seq>")
     outcomes = (await context.read(OUTCOMES, [run])).rows
-    sums = found.items[0]
+    sums = readable(found[0], RUNS.json_columns)
     return {
         **sums,
         "testcases": {str(name): count for name, count in outcomes},
         # By the same rows: the fold may be ahead of what is written, and the sums would not fit.
         "finished": not sums["running"] and not sums["waiting"],
-        "as_of_seq": found.seq,
+        "as_of_seq": seq,
     }
 
 

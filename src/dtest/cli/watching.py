@@ -1,5 +1,6 @@
 """Follow a run to its end: a progress bar on a terminal, plain lines elsewhere."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from dtest.errors import TimedOut, TooManyFailures, Unavailable
 
 LOOK_EVERY_S = 0.1
 LOOK_EVERY_S_MAX = 0.5
+QUIET_S_MAX = 5.0
+"""Where nothing is told before the end."""
 COUNT_FAILURES_S_MAX = 0.1
 """Where a run is cancelled after some."""
 PLAIN_EVERY_S = 5.0
@@ -139,10 +142,12 @@ def watch_run(
     Raises TimedOut, or NoWorkerMatches when that is why it does not end, and TooManyFailures.
     """
     started = time.monotonic()
-    counts = patience.failures_max is not None
-    longest_s = COUNT_FAILURES_S_MAX if counts else LOOK_EVERY_S_MAX
+    delay_s, longest_s = LOOK_EVERY_S, LOOK_EVERY_S_MAX
+    if patience.failures_max is not None:
+        longest_s = COUNT_FAILURES_S_MAX
+    elif as_json and not patience.several and news is None and pause is None:
+        delay_s = longest_s = QUIET_S_MAX
     run = api.get(f"/api/runs/{run_id}", after=after)
-    delay_s = LOOK_EVERY_S
     with _screen() as screen:
         asked = _Patient(api, screen)
         watch = _Watch(asked, screen, started, patience, as_json=as_json)
@@ -156,14 +161,17 @@ def watch_run(
             if patience.failures_max is not None and failures >= patience.failures_max:
                 message = f"ended after {failures} failures"
                 raise TooManyFailures(message, hint="--maxfail says how many a run may have")
-            over = patience.wait_s is not None and time.monotonic() - started > patience.wait_s
+            left_s = math.inf
+            if patience.wait_s is not None:
+                left_s = started + patience.wait_s - time.monotonic()
+            over = left_s < 0
             watch.look_for_unmatched(run, raising=over or patience.fail_unmatched)
             if over:
                 message = f"run {run['run_id']} did not end in {patience.wait_s:.3g} s"
                 raise TimedOut(message, hint="`dtest why TASK` says what it waits for")
             if pause is not None and pause(delay_s):
                 return run
-            wait_s = delay_s if pause is None else None
+            wait_s = min(delay_s, left_s) if pause is None else None
             delay_s = min(longest_s, delay_s * 1.2)
             run = asked.get(f"/api/runs/{run['run_id']}", after=run["as_of_seq"], wait_s=wait_s)
 

@@ -32,8 +32,10 @@ FULL_EVENTS = 2_000
 """So many events are worth a transaction of their own: no pause while there is a backlog."""
 """A transaction has a fixed cost of some milliseconds. Pausing in proportion to the last one
 leaves most of a processor to others: the more there is to do, the more goes into each."""
-CALM_S = 0.3
+CALM_S = 0.5
 """So long finished tests wait for each other, or for anything else that comes."""
+FORGET_EVERY_S = 60
+"""Old telemetry is deleted so often, by the journal's time."""
 WORKERS_MAX = 20_000
 """Of so many workers the latest sample is remembered."""
 TELEMETRY_FIGURES = (
@@ -234,16 +236,15 @@ class TelemetryProjector:
                     self._store.write, self._source.name, anew, {"drop_telemetry": [()]}
                 )
         async with self._source.journal.follow(after, subject="dtest.*.telemetry.*") as feed:
+            forgotten = -1
             async for batch in feed:
-                rows = self._thinned(batch)
+                rows = {"telemetry": self._thinned(batch)}
+                period = int(batch[-1].stored_at) // FORGET_EVERY_S
+                if period != forgotten:
+                    forgotten, rows["forget_telemetry"] = period, [()]
                 progress = Progress(bounds.created, batch[-1].seq)
                 async with self._lock:
-                    await asyncio.to_thread(
-                        self._store.write,
-                        self._source.name,
-                        progress,
-                        {"telemetry": rows, "forget_telemetry": [()]},
-                    )
+                    await asyncio.to_thread(self._store.write, self._source.name, progress, rows)
                 await asyncio.sleep(1.0)
 
 

@@ -184,8 +184,7 @@ class Store:
                 content = rows.get(name)
                 if content:
                     self._load(statement, name, content)
-            row = (stream, progress.created, progress.seq, self._hash)
-            self._load(self._statements["progress"], "progress", [row])
+            self._note(stream, progress)
             connection.commit()
         except BaseException as error:
             with suppress(duckdb.Error):  # a commit that failed has rolled back by itself
@@ -193,6 +192,13 @@ class Store:
             if isinstance(error, _FAILED_WRITES) or _is_damage(error):
                 raise self._unwritable(error) from error
             raise
+
+    def _note(self, stream: str, progress: Progress) -> None:
+        """Note how far a stream is projected; an update costs a third of ``INSERT OR REPLACE``."""
+        row = (progress.created, progress.seq, self._hash, stream)
+        changed = self._connection.execute(self._statements["progress_moved"], row).fetchone()
+        if changed != (1,):
+            self._connection.execute(self._statements["progress_begun"], row)
 
     def _unwritable(self, error: BaseException) -> Unavailable:
         message = f"cannot write {self.path}: {_brief(error)}"

@@ -65,8 +65,11 @@ DELETE FROM telemetry;
 -- name: telemetry
 INSERT INTO telemetry SELECT * FROM batch;
 
--- name: progress
-INSERT OR REPLACE INTO progress SELECT * FROM batch;
+-- name: progress_moved
+UPDATE progress SET created = ?, seq = ?, schema_hash = ? WHERE stream = ?;
+
+-- name: progress_begun
+INSERT INTO progress (created, seq, schema_hash, stream) VALUES (?, ?, ?, ?);
 
 -- name: forget_telemetry
 DELETE FROM telemetry WHERE sampled_at < (SELECT max(sampled_at) FROM telemetry) - INTERVAL 1 DAY;
