@@ -1,11 +1,19 @@
-"""The command line's side of the HTTP API: errors come back as dtest's own."""
+"""The command line's side of the HTTP API: errors come back as dtest's own.
+
+Asks by httpcore, the half of httpx that sends and receives: the other half, which a call of the
+command line does not need, would take longer to load than most calls take.
+"""
 
 import sys
 import time
 import weakref
+from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, Protocol
+from urllib.parse import quote, urlencode
 
-import httpx
+import httpcore
+import orjson
 
 from dtest.errors import (
     Conflict,
@@ -22,6 +30,14 @@ from dtest.runtime.ids import IdSource, jitter
 from dtest.settings import Settings
 
 REQUEST_S_MAX = 40.0
+FIRST_ERROR = 300
+"""Redirections are none of this API's answers."""
+NONE: Mapping[str, str] = {}
+_TIMEOUT = dict.fromkeys(("connect", "read", "write", "pool"), REQUEST_S_MAX)
+_FAILED = (
+    *(httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol),
+    ValueError,  # of what is no address
+)
 KEY = "Idempotency-Key"
 JITTER = 0.25
 """Of the wait: those who are told the same do not all come back at once."""
@@ -54,20 +70,19 @@ class ApiClient:
         self.url = url
         self._busy_wait_s = busy_wait_s
         """How long one request waits in all while the API takes no more, or the journal is away."""
-        headers = {"Authorization": f"Bearer {token}"}
-        self._http = httpx.Client(
-            base_url=url, headers=headers, timeout=REQUEST_S_MAX, trust_env=False
-        )
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._http = httpcore.ConnectionPool()
         weakref.finalize(self, self._http.close)
 
     def get(self, path: str, **query: object) -> dict[str, Any]:
         """Ask; query values that are none are left out."""
-        chosen: dict[str, Any] = {name: value for name, value in query.items() if value is not None}
-        return self._json("GET", path, params=chosen)
+        return self._document("GET", _with(path, query))
 
     def post(self, path: str, body: object = None, **headers: str) -> dict[str, Any]:
         """Send a document."""
-        return self._json("POST", path, json=body, headers=headers)
+        stated = {"Content-Type": "application/json", **headers}
+        content = None if body is None else orjson.dumps(body)
+        return self._document("POST", _quoted(path), content, stated)
 
     def submit(self, body: object, *, key: str | None = None) -> dict[str, Any]:
         """Submit tasks once, however often it has to be said; the default key is a new one."""
@@ -76,22 +91,38 @@ class ApiClient:
     def post_bytes(self, path: str, content: bytes) -> dict[str, Any]:
         """Send bytes."""
         headers = {"Content-Type": "application/octet-stream"}
-        return self._json("POST", path, content=content, headers=headers)
+        return self._document("POST", _quoted(path), content, headers)
 
     def content(self, path: str, **query: object) -> bytes:
         """Return the bytes of an answer."""
-        chosen: dict[str, Any] = {name: value for name, value in query.items() if value is not None}
-        return self._request("GET", path, params=chosen).content
+        return self._request("GET", _with(path, query)).content
 
-    def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:  # noqa: ANN401
-        return dict(self._request(method, path, **options).json())
+    def _document(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None = None,
+        headers: Mapping[str, str] = NONE,
+    ) -> dict[str, Any]:
+        answer = self._request(method, path, content, headers)
+        try:
+            return dict(orjson.loads(answer.content))
+        except (ValueError, TypeError) as error:
+            message = f"what answers at {self.url} is no API of dtest: {path} is no JSON object"
+            raise Unavailable(message, hint="see DTEST_API_URL and --api") from error
 
-    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401
+    def _request(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None = None,
+        headers: Mapping[str, str] = NONE,
+    ) -> httpcore.Response:
         """Ask until the API can do it, as often and as late as it says."""
         waited_s = 0.0
-        is_safe = method == "GET" or KEY in options.get("headers", {})
+        is_safe = method == "GET" or KEY in headers
         while True:
-            answer = self._asked(method, path, **options)
+            answer = self._asked(method, path, content, headers)
             why = _passing(answer, is_safe=is_safe)
             if not why:
                 break
@@ -103,48 +134,78 @@ class ApiClient:
             print(text, file=sys.stderr, flush=True)
             time.sleep(wait_s)
             waited_s += wait_s
-        if answer.is_success:
+        if answer.status < FIRST_ERROR:
             return answer
         raise _problem(answer, path, waited_s)
 
-    def _asked(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401
+    def _asked(
+        self, method: str, path: str, content: bytes | None, headers: Mapping[str, str]
+    ) -> httpcore.Response:
         try:
-            return self._http.request(method, path, **options)
-        except httpx.TimeoutException as error:
+            return self._http.request(
+                method,
+                f"{self.url.rstrip('/')}{path}".encode("ascii"),
+                headers=[
+                    (name.encode(), value.encode())
+                    for name, value in {**self._headers, **headers}.items()
+                ],
+                content=content,
+                extensions={"timeout": _TIMEOUT},
+            )
+        except httpcore.TimeoutException as error:
             message = f"the API at {self.url} did not answer {path} in {REQUEST_S_MAX:g} s"
             raise TimedOut(message) from error
-        except httpx.HTTPError as error:
+        except _FAILED as error:
             message = f"no API answers at {self.url}"
             raise Unavailable(
                 message, hint="start one with `dtest up`, or set DTEST_API_URL"
             ) from error
 
 
-def _passing(answer: httpx.Response, *, is_safe: bool) -> str:
+def _with(path: str, query: Mapping[str, object]) -> str:
+    """Return a path with a query; values that are none are left out."""
+    chosen = {name: _written(value) for name, value in query.items() if value is not None}
+    return f"{_quoted(path)}?{urlencode(chosen, doseq=True)}" if chosen else _quoted(path)
+
+
+def _quoted(path: str) -> str:
+    return quote(path, safe="/%:@+,;=~", errors="surrogateescape")
+
+
+def _written(value: object) -> object:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _header(answer: httpcore.Response, name: str) -> str:
+    found = (value for key, value in answer.headers if key.lower() == name.lower().encode())
+    return next(found, b"").decode(errors="replace")
+
+
+def _passing(answer: httpcore.Response, *, is_safe: bool) -> str:
     """Say why the same may be asked again later; nothing if it may not.
 
     While the journal is away it is unknown whether something was stored: only what changes
     nothing, or is recognised when it comes again, is safe to repeat.
     """
-    if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
+    if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
         return "the API is overloaded"
-    is_away = answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
-    return "the journal is away" if is_away and is_safe and "Retry-After" in answer.headers else ""
+    is_away = answer.status == HTTPStatus.SERVICE_UNAVAILABLE
+    return "the journal is away" if is_away and is_safe and _header(answer, "Retry-After") else ""
 
 
-def _retry_after_s(answer: httpx.Response) -> int:
+def _retry_after_s(answer: httpcore.Response) -> int:
     """Read when to ask again; a date, or nonsense, counts as soon."""
-    told = answer.headers.get("Retry-After", "")
+    told = _header(answer, "Retry-After")
     return max(1, int(told)) if told.isascii() and told.isdigit() else 1
 
 
-def _problem(answer: httpx.Response, path: str, waited_s: float) -> DtestError:
+def _problem(answer: httpcore.Response, path: str, waited_s: float) -> DtestError:
     try:
-        problem = answer.json()["error"]
+        problem = orjson.loads(answer.content)["error"]
         message, hint = str(problem["message"]), str(problem.get("hint", ""))
     except (ValueError, KeyError, TypeError):
-        message, hint = f"{path}: HTTP {answer.status_code}", ""
-    kind = _ERRORS.get(answer.status_code, DtestError)
+        message, hint = f"{path}: HTTP {answer.status}", ""
+    kind = _ERRORS.get(answer.status, DtestError)
     if kind is Unavailable and waited_s:
         message = f"{message} (waited {waited_s:.0f} s)"
     if kind is Overloaded:
