@@ -21,7 +21,8 @@ from dtest.suites.unit import Part, Unit, decode, encode, joined, pieces_of, spl
 
 log = structlog.get_logger()
 
-LOOK_EVERY_S = 0.01
+LOOK_EVERY_S = 0.02
+"""Of the slices in its hands one lasts longer, so no session waits for that."""
 AHEAD = 2
 """Slices in the session's hands: the one that runs, and the next."""
 SLICE_S = 0.1
