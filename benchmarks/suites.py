@@ -153,11 +153,15 @@ def one(
     watched = {**env, "PYTHONPATH": str(scratch), "OUTCOMES": str(report)}
     found: dict[str, list[float]] = {"dtest": [], "xdist": [], "plain": []}
     same = True
-    for _ in range(rounds):
-        took_s, said = seconds_of(ours, home, env)
-        found["dtest"].append(took_s)
-        found["xdist"].append(seconds_of(theirs, home, env)[0])
-        found["plain"].append(seconds_of(plain, home, watched)[0])
+    runs = {"dtest": (ours, env), "xdist": (theirs, env), "plain": (plain, watched)}
+    for number in range(rounds):
+        order = list(runs) if number % 2 == 0 else list(reversed(runs))
+        said = ""
+        for which in order:  # nobody always comes first
+            command, its_env = runs[which]
+            took_s, words = seconds_of(command, home, its_env)
+            found[which].append(took_s)
+            said = words if which == "dtest" else said
         told = Counter((case["nodeid"], case["outcome"]) for case in json.loads(said)["testcases"])
         same &= told == Counter(json.loads(report.read_text()).items())
     pairs = zip(found["dtest"], found["xdist"], strict=True)

@@ -304,6 +304,28 @@ def test_a_process_that_dies_after_pytest_has_finished_is_no_crash(suite: MakeSu
     assert "pytest had finished, then died: crashed: signal SIGKILL" in session.stderr
 
 
+@pytest.mark.parametrize("loaded", ["os", "duckdb"])
+def test_what_a_test_leaves_to_the_end_of_the_process_is_done(
+    suite: MakeSuite, loaded: str
+) -> None:
+    text = f"""\
+        import atexit, pathlib, weakref, {loaded}
+        class Held: pass
+        held = Held()
+        left = pathlib.Path(__file__).with_name("left.txt")
+        def test_a():
+            atexit.register(left.write_text, "done")
+            weakref.finalize(held, left.with_name("finalized.txt").touch)
+        """
+    made = suite({"test_a.py": text})
+    session = made.run(".")
+
+    assert (session.exit_code, session.finished["runner_exit_code"]) == (EXIT_PASSED, 0)
+    assert (made.root / "left.txt").read_text() == "done"
+    assert (made.root / "finalized.txt").exists()
+    assert "leaked" not in session.stdout + session.stderr
+
+
 def test_half_a_record_is_dropped_when_the_process_dies_writing(suite: MakeSuite) -> None:
     text = """
         import os

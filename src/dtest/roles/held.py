@@ -8,9 +8,12 @@ import importlib
 import os
 import sys
 
+from dtest.runtime.leaving import leave_quickly
+
 
 def main() -> None:
     """Load the module, wait, and run its ``main``."""
+    leave_quickly()
     module = importlib.import_module(sys.argv[1])
     sys.argv = sys.argv[1:]
     word = sys.stdin.buffer.readline()

@@ -12,6 +12,7 @@ from pathlib import Path
 from dtest.errors import DtestError
 from dtest.events.fields import CellId
 from dtest.roles.stack import Stack, StackOptions
+from dtest.runtime.leaving import leave_quickly
 from dtest.runtime.lifecycle import on_stop_signals, run_until_stopped
 from dtest.runtime.logs import set_up_logs
 from dtest.runtime.stack_file import last_words
@@ -36,6 +37,7 @@ def run(  # noqa: PLR0913 - one option each
     throw_away: bool,
 ) -> None:
     """Run a stack until SIGTERM; one to throw away takes its state directory with it."""
+    leave_quickly()
     set_up_logs(role="stack", json_lines=True)
     address = None
     if nats is not None:

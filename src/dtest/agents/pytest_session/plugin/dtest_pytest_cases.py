@@ -8,6 +8,9 @@ later. PYTEST_DONT_REWRITE: it has no assertion to explain, so nothing is to be 
 
 from __future__ import annotations
 
+import atexit
+import ctypes
+import gc
 import json
 import os
 import platform
@@ -69,6 +72,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     if pluginmanager.is_blocked("cacheprovider"):
         # The session always sets cache_dir, and an unknown setting fails under --strict-config.
         parser.addini("cache_dir", "set by the session, unused without the cache provider")
+    atexit.register(_leave_quickly)
     recorder = Recorder(request)
     pluginmanager.register(recorder, "dtest_pytest_cases_recorder")
     if request["feed"] is not None and request["done"] is not None:
@@ -89,6 +93,26 @@ def _restore_import_path(pythonpath: str | None) -> None:
         os.environ.pop("PYTHONPATH", None)
     else:
         os.environ["PYTHONPATH"] = pythonpath
+
+
+def _leave_quickly() -> None:
+    """Leave out the search for garbage that follows all functions of ``atexit``.
+
+    It walks through all that the suite has loaded, for some tenths of a second, and finds what
+    can no longer matter. Where an extension of nanobind is loaded it is left to run: those count
+    what is left, and complain.
+    """
+    api = ctypes.pythonapi
+    try:
+        api.PyInterpreterState_Get.restype = ctypes.c_void_p
+        api.PyInterpreterState_GetDict.argtypes = [ctypes.c_void_p]
+        api.PyInterpreterState_GetDict.restype = ctypes.c_void_p  # borrowed
+        place = api.PyInterpreterState_GetDict(api.PyInterpreterState_Get())
+    except AttributeError:  # Python 3.8, PyPy
+        return
+    kept: dict[object, object] = ctypes.cast(place, ctypes.py_object).value
+    if not any(str(name).startswith("__nb_internals") for name in kept):
+        gc.freeze()
 
 
 @dataclass
