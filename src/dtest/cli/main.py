@@ -13,7 +13,7 @@ from cyclopts import App, CycloptsError
 
 import dtest
 from dtest.errors import DtestError, UsageError
-from dtest.runtime.leaving import leave_quickly
+from dtest.runtime.garbage import collect_seldom, leave_quickly
 
 INTERNAL = 3
 INTERRUPTED = 130
@@ -148,6 +148,7 @@ def ended(called: App) -> NoReturn:
     """Run an application and end the process: every end has its exit code and its words."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminated)
+    collect_seldom()
     leave_quickly()
     words = sys.argv[1:]
     try:

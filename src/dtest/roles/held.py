@@ -8,13 +8,14 @@ import importlib
 import os
 import sys
 
-from dtest.runtime.leaving import leave_quickly
+from dtest.runtime.garbage import leave_quickly, loading
 
 
 def main() -> None:
     """Load the module, wait, and run its ``main``."""
     leave_quickly()
-    module = importlib.import_module(sys.argv[1])
+    with loading():
+        module = importlib.import_module(sys.argv[1])
     sys.argv = sys.argv[1:]
     word = sys.stdin.buffer.readline()
     nothing = os.open(os.devnull, os.O_RDONLY)

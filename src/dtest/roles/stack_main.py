@@ -12,7 +12,7 @@ from pathlib import Path
 from dtest.errors import DtestError
 from dtest.events.fields import CellId
 from dtest.roles.stack import Stack, StackOptions
-from dtest.runtime.leaving import leave_quickly
+from dtest.runtime.garbage import leave_quickly
 from dtest.runtime.lifecycle import on_stop_signals, run_until_stopped
 from dtest.runtime.logs import set_up_logs
 from dtest.runtime.stack_file import last_words

@@ -1,11 +1,35 @@
-"""How a short-lived process ends: without walking once more through all that it has loaded."""
+"""When a process looks for garbage: not while it loads its code, and not when it ends.
+
+Most of what is loaded stays; looking through it again and again takes a tenth of the time.
+"""
 
 import atexit
 import ctypes
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 COUNTED = "__nb_internals"
 """Begins the name under which nanobind keeps what its extensions made."""
+
+
+SELDOM = (50_000, 10, 10)
+"""Thresholds of a short call: most end before the first search."""
+
+
+def collect_seldom() -> None:
+    """Look for garbage seldom, as befits a process that soon ends."""
+    gc.set_threshold(*SELDOM)
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Look for no garbage in a block that loads code."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def leave_quickly() -> None:

@@ -1,14 +1,18 @@
-"""Processes that leave quickly: what they have to do at the end is still done."""
+"""Processes that load and leave quickly: what they have to do at the end is still done."""
 
+import gc
+import importlib
 import subprocess
 import sys
 
 import pytest
 
+from dtest.runtime.garbage import loading
+
 BEGIN = """
 import atexit, gc, weakref
 atexit.register(lambda: print("first", gc.get_freeze_count() > 0))
-from dtest.runtime.leaving import leave_quickly
+from dtest.runtime.garbage import leave_quickly
 leave_quickly()
 atexit.register(lambda: print("later", gc.get_freeze_count() > 0))
 class Held: pass
@@ -38,3 +42,13 @@ def test_extensions_that_count_what_is_left_find_nothing_to_complain_of(code: st
 
     assert "first False" in ended.stdout
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_garbage_is_looked_for_again_once_code_is_loaded_or_was_not_found() -> None:
+    with loading():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+    with pytest.raises(ModuleNotFoundError), loading():
+        importlib.import_module("dtest.not_there")
+    assert gc.isenabled()
