@@ -28,10 +28,10 @@ MESSAGES_MAX = 2_000
 PAUSE_S_MIN = 0.01
 PAUSE_S_MAX = 0.25
 PAUSE_FACTOR = 3.0
-FULL_EVENTS = 2_000
-"""So many events are worth a transaction of their own: no pause while there is a backlog."""
 """A transaction has a fixed cost of some milliseconds. Pausing in proportion to the last one
 leaves most of a processor to others: the more there is to do, the more goes into each."""
+FULL_EVENTS = 2_000
+"""So many events are worth a transaction of their own: no pause while there is a backlog."""
 CALM_S = 0.5
 """So long finished tests wait for each other, or for anything else that comes."""
 FORGET_EVERY_S = 60

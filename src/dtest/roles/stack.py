@@ -169,8 +169,8 @@ class Stack:
         servers, copies = tuple(file.nats_url.split(",")), self.options.replicas
         if cluster is not None:
             copies = min(len(servers), copies or len(servers))
-        address = NatsAddress(servers, file.nats_user, file.nats_password, file.nats_token)
-        await lay(self.options.nats or address, self.options.cell, self.directory, copies=copies)
+        address = self.options.nats or NatsAddress(servers, file.nats_user, file.nats_password)
+        await lay(address, self.options.cell, self.directory, copies=copies)
 
     async def _load_roles(self) -> list[Child]:
         """Start the processes of the roles; they load while the brokers start, and wait."""
@@ -230,6 +230,7 @@ class Stack:
         self._note(name, start, await start())
 
     def _note(self, name: str, start: Callable[[], Awaitable[Process]], process: Process) -> Child:
+        """Take a process in, to be kept alive and ended."""
         may_start = asyncio.Event()
         may_start.set()
         child = self.children[name] = Child(name, start, process, may_start)
@@ -265,6 +266,7 @@ class Stack:
                 raise Unavailable(message, hint=f"see {self.directory / log_name}")
 
     def _serves(self, url: str, token: str) -> bool:
+        """Say whether somebody leads and all workers are there, as far as the API knows."""
         wanted = self.options.workers + sum(
             int(part.partition(":")[2] or 1) for part in self.options.simulate.split(",") if part
         )
