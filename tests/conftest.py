@@ -20,6 +20,8 @@ PURE = ("architecture", "events", "recovery", "reports", "scheduling", "state", 
 """Folders whose tests start nothing: there, what fails once is a bug."""
 FLAKY_MAX = 5
 """So many tests of a run may need their second try; more is no bad luck but a bug (ADR 19)."""
+FLAKY_LINES = 25
+"""What is shown of each of their failures: the error stands at the end."""
 
 
 @pytest.fixture(scope="session")
@@ -47,13 +49,14 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> object:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Name the flaky tests, each with its first failure."""
+    """Name the flaky tests, each with the end of its first failure."""
     flaky = _flaky(config)
     if flaky:
         terminalreporter.section(f"{len(flaky)} flaky, {FLAKY_MAX} may be (ADR 19)", yellow=True)
     for report in flaky:
         terminalreporter.section(f"FLAKY {report.nodeid}", sep="-")
-        terminalreporter.write_line(report.longreprtext)
+        for line in report.longreprtext.splitlines()[-FLAKY_LINES:]:
+            terminalreporter.write_line(line)
 
 
 def _flaky(config: pytest.Config) -> list[pytest.TestReport]:

@@ -44,6 +44,13 @@ class Node:
         """The address for clients."""
         return f"tls://127.0.0.1:{self.port}"
 
+    def condition(self) -> str:
+        """What the engine knows of it, and its last words."""
+        container = self.container.get_wrapped_container()
+        container.reload()
+        words = container.logs(tail=20).decode(errors="replace")
+        return f"{self.name}: {container.attrs['State']}\n{words}"
+
 
 @dataclass(frozen=True)
 class Containers:
@@ -64,6 +71,16 @@ class Containers:
         await eventually(is_known, within_s=RESUMED_S_MAX, what="the journal has a leader")
         return self.nodes[found[0]]
 
+    def mend(self) -> None:
+        """Start what does not run, connect what is cut off: a test that failed leaves it so."""
+        for node in self.nodes.values():
+            container = node.container.get_wrapped_container()
+            container.reload()
+            if container.status != "running":
+                container.start()
+            if self.network.name not in container.attrs["NetworkSettings"]["Networks"]:
+                self.network.connect(container, aliases=[node.name])
+
     async def whole(self, cell: NatsCell) -> None:
         """Wait until every server answers and holds everything."""
         for node in self.nodes.values():
@@ -71,7 +88,11 @@ class Containers:
             async def answers(node: Node = node) -> bool:
                 return (await greet(node.url)).server_name == node.name
 
-            await eventually(answers, within_s=RESUMED_S_MAX, what=f"{node.name} answers")
+            try:
+                await eventually(answers, within_s=RESUMED_S_MAX, what=f"{node.name} answers")
+            except AssertionError as error:
+                error.add_note(await asyncio.to_thread(node.condition))
+                raise
         await await_leaders(cell.connection, cell.cell, wait_s=RESUMED_S_MAX, whole=True)
 
 
@@ -126,6 +147,7 @@ def containers(
 @pytest.fixture
 async def load(containers: Containers) -> AsyncIterator[Load]:
     """The journal under load; what is stored is checked at the end."""
+    await asyncio.to_thread(containers.mend)
     async with loaded(containers.address, CellId(f"cell-{short_id()}")) as load:
         await containers.whole(load.cell)
         yield load

@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -241,6 +241,64 @@ async def test_a_follower_goes_on_after_the_way_was_shut_for_a_while(detour: Det
         await detour.proxy.open()
 
     assert ids(reading.result()) == ids(sent)
+
+
+WORDS_OF_STRANGERS = {
+    "a line without end": b"x" * (1 << 18),
+    "no document": b"INFO\r\n",
+    "a document of another shape": b"INFO []\r\n",
+}
+
+
+@asynccontextmanager
+async def stranger(port: int, words: bytes) -> AsyncIterator[list[None]]:
+    """Have something that is no server of NATS answer at a port; gives its visits."""
+    visits: list[None] = []
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        visits.append(None)
+        with suppress(OSError):
+            writer.write(words)
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", port):
+        yield visits
+
+
+@pytest.mark.parametrize("words", WORDS_OF_STRANGERS.values(), ids=WORDS_OF_STRANGERS)
+async def test_a_stranger_in_the_place_of_the_server_is_survived(
+    detour: Detour, words: bytes
+) -> None:
+    """The client's own attempts to reconnect end for good at what they do not expect."""
+    await detour.proxy.shut()
+    async with stranger(detour.proxy.port, words) as visits:
+        await eventually(lambda: len(visits) > 1, what="the stranger is asked again")
+    await detour.proxy.open()
+
+    assert await append_all(detour.far, 1)
+
+
+@pytest.mark.parametrize("words", WORDS_OF_STRANGERS.values(), ids=WORDS_OF_STRANGERS)
+async def test_a_stranger_is_no_server(words: bytes) -> None:
+    port = free_port()
+    async with stranger(port, words) as visits:
+        with pytest.raises(Unavailable, match=f"127.0.0.1:{port}"):
+            await connect(NatsAddress((f"nats://127.0.0.1:{port}",)), name="test", wait_s=0.5)
+
+    assert visits
+
+
+async def test_an_attempt_to_reconnect_that_was_replaced_does_nothing_more(detour: Detour) -> None:
+    """Its cancellation may have been swallowed; two at once would take each other's answers."""
+    client = detour.far.connection.client
+    connections = detour.proxy.connections
+
+    await client._attempt_reconnect()  # noqa: SLF001 - as the client calls it
+    client._reconnection_task = asyncio.create_task(asyncio.sleep(0))  # noqa: SLF001
+    await client._attempt_reconnect()  # noqa: SLF001
+
+    assert detour.proxy.connections == connections + 1
 
 
 async def test_a_follower_notices_a_connection_that_says_nothing_more(

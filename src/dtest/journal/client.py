@@ -1,7 +1,8 @@
 """The NATS client, mended where it would stop for good.
 
-nats-py ends its reading at a message that it cannot decode, waits without end for a lost
-connection to take what was not sent, and swallows a cancellation while it waits for that.
+nats-py ends its reading at a message that it cannot decode, and its connecting at an answer that
+is no server's; it waits without end for a lost connection to take what was not sent, and swallows a
+cancellation while it waits for that.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ from collections.abc import Awaitable
 from typing import TypeVar
 from urllib.parse import ParseResult
 
+import nats.errors
 from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport
@@ -21,9 +23,21 @@ class MendedClient(Client):
     """A client that goes on."""
 
     async def _connect_to_server(self, s: Srv) -> None:
+        if self._reconnection_task not in (None, asyncio.current_task()):
+            # Cancelled, for another has taken over; waiting for a socket may have swallowed that.
+            raise asyncio.CancelledError
         if self._transport is None and s.uri.scheme not in {"ws", "wss"}:
             self._transport = _Transport()  # type: ignore[no-untyped-call]
         await super()._connect_to_server(s)
+
+    async def _process_connect_init(self) -> None:
+        try:
+            await super()._process_connect_init()
+        except (OSError, TimeoutError, nats.errors.Error):
+            raise
+        except Exception as error:
+            message = f"what answers is no NATS server: {error}"
+            raise nats.errors.Error(message) from error
 
     async def _process_headers(self, headers: bytes | None) -> dict[str, str] | None:
         try:
