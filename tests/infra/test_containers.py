@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from dtest.errors import Unavailable
 from dtest.events.fields import CellId
-from dtest.journal.cluster import await_leaders, get_placement, greet
+from dtest.journal.api import ask_api
+from dtest.journal.cluster import await_leaders, get_placement, greet, placements
 from dtest.journal.connection import NatsAddress
 from dtest.runtime.ids import short_id
 from dtest.runtime.nats_server import free_ports, server_binary
@@ -93,7 +95,17 @@ class Containers:
             except AssertionError as error:
                 error.add_note(await asyncio.to_thread(node.condition))
                 raise
-        await await_leaders(cell.connection, cell.cell, wait_s=RESUMED_S_MAX, whole=True)
+        try:
+            await await_leaders(cell.connection, cell.cell, wait_s=RESUMED_S_MAX / 2, whole=True)
+        except Unavailable:
+            await self._follow_the_advice(cell)
+            await await_leaders(cell.connection, cell.cell, wait_s=RESUMED_S_MAX, whole=True)
+
+    async def _follow_the_advice(self, cell: NatsCell) -> None:
+        """Have other servers lead what a copy does not catch up with: docs/operations.md."""
+        for stream in await placements(cell.connection, cell.cell):
+            if not stream.is_whole:
+                await ask_api(cell.connection, f"STREAM.LEADER.STEPDOWN.{stream.stream}", {})
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from dtest.events.fields import CellId
+from dtest.journal import connection as connection_module
+from dtest.journal import jetstream as jetstream_module
 from dtest.journal import reader as reader_module
 from dtest.journal.port import Appended, Guard, GuardRefused
 from tests.journal.conformance import RULES, SMALL_RULES, Bench, Rule, ids, take
@@ -25,6 +27,7 @@ CONTENDERS = 20
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here is read that a leader never held."""
     monkeypatch.setattr(reader_module, "BEHIND_S_MAX", 0.5)
+    monkeypatch.setattr(jetstream_module, "DEPOSED_S_MAX", 0.5)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=name)
@@ -147,6 +150,37 @@ async def test_five_servers_outlast_the_death_of_any_two(tmp_path: Path, cell_id
         await load.goes_on()
         await cluster.start(leader, other)
         await drill.whole()
+
+
+async def test_the_word_of_a_deposed_leader_is_doubted(
+    tmp_path: Path, cell_id: CellId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It refuses by what it has, until it hears that there is another leader."""
+    async with (
+        running_cluster(tmp_path) as cluster,
+        joined(cluster.address, cell_id, limits=LIMITS_OF_THREE) as cell,
+    ):
+        where = client(cell, "chain")
+        leader = await cluster.leader(cell)
+        monkeypatch.setattr(connection_module, "PING_INTERVAL_S", 600)  # it stays, come what may
+        async with (
+            joined(cluster.address_at(leader), cell_id, limits=LIMITS_OF_THREE) as near,
+            joined(cluster.address_without(leader), cell_id, limits=LIMITS_OF_THREE) as far,
+        ):
+            first = await far.journal.append(message(far, where), guard=Guard(where, 0))
+            async with cluster.frozen(leader):
+                second = await far.journal.append(message(far, where), guard=Guard(where, 1))
+                asked = [
+                    asyncio.create_task(
+                        near.journal.append(message(near, where), guard=Guard(where, 2))
+                    )
+                    for _ in range(CONTENDERS)
+                ]
+                await asyncio.wait(asked, timeout=0.5)
+            results = await asyncio.gather(*asked)
+
+    assert [first, second] == [Appended(1), Appended(2)]
+    assert sum(isinstance(result, Appended) for result in results) == 1
 
 
 async def test_a_follower_outlasts_the_server_that_its_consumer_lives_on(

@@ -25,9 +25,10 @@ from dtest.errors import (
 from dtest.events import subject
 from dtest.events.fields import CellId, TaskId, WorkerId
 from dtest.journal import connection as connection_module
+from dtest.journal import jetstream as jetstream_module
 from dtest.journal import reader as reader_module
 from dtest.journal.api import ask_api
-from dtest.journal.connection import NatsAddress, connect
+from dtest.journal.connection import Answer, NatsAddress, connect
 from dtest.journal.jetstream import JetStreamJournal
 from dtest.journal.port import Appended, Guard, GuardRefused, Journal, Outgoing, Stored
 from dtest.journal.stores import (
@@ -206,6 +207,54 @@ async def test_a_refusal_after_a_lost_acknowledgement_is_a_refusal(detour: Detou
 
     assert isinstance(writing.result(), GuardRefused)
     assert (await detour.near.journal.bounds()).messages == 1
+
+
+# --- a server that was cut off answers by what it has ---------------------------------------------
+
+
+@dataclass(slots=True)
+class Behind:
+    """Makes a server of a cluster out of one, which says for so many answers that it holds less."""
+
+    cell: NatsCell
+    answers: int
+
+    def put_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        ask = self.cell.connection.ask
+
+        async def say_less(where: str, payload: bytes, **how: Any) -> Answer:
+            answer = await ask(where, payload, **how)
+            if self.answers and where.startswith("$JS.API.STREAM.INFO"):
+                self.answers -= 1
+                document = answer.json()
+                document["state"]["last_seq"] = 1
+                return replace(answer, payload=json.dumps(document).encode())
+            return answer
+
+        monkeypatch.setattr(self.cell.connection, "ask", say_less)
+        monkeypatch.setattr(connection_module.Connection, "is_clustered", True)
+
+
+async def test_the_journal_does_not_end_before_what_was_appended(
+    cell: NatsCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await append_all(cell, 3)
+    behind = Behind(cell, 2)
+    behind.put_in(monkeypatch)
+
+    assert (await cell.journal.bounds()).last == 3
+    assert behind.answers == 0
+
+
+async def test_a_journal_that_stays_behind_is_another_one(
+    cell: NatsCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await append_all(cell, 3)
+    monkeypatch.setattr(jetstream_module, "DEPOSED_S_MAX", 0.2)
+    Behind(cell, 1_000).put_in(monkeypatch)
+
+    assert (await cell.journal.bounds()).last == 1
+    assert (await cell.journal.bounds()).last == 1
 
 
 # --- connections that come and go ---------------------------------------------------------------

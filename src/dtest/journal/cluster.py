@@ -21,6 +21,9 @@ GREET_S_MAX = 1.0
 LOOK_EVERY_S = 0.05
 LAG_MAX = 100
 """Under load a copy is always a few entries behind; that is no defect."""
+HEARD_MS_MAX = 3_000.0
+"""Copies answer their leader each second. A leader that was cut off still takes for current what it
+no longer hears."""
 CLIENT_PORT = 4222
 _NS_PER_MS = 1e6
 
@@ -51,7 +54,20 @@ class Replica:
     @property
     def is_near(self) -> bool:
         """Say whether it holds everything but what is on its way."""
-        return not self.offline and (self.current or 0 < self.lag <= LAG_MAX)
+        return self.is_heard and (self.current or 0 < self.lag <= LAG_MAX)
+
+    @property
+    def is_heard(self) -> bool:
+        """Say whether its leader hears it."""
+        return not self.offline and (self.leads or (self.heard_ms or 0.0) <= HEARD_MS_MAX)
+
+    def lacking(self) -> str:
+        """Say what keeps it from being near."""
+        if self.offline:
+            return f"{self.server_name} is offline"
+        if not self.is_heard:
+            return f"{self.server_name} was not heard for {self.heard_ms or 0.0:.0f} ms"
+        return f"{self.server_name} lags by {self.lag}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +98,9 @@ class Placement:
         """Say what keeps it from being whole."""
         if not self.is_led:
             return f"{self.stream} has no leader"
-        away = [
-            f"{one.server_name} {'is offline' if one.offline else f'lags by {one.lag}'}"
-            for one in self.replicas
-            if not one.is_near
-        ]
+        away = [one.lacking() for one in self.replicas if not one.is_near]
         missing = self.copies - len(self.replicas)
-        return f"{self.stream}: {', '.join(away) or f'{missing} copies to be made'}"
+        return f"{self.stream}: {', '.join(away) or f'copies to be made: {missing}'}"
 
 
 async def greet(address: str) -> Greeting:

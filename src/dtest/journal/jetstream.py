@@ -6,13 +6,14 @@ then the journal itself tells.
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from typing import Any
 
 from dtest.errors import Conflict, JournalFull, Unavailable
-from dtest.journal.api import PATIENCE_S, get_bounds, get_message
+from dtest.journal.api import ASK_AGAIN_S, PATIENCE_S, get_bounds, get_message
 from dtest.journal.connection import Answer, Connection, denied
 from dtest.journal.port import (
     BATCH_MESSAGES_MAX,
@@ -36,7 +37,11 @@ FULL_HINT = (
 )
 RETRY_S_MIN = 0.02
 RETRY_S_MAX = 0.2
+DEPOSED_S_MAX = 20.0
+"""How long a server that was cut off may go on as the leader of a stream: every 10 s it asks itself
+whether most of the others still hear it."""
 _WRONG_LAST_SEQUENCE = 10071
+_ACTUAL = re.compile(r"sequence: (\d+)")
 _BATCH_DUPLICATE = 10201
 _NO_STORAGE = frozenset({10023, 10047})
 _STORE_FAILED = 10077  # for several reasons; "maximum bytes exceeded" is one
@@ -83,6 +88,8 @@ class JetStreamJournal:
         self._new_id = new_id
         self._retry_s_max = retry_s_max
         self._ask_s_max = ask_s_max
+        self._known = 0
+        """The last sequence number that is known to exist."""
 
     @property
     def is_reachable(self) -> bool:
@@ -147,14 +154,18 @@ class JetStreamJournal:
         self, attempt: Callable[[], Awaitable[Answer]], parcel: _Parcel
     ) -> Appended | GuardRefused:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._retry_s_max
+        began = loop.time()
+        deadline = began + self._retry_s_max
         delay_s = RETRY_S_MIN
         lost = False
         while True:
+            doubting = loop.time() < began + DEPOSED_S_MAX
             try:
-                outcome = await self._outcome(await attempt(), parcel, lost=lost)
+                outcome = await self._outcome(await attempt(), parcel, lost=lost, doubting=doubting)
             except TimeoutError as error:
                 outcome = _Again(str(error) or "no acknowledgement")
+            if isinstance(outcome, Appended):
+                self._known = max(self._known, outcome.seq)
             if not isinstance(outcome, _Again):
                 return outcome
             lost = lost or outcome.lost
@@ -168,9 +179,12 @@ class JetStreamJournal:
             delay_s = min(delay_s * 2, RETRY_S_MAX)
 
     async def _outcome(
-        self, answer: Answer, parcel: _Parcel, *, lost: bool
+        self, answer: Answer, parcel: _Parcel, *, lost: bool, doubting: bool
     ) -> Appended | GuardRefused | _Again:
-        """Read an acknowledgement; ``lost`` says that an earlier one may not have arrived."""
+        """Read an acknowledgement; ``lost`` says that an earlier one may not have arrived.
+
+        ``doubting``: a refusal counts only from a server that knows what the writer knows.
+        """
         reply = answer.json() if answer.status == 0 else {}
         error: dict[str, Any] | None = reply.get("error")  # then there is a "seq", too: 0
         if error is None:
@@ -189,11 +203,33 @@ class JetStreamJournal:
         if stored is not None:
             return Appended(stored.seq, duplicate=True)
         if code == _WRONG_LAST_SEQUENCE:
+            if (
+                doubting
+                and parcel.guard is not None
+                and await self._is_behind(parcel.guard, detail)
+            ):
+                return _Again(f"refused by a server that is behind: {detail}", lost=False)
             return GuardRefused(detail)
         if lost:
             return _Again(detail)  # a replicated stream knows an id before it can show the message
         message = f"a part of this batch is stored already, or twice in it: {detail}"
         raise Conflict(message)
+
+    async def _is_behind(self, guard: Guard, detail: str) -> bool:
+        """Say whether a server refused a guard because it lacks what others have stored.
+
+        One that was cut off leads on, as it believes, until it hears of the next leader; it refuses
+        by what it has, without asking the others.
+        """
+        if not self._connection.is_clustered:
+            return False
+        match = _ACTUAL.search(detail)
+        actual = int(match[1]) if match else 0
+        if actual < guard.seq:
+            named = await self.get(guard.seq)
+            if named is not None and named.subject == guard.subject:
+                return True
+        return (await self._bounds()).last < max(actual, guard.seq)
 
     async def _find(self, parcel: _Parcel, *, everywhere: bool) -> Stored | None:
         """Return the parcel's last message if it is stored whole.
@@ -236,7 +272,22 @@ class JetStreamJournal:
         return await get_message(self._connection, self._stream, request, wait_s=self._ask_s_max)
 
     async def bounds(self) -> Bounds:
-        """See ``Journal.bounds``."""
+        """See ``Journal.bounds``; never behind what was appended, nor behind what it said before.
+
+        Unless for ``DEPOSED_S_MAX`` nothing else is said: then it is another journal.
+        """
+        loop = asyncio.get_running_loop()
+        doubting_until = loop.time() + DEPOSED_S_MAX
+        found = await self._bounds()
+        while self._connection.is_clustered and found.last < self._known:
+            if loop.time() > doubting_until:
+                break
+            await asyncio.sleep(ASK_AGAIN_S)
+            found = await self._bounds()
+        self._known = found.last
+        return found
+
+    async def _bounds(self) -> Bounds:
         return await get_bounds(self._connection, self._stream, wait_s=self._ask_s_max)
 
 
