@@ -60,7 +60,7 @@ simulate seeds="10000":
 
 # A cluster of containers; without a running engine it starts its own (root and Debian's docker.io)
 test-docker *args:
-    {{bin}}/pytest -m docker {{args}}
+    {{bin}}/pytest -m docker tests/infra {{args}}
 
 # The HTML report in a real browser: `.venv/bin/pip install --no-build-isolation -e '.[browser]'`, `apt install chromium`
 test-browser *args:
