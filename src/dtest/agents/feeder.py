@@ -8,39 +8,33 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import orjson
 import structlog
 
+from dtest.agents.pacing import Pace, given_from
 from dtest.agents.queue_port import Pulled, Queue
 from dtest.errors import DtestError, InvalidDocument, NotFound, Unavailable
 from dtest.suites.suite import Marks, Suite
-from dtest.suites.unit import Part, Unit, decode, encode, joined, pieces_of, split, weight
+from dtest.suites.unit import Part, Unit, decode, encode, expected_s, joined, pieces_of, split
 
 log = structlog.get_logger()
 
 LOOK_EVERY_S = 0.02
 """Of the slices in its hands one lasts longer, so no session waits for that."""
 AHEAD = 2
-"""Slices in the session's hands: the one that runs, and the next."""
-SLICE_S = 0.1
-"""What is in its hands cannot go elsewhere any more, so a slice is to take no longer than that."""
-SETUP_SLICES = 10
-"""A slice is to take so many times what it takes to begin one."""
-FIRST_SLICE = 1
-"""Tests, while nothing is known of how long they take."""
-SLICE_MAX = 500
-SPEED_WEIGHT = 0.3
-"""Of the latest slice in the mean time of a test."""
+"""Slices in the session's hands: the one that runs, and the next. What is in its hands cannot go
+elsewhere any more, so only the one while another session has nothing to do."""
 DRY_S = 0.03
 """A queue that has something answers sooner."""
 BEAT_EVERY_S = 1.0
 STATE_EVERY_S = 0.05
 STATE_EVERY_S_MAX = 0.15
 HUNGRY_EVERY_S = 0.2
-GIVE_EVERY_S = 0.5
+GIVE_EVERY_S = 0.2
 PULL_S = 1.0
 AGAIN_S = 0.5
 UNCLOSED_S_MAX = 900.0
@@ -90,11 +84,9 @@ class Feeder:
         self._name = name
         self._read = read
         self._held: dict[str, _Held] = {}
-        self._begun: dict[str, tuple[float, int]] = {}
-        """When a slice began, and how many tests it has."""
-        self._test_s: float | None = None
-        """What a test of this session took lately."""
-        self._slice_s = SLICE_S
+        self._begun: dict[str, tuple[float, float]] = {}
+        """When a slice began, and how long it was to take."""
+        self._pace = Pace()
         self._told = 0
         self._stored = 0
         self._suite: Suite | None = None
@@ -127,10 +119,10 @@ class Feeder:
                 if held is not None and name in held.open:
                     held.open.remove(name)
                     held.verdicts = self._told
-                    # What starts a process for each slice is to spend its time on tests.
-                    setup_s = entry.get("setup_s", 0.0)
-                    self._slice_s = max(SLICE_S, SETUP_SLICES * float(setup_s))
-                    self._timed(name, at)
+                    self._pace.begins_in(float(entry.get("setup_s", 0.0)))
+                    began, expected = self._begun.pop(name, (0.0, 0.0))
+                    if began:
+                        self._pace.measured(at - began, expected)
                     self._room.set()
             case {"kind": "collected", "nodeids": list(nodeids), "groups": list(groups)}:
                 self._suite = Suite(
@@ -142,13 +134,6 @@ class Feeder:
                     tuple(Marks(**marks) for marks in entry.get("marks", ())),
                     tuple(entry.get("marked", ())),
                 )
-
-    def _timed(self, name: str, at: float) -> None:
-        began, tests = self._begun.pop(name, (0.0, 0))
-        if began and tests:
-            mean_s = (at - began) / tests
-            before = self._test_s if self._test_s is not None else mean_s
-            self._test_s = before + SPEED_WEIGHT * (mean_s - before)
 
     def end_test(self, why: str) -> None:
         """Have the running test ended, and named with the reason."""
@@ -287,32 +272,24 @@ class Feeder:
 
     def _slice(self) -> None:
         """Hand out as much as the session needs to be busy for a moment, and no more."""
+        ahead = 1 if self._hungry else AHEAD
         for held in self._held.values():
-            while held.left and self._open_count < AHEAD:
+            while held.left and self._open_count < ahead:
                 self._hand_out(held)
 
     def _hand_out(self, held: _Held) -> None:
-        tests = self._slice_tests(held.unit)
         first = held.given
-        taken = 0
-        while held.left and (not taken or taken + weight(held.pieces[held.given]) <= tests):
-            taken += weight(held.pieces[held.given])
-            held.given += 1
+        held.given += self._pace.fitting(islice(held.pieces, first, None))
+        pieces = held.pieces[first : held.given]
         name = f"{held.unit.id}/{held.slices}"
         held.slices += 1
         held.open.add(name)
-        self._begun[name] = (0.0, taken)
-        document = {"id": name, "parts": joined(held.pieces[first : held.given])}
+        self._begun[name] = (0.0, sum(map(expected_s, pieces)))
+        document = {"id": name, "parts": joined(pieces)}
         self._write({"unit": document, "upto": held.given})
         self._waiting_said = False
         if not held.left:
             self._room.set()
-
-    def _slice_tests(self, unit: Unit) -> int:
-        if self._test_s is not None:
-            return max(1, min(SLICE_MAX, int(self._slice_s / max(self._test_s, 1e-6))))
-        known_s = unit.seconds / sum(map(weight, pieces_of(unit)))
-        return FIRST_SLICE if not known_s else max(1, min(SLICE_MAX, int(SLICE_S / known_s)))
 
     # -- out --------------------------------------------------------------------------------------
 
@@ -344,7 +321,7 @@ class Feeder:
         if self._gift is not None or not rich or now - self._gave_at < GIVE_EVERY_S:
             return
         held = rich[-1]
-        first = held.given + (held.left // 2 if held.slices else 0)
+        first = given_from(held.pieces, held.given) if held.slices else held.given
         given, held.pieces = held.pieces[first:], held.pieces[:first]
         held.gifts += 1
         held.putting = True

@@ -88,7 +88,12 @@ def _items(tests: list[tuple[int, PlannedTest]], largest_s: float) -> Iterable[_
 def _item(tests: list[tuple[int, PlannedTest]], *, together: bool = False) -> _Item:
     file = tests[0][1].file
     parts = tuple(
-        Part(file, tuple((place, test.nodeid) for place, test in some), together or bool(group))
+        Part(
+            file,
+            tuple((place, test.nodeid) for place, test in some),
+            together or bool(group),
+            tuple(round(test.seconds, 4) for _, test in some),
+        )
         for group, some in (
             (group, list(found)) for group, found in groupby(tests, key=lambda test: test[1].group)
         )

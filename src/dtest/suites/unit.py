@@ -13,6 +13,10 @@ from dtest.events.problem import explain
 
 TESTS_MAX = 2_000
 """Of one unit: its document has to fit into a message."""
+TEST_S = 0.001
+"""What a test costs besides its own time."""
+UNKNOWN_S = 0.005
+"""What a test is taken to need of which nothing is known."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,400}$")]
 
 
@@ -26,6 +30,8 @@ class Part:
     """Place in the file and node id of each; none for the whole file."""
     together: bool = False
     """They share dear fixtures and are not to be parted."""
+    seconds: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(max_length=TESTS_MAX)] = ()
+    """How long each test will probably take; nothing where nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +65,18 @@ def decode(body: bytes) -> Unit:
 
 
 def split(unit: Unit, count: int) -> list[Unit]:
-    """Cut a unit into at most so many of about the same number of tests, in their order.
+    """Cut a unit into at most so many that take about the same time, in their order.
 
     Whole files and tests that belong together stay in one.
     """
     pieces = [piece for part in unit.parts for piece in _parted(part)]
     count = max(1, min(count, len(pieces)))
-    total = sum(map(weight, pieces))
+    total_s = sum(map(expected_s, pieces))
     made: list[list[Part]] = [[] for _ in range(count)]
-    reached = 0
+    reached_s = 0.0
     for piece in pieces:
-        made[min(count - 1, reached * count // total)].append(piece)
-        reached += weight(piece)
+        made[min(count - 1, int(reached_s * count / total_s))].append(piece)
+        reached_s += expected_s(piece)
     made = [parts for parts in made if parts]
     seconds = unit.seconds / len(made)
     return [
@@ -86,12 +92,23 @@ def pieces_of(unit: Unit) -> list[Part]:
 def _parted(part: Part) -> list[Part]:
     if part.tests is None or part.together:
         return [part]
-    return [replace(part, tests=(test,)) for test in part.tests]
+    known = part.seconds if len(part.seconds) == len(part.tests) else ()
+    return [
+        replace(part, tests=(test,), seconds=known[place : place + 1])
+        for place, test in enumerate(part.tests)
+    ]
 
 
 def weight(part: Part) -> int:
     """Count the tests; a whole file counts as one."""
     return len(part.tests) if part.tests else 1
+
+
+def expected_s(part: Part) -> float:
+    """Return how long a part will probably take, never 0; what is not known, as a guess."""
+    if part.tests is None or len(part.seconds) != len(part.tests):
+        return UNKNOWN_S * max(1, weight(part))
+    return sum(part.seconds) + TEST_S * max(1, len(part.tests))
 
 
 def joined(parts: Sequence[Part]) -> tuple[Part, ...]:
@@ -105,7 +122,9 @@ def joined(parts: Sequence[Part]) -> tuple[Part, ...]:
             and part.tests is not None
             and (last.file, last.together, part.together) == (part.file, False, False)
         ):
-            made[-1] = replace(last, tests=(*last.tests, *part.tests))
+            made[-1] = replace(
+                last, tests=(*last.tests, *part.tests), seconds=(*last.seconds, *part.seconds)
+            )
         else:
             made.append(part)
     return tuple(made)
