@@ -1,5 +1,6 @@
 """Lasting sessions fed from a queue: every test one verdict, whatever tests do to the process."""
 
+import asyncio
 from collections import Counter
 from pathlib import Path
 from textwrap import dedent
@@ -7,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from dtest.agents.feeder import Feeder
 from dtest.events.attempt import AttemptFinished, TestcaseFinished
 from dtest.events.reasons import Reason
 from dtest.suites.suite import joined
 from dtest.suites.unit import Part, Unit, encode
 from tests.kit.agent import Workbench, marked
 from tests.kit.nats import eventually
+from tests.kit.queue import MemoryQueue
 
 COUNTED = """
     import os, pathlib, pytest
@@ -415,6 +418,24 @@ async def test_who_has_nothing_to_do_gets_half_of_what_is_left(
 
     assert await fed.cases("t", "t2") == Counter({(name, "passed"): 1 for name in names})
     assert "u-1.0" in fed.queue.ended
+
+
+async def test_a_session_that_gave_the_rest_away_asks_for_more(tmp_path: Path) -> None:
+    """Its last test waits for a successor, or for the word that there is none."""
+    queue = MemoryQueue()
+    await queue.put([("u", encode(unit("u", "test_a.py", *(f"test_{n}" for n in range(3)))))])
+    feeder = Feeder(queue, tmp_path, name="t", read=lambda: None)
+    following = asyncio.create_task(feeder.follow())
+    feed = tmp_path / "feed.jsonl"
+    await eventually(lambda: feed.exists() and b'"u/1"' in feed.read_bytes(), what="two are out")
+
+    await queue.say_hungry("another")
+
+    await eventually(
+        lambda: "u-1.0" in [name for name, _ in queue.held.values()],
+        what="nobody else wanted it, so it is taken back",
+    )
+    following.cancel()
 
 
 async def test_ids_that_every_process_makes_anew_are_found_by_their_places(

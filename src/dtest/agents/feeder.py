@@ -26,8 +26,8 @@ log = structlog.get_logger()
 LOOK_EVERY_S = 0.02
 """Of the slices in its hands one lasts longer, so no session waits for that."""
 AHEAD = 2
-"""Slices in the session's hands: the one that runs, and the next. What is in its hands cannot go
-elsewhere any more, so only the one while another session has nothing to do."""
+"""Slices in the session's hands: the one that runs, and the next. Fewer would stop the session: its
+last test waits for its successor."""
 DRY_S = 0.03
 """A queue that has something answers sooner."""
 BEAT_EVERY_S = 1.0
@@ -272,9 +272,8 @@ class Feeder:
 
     def _slice(self) -> None:
         """Hand out as much as the session needs to be busy for a moment, and no more."""
-        ahead = 1 if self._hungry else AHEAD
         for held in self._held.values():
-            while held.left and self._open_count < ahead:
+            while held.left and self._open_count < AHEAD:
                 self._hand_out(held)
 
     def _hand_out(self, held: _Held) -> None:
@@ -325,6 +324,7 @@ class Feeder:
         given, held.pieces = held.pieces[first:], held.pieces[:first]
         held.gifts += 1
         held.putting = True
+        self._room.set()
         self._gave_at = now
         self._gift = (held.unit.id, Unit(f"{held.unit.id}-{held.gifts}", joined(given)))
 
