@@ -51,15 +51,21 @@ async def eventually(
 
 @dataclass(frozen=True)
 class ConfiguredServer(EmbeddedServer):
-    """The embedded server with more lines in its file; a repeated setting replaces the first."""
+    """The embedded server with more lines in its file; a repeated setting replaces the first.
+
+    What streams set aside is not bounded by the disk: hundreds of cells share a server here.
+    """
 
     lines: str = ""
 
     def write_config(self) -> None:
         """Write the configuration file."""
         super().write_config()
-        with self.config_path.open("a", encoding="utf-8") as file:
-            file.write(self.lines)
+        text = self.config_path.read_text(encoding="utf-8")
+        block = "jetstream {\n"
+        assert block in text
+        text = text.replace(block, f"{block}  max_file_store: 100TB\n", 1)
+        self.config_path.write_text(text + self.lines, encoding="utf-8")
 
 
 class Server:
