@@ -6,11 +6,12 @@ and the session would wait for each of them.
 """
 
 from collections.abc import Iterable
+from itertools import islice
 
 from dtest.suites.unit import Part, expected_s, weight
 
 SLICE_S = 0.1
-"""What a slice is to take."""
+"""Seconds that a slice is to take."""
 SETUP_SLICES = 10
 """A slice is to take so many times what it takes to begin one."""
 FIRST_SLICE = 1
@@ -18,7 +19,7 @@ FIRST_SLICE = 1
 SLICE_MAX = 500
 """Tests."""
 KEPT = 0.7
-"""Of what earlier slices say, with each that follows."""
+"""The part of what earlier slices say that is kept with each that follows."""
 
 
 class Pace:
@@ -30,24 +31,25 @@ class Pace:
         self._expected_s = 0.0
 
     def measured(self, took_s: float, expected_s: float) -> None:
-        """Learn from a slice that has ended: how long it took, and was to take."""
+        """Learn from a slice that has ended: how many seconds it took, and was to take."""
         self._took_s = took_s + KEPT * self._took_s
         self._expected_s = expected_s + KEPT * self._expected_s
 
     def begins_in(self, setup_s: float) -> None:
-        """Learn what it takes to begin a slice: most of the time is to go to its tests."""
+        """Learn how many seconds it takes to begin a slice: most of the time is for its tests."""
         self._slice_s = max(SLICE_S, SETUP_SLICES * setup_s)
 
     def fitting(self, pieces: Iterable[Part]) -> int:
         """Return how many of these pieces make the next slice; one at least, if there is one."""
-        slowness = self._took_s / self._expected_s if self._expected_s else None
+        if not self._expected_s:
+            return sum(1 for _ in islice(pieces, FIRST_SLICE))
+        slowness = self._took_s / self._expected_s
         count = tests = 0
         slice_s = 0.0
         for piece in pieces:
             tests += weight(piece)
-            slice_s += expected_s(piece) * (slowness or 0.0)
-            is_full = tests > SLICE_MAX or slice_s > self._slice_s
-            if count and (is_full or (slowness is None and count >= FIRST_SLICE)):
+            slice_s += expected_s(piece) * slowness
+            if count and (tests > SLICE_MAX or slice_s > self._slice_s):
                 break
             count += 1
         return count

@@ -14,9 +14,9 @@ from dtest.events.problem import explain
 TESTS_MAX = 2_000
 """Of one unit: its document has to fit into a message."""
 TEST_S = 0.001
-"""What a test costs besides its own time."""
+"""Seconds that a test costs besides its own time."""
 UNKNOWN_S = 0.005
-"""What a test is taken to need of which nothing is known."""
+"""Seconds that a test is taken to need of which nothing is known."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,400}$")]
 
 
@@ -69,7 +69,7 @@ def split(unit: Unit, count: int) -> list[Unit]:
 
     Whole files and tests that belong together stay in one.
     """
-    pieces = [piece for part in unit.parts for piece in _parted(part)]
+    pieces = pieces_of(unit)
     count = max(1, min(count, len(pieces)))
     total_s = sum(map(expected_s, pieces))
     made: list[list[Part]] = [[] for _ in range(count)]
@@ -105,10 +105,10 @@ def weight(part: Part) -> int:
 
 
 def expected_s(part: Part) -> float:
-    """Return how long a part will probably take, never 0; what is not known, as a guess."""
+    """Return how many seconds a part will probably take, never 0; what is not known, as a guess."""
     if part.tests is None or len(part.seconds) != len(part.tests):
-        return UNKNOWN_S * max(1, weight(part))
-    return sum(part.seconds) + TEST_S * max(1, len(part.tests))
+        return UNKNOWN_S * weight(part)
+    return sum(part.seconds) + TEST_S * weight(part)
 
 
 def joined(parts: Sequence[Part]) -> tuple[Part, ...]:
