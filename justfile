@@ -74,6 +74,10 @@ acceptance *args:
 lock *args:
     {{bin}}/python tools/lock.py {{args}}
 
+# Record a golden journal: `just golden --list` names the scenes; CONTRIBUTING.md says when
+golden *args:
+    {{bin}}/python -m tests.golden.record {{args}}
+
 # Write the JSON Schemas, the AsyncAPI document and the tables of fields again
 schemas:
     {{bin}}/python tools/schemas.py --write .
