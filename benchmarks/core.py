@@ -28,7 +28,7 @@ from dtest.events.worker import Capability, WorkerRegistered
 from dtest.journal.migration import create_streams
 from dtest.journal.port import Outgoing, Stored, read_to
 from dtest.journal.streams import Limits, journal_name
-from dtest.leadership.decision import Policy, decide
+from dtest.leadership.decision import decide
 from dtest.projections.projector import Projector, Source
 from dtest.projections.store import Store
 from dtest.roles.session import session
@@ -178,7 +178,7 @@ def decisions(queued: int) -> int:
     apply(cell, Recorded(seq + 1, where, START, tuple(events)))
     made = 0
     for _ in range(20):
-        made += sum(len(part) for part in decide(cell, START, Policy()).values())
+        made += sum(len(part) for part in decide(cell, START).values())
     return made
 
 

@@ -18,6 +18,7 @@ from dtest.events.asyncapi import asyncapi, places
 from dtest.events.catalogue import PAYLOADS, WRITTEN_BY
 from dtest.events.codec import wire_type
 from dtest.events.fields import TOKEN_PATTERN, CellId
+from dtest.events.parameters import Parameters
 from dtest.events.reasons import MEANINGS, RefusalCode
 from dtest.events.schema import CONFIGS, event_schema, schema_file, shapes
 from dtest.events.task import TaskQueued
@@ -25,6 +26,7 @@ from dtest.journal.streams import Limits, stream_configs
 
 EVENTS, SCHEMAS, TASKS = Path("docs/events.md"), Path("schemas/events"), Path("docs/tasks.md")
 ASYNCAPI = Path("schemas/asyncapi.json")
+PARAMETERS = Path("docs/parameters.md")
 UNITS = (
     (re.compile(r"(^|_)(seconds|s)(_|$)"), "s"),
     (re.compile(r"(^|_)gb(_|$)"), "GB"),
@@ -59,6 +61,25 @@ ABOUT_REFUSALS = """\
 The leader answers an event that it cannot accept with `event.refused`: `refused_seq` and `index`
 say which, `code` and `detail` why. The event's bytes stay in the journal and change nothing.
 """
+ABOUT_PARAMETERS = """\
+# Parameters
+
+The numbers by which a cell is led. They are facts: each term of leadership records the version of
+its rules and the parameters that it begins with (`leader.elected`), a strategy changes some
+([recovery.md](recovery.md)), and each of them can be set while the cell runs:
+
+```console
+$ dtest policy show                                   # each value, and where it comes from
+$ dtest policy set breaker_threshold=5 rejoin_s_max=10
+$ dtest policy set breaker_threshold=default          # as the term and its strategy have it
+```
+
+or by `POST /api/policy`, or by the event `policy.changed` from any language. A value that was set
+holds from its place in the journal on, through later strategies and terms, until it is reset.
+Instants that were worked out before do not move: neither the end of a breaker that is open nor the
+place of a task that is queued. `dtest event verify` checks each decision with the values that were
+in force when it was made.
+"""
 ABOUT_REASONS = """\
 ## Reasons
 
@@ -77,6 +98,7 @@ def generated(root: Path) -> dict[Path, str]:
         **{SCHEMAS / schema_file(name): _json(event_schema(name)) for name in PAYLOADS},
         ASYNCAPI: _json(asyncapi(streams)),
         EVENTS: catalogue(),
+        PARAMETERS: parameters(),
         TASKS: with_tables((root / TASKS).read_text(encoding="utf-8")),
     }
 
@@ -162,6 +184,19 @@ def _table(shape: Schema) -> str:
     return "\n".join(lines) + "\n"
 
 
+# -- docs/parameters.md -----------------------------------------------------------------------
+
+
+def parameters() -> str:
+    """Return the page that lists all parameters."""
+    shape = shapes(Parameters)[Parameters.__name__]
+    lines = ["| parameter | type | unit | default | meaning |", "|---|---|---|---|---|"]
+    for name, content in shape["properties"].items():
+        cells = (f"`{name}`", words(content), unit(name), default(shape, name))
+        lines.append(f"| {' | '.join((*cells, content['description']))} |")
+    return f"{NOTICE}{ABOUT_PARAMETERS}\n" + "\n".join(lines) + "\n"
+
+
 # -- docs/tasks.md ----------------------------------------------------------------------------
 
 
@@ -222,10 +257,10 @@ def _sizes(schema: Schema, what: str, unit_: str) -> str:
 
 def _range(schema: Schema) -> str:
     least, most, above = (schema.get(k) for k in ("minimum", "maximum", "exclusiveMinimum"))
-    if most is not None:
-        return f", {least} to {most}"
     if above is not None:
-        return f" > {above}"
+        return f" > {above:.10g}" + (f", at most {most:.10g}" if most is not None else "")
+    if most is not None:
+        return f", {least:.10g} to {most:.10g}"
     return f" ≥ {least}" if least is not None else ""
 
 

@@ -20,11 +20,9 @@ from dtest.journal.stores import OutputStore, artifact_store, checkpoint_store, 
 from dtest.journal.streams import Limits
 from dtest.journal.workspace_store import WorkspaceStore
 from dtest.leadership.checkpoints import CheckpointSweeper
-from dtest.leadership.decision import Policy
 from dtest.leadership.detector import Detector
 from dtest.leadership.follower import Follower
 from dtest.leadership.leader import Identity, Leader
-from dtest.recovery.policy import RecoveryPolicy
 from dtest.runtime.clock import SystemClock
 from dtest.runtime.ids import short_id
 from dtest.state.cell import Cell
@@ -35,8 +33,9 @@ from dtest.workspaces.tree import read_tree
 from tests.kit import facts
 from tests.kit.agent import PYTHON, WITHIN_S, Fact, end_all, joined_chunks, keepers
 from tests.kit.nats import LIMITS, NatsCell, Server, eventually, joined
+from tests.kit.world import rules
 
-POLICY = Policy(recovery=RecoveryPolicy(fault_delay_s=0.1, refusal_delay_s=0.05))
+HASTY = rules(fault_delay_s=0.1, refusal_delay_s=0.05)
 
 
 class AgentProcess:
@@ -124,7 +123,7 @@ class RealCell:
             identity=Identity(self.id, "leader", "here", "0"),
             clock=SystemClock(),
             new_id=opened.new_id,
-            policy=POLICY,
+            rules=HASTY,
         )
         self.outputs = OutputStore(
             output_stream(opened.connection, self.id, opened.new_id), self.id

@@ -18,7 +18,7 @@ from dtest.events.attempt import (
 from dtest.events.reasons import Reason
 from dtest.events.task import RetryPolicy, TaskRetryScheduled
 from dtest.leadership.audit import verify
-from tests.agents.cell import POLICY, AgentProcess, RealCell, real_cell
+from tests.agents.cell import AgentProcess, RealCell, real_cell
 from tests.kit.agent import PYTHON, WITHIN_S, marked
 from tests.kit.nats import LIMITS, Server, eventually
 
@@ -90,7 +90,7 @@ async def resumed(cell: RealCell, task: str, attempt: int = 2) -> int:
 
 async def assert_sound(cell: RealCell) -> None:
     """The journal's audit reproduces every decision, and the store holds nothing any more."""
-    report = await verify(cell.opened.journal, cell.id, policy=POLICY)
+    report = await verify(cell.opened.journal, cell.id)
     assert report.violations == []
 
     async def swept() -> bool:

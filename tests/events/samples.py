@@ -160,8 +160,8 @@ SAMPLES: dict[str, Payload] = {
         breaker.BreakerOpened("revision:8f3c2d1", AT, "fleet_guard", 2, (WORKER,)),
         breaker.BreakerHalfOpened("signature:command/unit", TASK, AT),
         breaker.BreakerClosed("worker:lab-07", "nothing_ran"),
-        policy.PolicyChanged("pack", "minimal", "observed"),
-        leader.LeaderElected("s1", 17, "lab-01", "0.1.0"),
+        policy.PolicyChanged("pack", "minimal", "observed", {"breaker_threshold": 5}, ("jitter",)),
+        leader.LeaderElected("s1", 17, "lab-01", "0.1.0", 1, {"jitter": 0.5}, {"minimal": {}}),
         leader.EventRefused(
             18, 1, RefusalCode.TASK_CONFLICT, "known", "dtest.main.client.ci.task.queued"
         ),

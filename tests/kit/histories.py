@@ -6,7 +6,7 @@ assign what is running, clients cancel what ended.
 
 from collections.abc import Callable, Iterable
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from dtest.events.attempt import (
     AttemptAssigned,
@@ -24,6 +24,7 @@ from dtest.events.breaker import BreakerClosed, BreakerHalfOpened, BreakerOpened
 from dtest.events.catalogue import Payload, Role
 from dtest.events.fields import RunId, TaskId, WorkerId
 from dtest.events.leader import EventRefused, LeaderElected
+from dtest.events.parameters import Numbers, Strategy
 from dtest.events.policy import PolicyChanged
 from dtest.events.reasons import Reason, RefusalCode
 from dtest.events.run import RunCancelRequested, RunOpened
@@ -52,10 +53,11 @@ from dtest.events.worker import (
     WorkerReinstateRequested,
     WorkerSuspected,
 )
-from dtest.recovery.policy import STRATEGIES
+from dtest.leadership.rules import elected
 from dtest.scheduling.ranking import RANKINGS
 from dtest.state.health import DEVICE_FAULTS
 from tests.kit import facts
+from tests.kit.parameters import some
 from tests.kit.world import World
 
 MOVES_MAX = 60
@@ -236,6 +238,16 @@ def _closed(rng: Random) -> BreakerClosed:
     return BreakerClosed(rng.choice(BREAKERS), rng.choice(["probe_passed", "fleet_guard"]))
 
 
+def _set(rng: Random) -> tuple[Numbers, tuple[str, ...]]:
+    """Parameters that are set, and some that are reset; any value that is permitted is likely."""
+    drawn = some(rng, rng.choice([0, 0, 0, 1, 3]))
+    return drawn, tuple(sorted(some(rng, rng.choice([0, 0, 1, 20])).keys() - drawn.keys()))
+
+
+def _elected(rng: Random) -> LeaderElected:
+    return rng.choice([elected("other"), LeaderElected("older")])
+
+
 MAKERS: dict[type[Payload], tuple[Role, Make]] = {
     TaskQueued: ("client", queued),
     RunOpened: ("client", lambda rng: RunOpened(rng.choice(RUNS))),
@@ -246,8 +258,9 @@ MAKERS: dict[type[Payload], tuple[Role, Make]] = {
         "client",
         lambda rng: PolicyChanged(
             rng.choice([None, *RANKINGS]),
-            rng.choice([None, *STRATEGIES]),
+            rng.choice([None, *get_args(Strategy)]),
             rng.choice([None, "observed", "observed", "declared"]),
+            *_set(rng),
         ),
     ),
     WorkerDrainRequested: ("client", lambda rng: WorkerDrainRequested(_worker(rng))),
@@ -264,7 +277,7 @@ MAKERS: dict[type[Payload], tuple[Role, Make]] = {
     AttemptReleased: ("agent", lambda rng: AttemptReleased(*_report(rng), rng.choice(REASONS))),
     AttemptFinished: ("agent", _finished),
     TestcaseFinished: ("agent", lambda rng: TestcaseFinished(*_report(rng), 1, "t", "passed")),
-    LeaderElected: ("scheduler", lambda _: LeaderElected("other")),
+    LeaderElected: ("scheduler", _elected),
     WorkerSuspected: (
         "scheduler",
         lambda rng: WorkerSuspected(

@@ -16,6 +16,8 @@ from pydantic.fields import FieldInfo
 
 from dtest.events.catalogue import Payload
 from dtest.events.fields import TOKEN_PATTERN
+from dtest.events.policy import PolicyChanged
+from tests.kit.parameters import some
 
 TEXT = st.characters(exclude_categories=["Cs"])
 """Everything that UTF-8 can say."""
@@ -69,21 +71,28 @@ def of(payload: type[Any]) -> st.SearchStrategy[Any]:
     """Instances of a payload, or of a dataclass inside one."""
     found = _KNOWN.get(payload)
     if found is None:
-        found = _KNOWN[payload] = _of_dataclass(payload)
+        made = _of_policy() if payload is PolicyChanged else _of_dataclass(payload)
+        found = _KNOWN[payload] = made
     return found
 
 
 _KNOWN: dict[type[Any], st.SearchStrategy[Any]] = {}
+_PARAMETERS = st.randoms(use_true_random=False).map(lambda rng: some(rng, rng.choice([0, 1, 3])))
 
 
-def _of_dataclass(payload: type[Any]) -> st.SearchStrategy[Any]:
+def _of_policy() -> st.SearchStrategy[Any]:
+    """Parameters have names and limits of their own."""
+    return _of_dataclass(PolicyChanged, parameters=_PARAMETERS, reset=_PARAMETERS.map(tuple))
+
+
+def _of_dataclass(payload: type[Any], **stated: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     hints = typing.get_type_hints(payload, include_extras=True)
     by_name = {
         field.name: _of_hint(hints[field.name])
         for field in dataclasses.fields(payload)
         if get_origin(hints[field.name]) is not ClassVar
     }
-    return st.builds(payload, **by_name)
+    return st.builds(payload, **(by_name | stated))
 
 
 def any_of(payloads: typing.Iterable[type[Payload]]) -> st.SearchStrategy[Payload]:

@@ -14,9 +14,9 @@ from dtest.events.envelope import Event, Recorded
 from dtest.events.fields import EventId
 from dtest.journal.memory import MemoryJournal
 from dtest.journal.port import Appended, Outgoing
-from dtest.leadership.decision import Policy
 from dtest.leadership.follower import Follower
 from dtest.leadership.leader import Identity, Leader
+from dtest.leadership.rules import CURRENT, Rules
 from dtest.state.cell import Cell
 from tests.kit import facts
 
@@ -93,7 +93,7 @@ class Stage:
         found = await self.written(AttemptAssigned)
         return [data for data in found if isinstance(data, AttemptAssigned)]
 
-    def leader(self, name: str = facts.LEADER, policy: Policy | None = None) -> Leader:
+    def leader(self, name: str = facts.LEADER, rules: Rules = CURRENT) -> Leader:
         """A candidate; who asks for it has its follower run."""
         return Leader(
             self.journal,
@@ -101,15 +101,13 @@ class Stage:
             identity=Identity(facts.CELL, name, "here", "0"),
             clock=self.clock,
             new_id=self.new_id,
-            policy=policy or Policy(),
+            rules=rules,
         )
 
     @asynccontextmanager
-    async def led(
-        self, name: str = facts.LEADER, policy: Policy | None = None
-    ) -> AsyncIterator[Leader]:
+    async def led(self, name: str = facts.LEADER, rules: Rules = CURRENT) -> AsyncIterator[Leader]:
         """Have a leader lead for a while."""
-        leader = self.leader(name, policy)
+        leader = self.leader(name, rules)
         async with asyncio.TaskGroup() as group:
             running = group.create_task(lead(leader))
             await self.quiet()

@@ -4,6 +4,7 @@ Knows no journal and no process: what is recorded here is folded at once.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from dtest.events import codec
@@ -11,10 +12,11 @@ from dtest.events.attempt import AttemptAssigned
 from dtest.events.catalogue import Payload
 from dtest.events.envelope import Correlation, Event, Malformed, Recorded
 from dtest.events.fields import EventId, TaskId, WorkerId
-from dtest.events.leader import LeaderElected
+from dtest.events.parameters import changed
 from dtest.events.reasons import RefusalCode
 from dtest.journal.port import Outgoing, Stored
-from dtest.leadership.decision import Parts, Policy, Signature, decide, messages
+from dtest.leadership.decision import Parts, Signature, messages
+from dtest.leadership.rules import CURRENT, Rules, elected
 from dtest.state.cell import Cell
 from dtest.state.fold import apply
 from dtest.state.task import Status, Task
@@ -28,13 +30,13 @@ STEPS_MAX = 100
 class World:
     """One cell, its history and its clock."""
 
-    def __init__(self, policy: Policy | None = None) -> None:
+    def __init__(self, rules: Rules = CURRENT) -> None:
         self.cell = Cell(facts.CELL)
         self.now = facts.START
         self.history: list[Recorded] = []
         self.journal: list[Stored] = []
         """The history as bytes."""
-        self.policy = policy or Policy()
+        self.rules = rules
         self._ids = 0
 
     # -- given --------------------------------------------------------------------------------
@@ -71,7 +73,7 @@ class World:
 
     def led(self) -> "World":
         """Have a leader elected."""
-        return self.given(LeaderElected(facts.LEADER))
+        return self.given(elected(facts.LEADER, rules=self.rules))
 
     # -- when ---------------------------------------------------------------------------------
 
@@ -83,7 +85,7 @@ class World:
     def plan(self) -> Parts:
         """What the leader would decide now."""
         self.cell.wake(self.now)
-        return decide(self.cell, self.now, self.policy)
+        return self.rules.decide(self.cell, self.now)
 
     def draft(self) -> list[Outgoing]:
         """The leader's decision as messages that are not recorded yet."""
@@ -148,6 +150,11 @@ class World:
         for record in self.history:
             apply(cell, record)
         return cell
+
+
+def rules(**numbers: float) -> Rules:
+    """The current rules, with other values for some parameters."""
+    return replace(CURRENT, parameters=changed(CURRENT.parameters, numbers))
 
 
 def assignments(decided: Iterable[Payload]) -> list[AttemptAssigned]:

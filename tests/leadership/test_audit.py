@@ -15,17 +15,15 @@ from dtest.events.leader import EventRefused, LeaderElected
 from dtest.events.reasons import Reason, RefusalCode
 from dtest.events.task import Requirements, TaskEnded
 from dtest.journal.port import Stored
-from dtest.leadership.audit import VIOLATIONS_MAX, Report, verify
-from dtest.leadership.decision import Policy
-from dtest.scheduling.policy import SchedulingPolicy
+from dtest.leadership.audit import TEXTS_MAX, Report, verify
 from tests.kit import facts
 from tests.kit.facts import cuda, finished, left, machine, refused, registered, started, task
 from tests.kit.recording import Recording
 from tests.kit.world import World, only, running
 
 
-async def audited(world: World, *, policy: Policy | None = None) -> Report:
-    return await verify(Recording(world.journal), facts.CELL, policy=policy)
+async def audited(world: World) -> Report:
+    return await verify(Recording(world.journal), facts.CELL)
 
 
 def plant(world: World, fact: Payload, *, correlation: str | None = None) -> None:
@@ -181,16 +179,6 @@ async def test_what_a_client_claims_to_belong_to_a_decision_belongs_to_none() ->
     assert (await audited(world)).violations == []
 
 
-async def test_another_policy_gives_other_decisions() -> None:
-    world = World(Policy(SchedulingPolicy(assignments_max=1))).led()
-    world.given(registered("w", machine(2)))
-    world.record(task("a"), task("b"))
-    world.settle()
-
-    assert (await audited(world, policy=world.policy)).violations == []
-    assert (await audited(world)).violations != []
-
-
 # -- planted --------------------------------------------------------------------------------
 
 
@@ -318,10 +306,10 @@ async def test_a_gap_at_which_the_reader_stops_is_a_violation() -> None:
 
 async def test_violations_are_bounded() -> None:
     world = World().led().given(task("t"))
-    for _ in range(2 * VIOLATIONS_MAX):
+    for _ in range(2 * TEXTS_MAX):
         plant(world, EXTRA[0])
 
-    assert len((await audited(world)).violations) == VIOLATIONS_MAX
+    assert len((await audited(world)).violations) == TEXTS_MAX
 
 
 async def test_two_results_of_one_task_are_found() -> None:

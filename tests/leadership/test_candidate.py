@@ -116,7 +116,6 @@ async def scheduler(stage: Stage, line: Line, name: str) -> AsyncIterator[Candid
             identity=first.identity,
             clock=stage.clock,
             new_id=stage.new_id,
-            policy=first.policy,
         ),
         monotonic=stage.clock.monotonic,
         pid=1,

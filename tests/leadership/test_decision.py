@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from dtest.events.codec import fingerprint
-from dtest.leadership.decision import decide
 from dtest.state.task import LIVE
 from tests.kit.histories import Move, anything_decided, ordinary, play
 from tests.kit.search import CASES, explore
@@ -36,7 +35,7 @@ def test_equal_histories_and_instants_give_equal_decisions() -> None:
         world = play(World().led(), history)
         again = world.replayed()
         again.wake(world.now)
-        one, other = world.plan(), decide(again, world.now, world.policy)
+        one, other = world.plan(), world.rules.decide(again, world.now)
 
         assert list(one) == list(other)
         for place in one:

@@ -19,11 +19,13 @@ from dtest.journal.patient import PatientJournal
 from dtest.journal.port import BATCH_MESSAGES_MAX, Appended, Guard, GuardRefused, Outgoing
 from dtest.leadership.audit import verify
 from dtest.leadership.leader import CYCLE_S_MAX, SINGLES_MAX, Deposed
-from dtest.state.cell import ACCEPT_S_MAX
+from dtest.leadership.rules import CURRENT, elected
 from tests.kit import facts
 from tests.kit.facts import finished, machine, registered, started, suspected, task
 from tests.kit.nats import eventually
 from tests.kit.stage import Stage, lead
+
+ACCEPT_S_MAX = CURRENT.parameters.accept_s_max
 
 TICK = RunOpened(RunId("tick"))
 """Says nothing that matters, and makes the leader look."""
@@ -43,8 +45,8 @@ async def test_a_leader_is_who_wrote_the_last_election_and_its_epoch_is_that_mes
         assert leader.leading.is_set()
         assert leader.cell.epoch == 2
 
-    (elected,) = await stage.written(LeaderElected)
-    assert elected == LeaderElected(facts.LEADER, 0, "here", "0")
+    (written,) = await stage.written(LeaderElected)
+    assert written == elected(facts.LEADER, 0, "here", "0")
 
 
 async def test_a_leader_folds_what_was_there_before_it_decides() -> None:
@@ -277,8 +279,8 @@ async def test_the_next_leader_takes_over_where_the_last_one_stopped() -> None:
 
     (first, second) = await stage.written(LeaderElected)
     assert (first, second) == (
-        LeaderElected("old", 0, "here", "0"),
-        LeaderElected("new", 2, "here", "0"),
+        elected("old", 0, "here", "0"),
+        elected("new", 2, "here", "0"),
     )
     await sound(stage)
 

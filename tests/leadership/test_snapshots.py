@@ -12,14 +12,16 @@ import pytest
 from dtest.journal.memory import MemoryJournal
 from dtest.leadership import snapshots as module
 from dtest.leadership.follower import Follower
-from dtest.leadership.snapshots import KEPT, SnapshotFiles, SnapshotWriter, code_version
+from dtest.leadership.rules import CURRENT
+from dtest.leadership.snapshots import KEPT, Basis, SnapshotFiles, SnapshotWriter, current_basis
 from dtest.state.cell import Cell
 from dtest.state.snapshot import dump
+from dtest.state.snapshot_form import form_digest
 from tests.kit import facts
 from tests.kit.facts import finished, machine, registered, task
 from tests.kit.stage import Stage
 
-CODE = "this code"
+BASIS = Basis("this form", 1)
 
 
 async def played(tasks: int = 5) -> tuple[Stage, Cell]:
@@ -48,8 +50,8 @@ def children() -> set[int]:
     return {child.pid for child in psutil.Process().children()}
 
 
-def files(directory: Path, code: str = CODE) -> SnapshotFiles:
-    return SnapshotFiles(directory, facts.CELL, code=code)
+def files(directory: Path, basis: Basis = BASIS) -> SnapshotFiles:
+    return SnapshotFiles(directory, facts.CELL, basis)
 
 
 async def test_a_state_is_read_back_and_the_fold_goes_on(tmp_path: Path) -> None:
@@ -82,11 +84,12 @@ async def test_without_a_snapshot_the_journal_is_folded_from_its_start(tmp_path:
     assert (await files(tmp_path / "none").latest(stage.journal)).seq == 0
 
 
-async def test_other_code_reads_no_snapshot(tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", [Basis("another form", 1), Basis("this form", 2)])
+async def test_another_form_and_other_rules_read_no_snapshot(tmp_path: Path, other: Basis) -> None:
     stage, cell = await played()
     files(tmp_path).write(cell, await stream(stage))
 
-    assert (await files(tmp_path, "other code").latest(stage.journal)).seq == 0
+    assert (await files(tmp_path, other).latest(stage.journal)).seq == 0
 
 
 async def test_another_stream_is_not_taken_for_this_one(tmp_path: Path) -> None:
@@ -226,6 +229,5 @@ async def test_a_directory_that_cannot_be_written_stops_nobody(tmp_path: Path) -
     assert [path.name for path in found(tmp_path)] == ["file"]
 
 
-def test_the_version_of_the_code_is_that_of_its_files() -> None:
-    assert code_version() == code_version()
-    assert len(code_version()) == 64
+def test_a_snapshot_depends_on_the_form_of_the_state_and_on_the_rules_alone() -> None:
+    assert current_basis() == Basis(form_digest(), CURRENT.version)

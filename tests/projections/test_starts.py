@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dtest.journal.port import Stored
-from dtest.leadership.snapshots import SnapshotFiles, SnapshotWriter
+from dtest.leadership.snapshots import Basis, SnapshotFiles, SnapshotWriter
 from dtest.projections.projector import Projector, Source
 from dtest.projections.store import opened
 from dtest.state.snapshot import dump
@@ -25,7 +25,7 @@ from tests.projections.history import (
 from tests.projections.story import Story
 
 STEPS = 90
-CODE = "this code"
+BASIS = Basis("this form", 1)
 
 
 def told(seed: int = 3) -> list[Stored]:
@@ -42,8 +42,8 @@ def cut_at(stored: list[Stored], *seqs: int) -> Delivery:
     return Delivery([stored[begin:end] for begin, end in pairwise(ends)])
 
 
-def files(directory: Path, code: str = CODE) -> SnapshotFiles:
-    return SnapshotFiles(directory, CELL, code=code)
+def files(directory: Path, basis: Basis = BASIS) -> SnapshotFiles:
+    return SnapshotFiles(directory, CELL, basis)
 
 
 async def projected(
@@ -78,11 +78,11 @@ async def test_the_database_does_not_depend_on_where_a_start_began(
 
 
 @pytest.mark.parametrize(
-    ("code", "stream", "ahead"),
-    [("other code", CREATED, 0), (CODE, "another instant", 0), (CODE, CREATED, 1)],
+    ("basis", "stream", "ahead"),
+    [(Basis("this form", 2), CREATED, 0), (BASIS, "another instant", 0), (BASIS, CREATED, 1)],
 )
 async def test_a_snapshot_that_does_not_fit_is_not_used(
-    tmp_path: Path, code: str, stream: str, ahead: int
+    tmp_path: Path, basis: Basis, stream: str, ahead: int
 ) -> None:
     stored = told()
     expected = await database_of(tmp_path / "zero", stored)
@@ -90,7 +90,7 @@ async def test_a_snapshot_that_does_not_fit_is_not_used(
     await projected(tmp_path, stored, snapshot_at=stand + ahead, file_at=stand, stream=stream)
     with opened(tmp_path / "file") as store:
         delivery = cut_at(stored, stand, stand + ahead)
-        again = await project(store, delivery, snapshots=files(tmp_path / "snapshots", code))
+        again = await project(store, delivery, snapshots=files(tmp_path / "snapshots", basis))
 
         assert again.events == events(stored)
         assert tables(store) == expected

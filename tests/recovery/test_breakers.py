@@ -14,18 +14,19 @@ from dtest.events.worker import (
     WorkerReinstated,
     WorkerReinstateRequested,
 )
-from dtest.leadership.decision import Policy
+from dtest.leadership.rules import CURRENT
 from dtest.recovery.guards import score
-from dtest.recovery.policy import RecoveryPolicy
 from dtest.scheduling.why import explain
-from dtest.state.health import FORGIVEN_PASSES, LOSSES, STRIKING, Guard
+from dtest.state.health import LOSSES, STRIKING, Guard
 from dtest.state.task import Status
 from tests.kit import facts
 from tests.kit.facts import registered, released, task
 from tests.kit.faulting import end, faults_on, fleet, health, live, only_on, run, types
-from tests.kit.world import World, assignments, places
+from tests.kit.world import World, assignments, places, rules
 
-POLICY = RecoveryPolicy()
+FORGIVEN_PASSES = CURRENT.parameters.forgiven_passes
+
+POLICY = CURRENT.parameters
 OPEN_S = POLICY.breaker_open_s
 
 
@@ -157,7 +158,7 @@ def test_a_probe_that_brings_a_verdict_closes_the_breaker() -> None:
     [(70.0, "worker.quarantined", Guard.QUARANTINED), (0.0, "breaker.opened", Guard.OPEN)],
 )
 def test_a_probe_that_faults_opens_it_again(threshold: float, ruling: str, guard: Guard) -> None:
-    world = World(Policy(recovery=RecoveryPolicy(health_threshold=threshold))).led()
+    world = World(rules(health_threshold=threshold)).led()
     faults_on(fleet("w", "v", world=world), "w", 3).settle()
     tried(world.given(only_on("w", "t"), only_on("w", "u")))
     end(world, live(world, "t"))

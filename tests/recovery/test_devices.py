@@ -10,7 +10,7 @@ from dtest.events.breaker import BreakerClosed, BreakerHalfOpened, BreakerOpened
 from dtest.events.reasons import Reason
 from dtest.events.task import Requirements, Resources, RetryPolicy, TaskCancelRequested
 from dtest.events.worker import WorkerReinstateRequested
-from dtest.recovery.policy import DEFAULT_RECOVERY
+from dtest.leadership.rules import CURRENT
 from dtest.scheduling.why import explain
 from dtest.state.health import DEVICE_FAULTS, Guard
 from dtest.state.snapshot import dump, load
@@ -20,7 +20,7 @@ from tests.kit.facts import cuda, machine, registered, task
 from tests.kit.world import World, assignments, only
 
 CUDA = Requirements(("cuda",))
-OPEN_S = DEFAULT_RECOVERY.breaker_open_s
+OPEN_S = CURRENT.parameters.breaker_open_s
 Breaker = BreakerOpened | BreakerHalfOpened | BreakerClosed
 
 
@@ -196,7 +196,7 @@ def test_one_for_which_nothing_comes_is_let_in() -> None:
     world.tick(OPEN_S).settle()
     assert guard(world) is Guard.HALF_OPEN
 
-    (closed,) = devices_of(world.tick(DEFAULT_RECOVERY.probation_s).settle())
+    (closed,) = devices_of(world.tick(CURRENT.parameters.probation_s).settle())
     assert isinstance(closed, BreakerClosed)
     assert closed.cause == "nothing_ran"
 
@@ -270,4 +270,4 @@ def test_a_task_is_not_held_for_ever_by_a_device_that_faults_again_and_again() -
         else:
             world.tick(max(0.01, (world.cell.next_timer_at() or world.now) - world.now))
     assert world.status("t") is Status.ERRORED
-    assert world.task("t").faults_used == DEFAULT_RECOVERY.faults_max
+    assert world.task("t").faults_used == CURRENT.parameters.faults_max

@@ -10,7 +10,7 @@ from dtest.events.reasons import Reason
 from dtest.events.task import TaskCancelRequested, TaskQueued
 from dtest.events.worker import WorkerReinstated
 from dtest.leadership.audit import verify
-from dtest.recovery.policy import RecoveryPolicy
+from dtest.leadership.rules import CURRENT
 from dtest.scheduling.why import explain
 from dtest.state.health import KIND_KEY_CHARS_MAX, Guard, kinds_of, signature_of
 from dtest.state.task import TERMINAL, Status
@@ -31,7 +31,7 @@ from tests.kit.recording import Recording
 from tests.kit.search import CASES
 from tests.kit.world import World, assignments
 
-POLICY = RecoveryPolicy()
+POLICY = CURRENT.parameters
 TEN = [f"w{number}" for number in range(10)]
 BAD = {"revision": "bad"}
 

@@ -11,22 +11,20 @@ from dtest.events.fields import TaskId
 from dtest.events.reasons import Reason
 from dtest.events.task import TaskRetryRequested, TaskRetryScheduled
 from dtest.events.worker import WorkerQuarantined
-from dtest.leadership.decision import Policy
-from dtest.recovery.policy import RecoveryPolicy
 from dtest.state.health import STRIKING, kinds_of
 from tests.kit import invariants
 from tests.kit.facts import task
 from tests.kit.faulting import all_live, end, fleet
 from tests.kit.histories import Move, ordinary, play
 from tests.kit.search import CASES, explore
-from tests.kit.world import World
+from tests.kit.world import World, rules
 
-POLICY = RecoveryPolicy(faults_max=2, refusals_max=2, preemptions_max=2)
+HASTY = rules(faults_max=2, refusals_max=2, preemptions_max=2)
 
 
 def test_budgets_are_never_exceeded() -> None:
     def check(history: Sequence[Move]) -> None:
-        world = play(World(Policy(recovery=POLICY)).led(), history)
+        world = play(World(HASTY).led(), history)
         used: Counter[tuple[TaskId, str]] = Counter()
         for record in world.history:
             for event in record.events:

@@ -18,19 +18,17 @@ from dtest.events.task import (
     TaskRetryRequested,
     TaskRetryScheduled,
 )
-from dtest.leadership.decision import Policy
-from dtest.recovery import decider
-from dtest.recovery.policy import RecoveryPolicy
+from dtest.leadership.rules import CURRENT
 from dtest.state.task import Status
 from tests.kit import facts
 from tests.kit.facts import finished, refused, registered, released, task
-from tests.kit.world import World, assignments, only, running
+from tests.kit.world import World, assignments, only, rules, running
 
 RULES = {
     rule: [reason for reason in Reason if MEANINGS[reason].retry == rule]
     for rule in ("policy", "never", "elsewhere", "refused", "preempted", "once")
 }
-FAULTS_MAX = RecoveryPolicy().faults_max
+FAULTS_MAX = CURRENT.parameters.faults_max
 FREE = [*RULES["refused"], *RULES["preempted"]]
 
 
@@ -104,8 +102,8 @@ def test_what_nobody_did_is_retried_and_costs_neither_retry_nor_fault(reason: Re
 
 @pytest.mark.parametrize("reason", FREE)
 def test_a_ping_pong_ends_with_its_reason(reason: Reason) -> None:
-    policy = RecoveryPolicy(refusals_max=3, preemptions_max=4)
-    world = World(Policy(recovery=policy)).led().given(registered("w"))
+    hasty = rules(refusals_max=3, preemptions_max=4)
+    world = World(hasty).led().given(registered("w"))
 
     assert faults(world, reason) == 1 + (3 if reason in RULES["refused"] else 4)
     assert (world.status("t"), world.task("t").reason) == (Status.ERRORED, reason)
@@ -141,7 +139,7 @@ def test_a_retry_after_a_time_out_has_half_as_much_time_more(reason: Reason) -> 
     for _ in range(5):
         world.settle()
         world.given(finished(assigned(world), "faulted", reason)).settle()
-    assert world.task("t").timeout_factor == RecoveryPolicy().timeout_factor_max
+    assert world.task("t").timeout_factor == CURRENT.parameters.timeout_factor_max
 
 
 def test_a_retry_after_anything_else_has_the_time_that_the_task_states() -> None:
@@ -153,7 +151,7 @@ def test_a_retry_after_anything_else_has_the_time_that_the_task_states() -> None
 
 
 def test_a_task_asked_for_again_has_fresh_budgets_and_its_own_time() -> None:
-    world = World(Policy(recovery=RecoveryPolicy(refusals_max=1))).led().given(registered("w"))
+    world = World(rules(refusals_max=1)).led().given(registered("w"))
     world.given(task("t", retry_policy=RetryPolicy(1), timeout_seconds=8.0))
     world.given(finished(assigned(world), "faulted", Reason.RUN_TIMEOUT)).settle()
     world.given(refused(assigned(world))).settle()
@@ -216,7 +214,7 @@ def test_the_budgets_are_counted_apart() -> None:
 
 
 def test_a_spent_budget_ends_the_task_with_the_last_reason() -> None:
-    world = World(Policy(recovery=RecoveryPolicy(faults_max=0))).led().given(registered("w"))
+    world = World(rules(faults_max=0)).led().given(registered("w"))
     world.given(finished(running(world), "faulted", Reason.DEVICE_LOST))
 
     assert world.settle() == [TaskEnded(TaskId("t"), "errored", Reason.DEVICE_LOST)]
@@ -273,11 +271,8 @@ def test_a_first_retry_by_policy_waits_as_long_as_the_task_says() -> None:
     assert 48.0 <= world.task("t").not_before - world.now <= 72.0
 
 
-def test_the_rulings_of_one_decision_are_bounded_and_the_rest_follows(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(decider, "RULINGS_MAX", 10)
-    world = World().led()
+def test_the_rulings_of_one_decision_are_bounded_and_the_rest_follows() -> None:
+    world = World(rules(rulings_max=10)).led()
     world.record(*(task(f"t{n}", deadline=facts.instant(facts.START + 1)) for n in range(25)))
     world.tick(2)
 

@@ -10,7 +10,7 @@ from dtest.events.policy import PolicyChanged
 from dtest.events.reasons import Reason
 from dtest.events.task import Remedy, Requirements, Resources, RetryPolicy, TaskRetryRequested
 from dtest.events.worker import WorkerDrainRequested
-from dtest.recovery.policy import DEFAULT_RECOVERY
+from dtest.leadership.rules import CURRENT
 from dtest.scheduling.why import explain
 from dtest.state.snapshot import dump, load
 from dtest.state.task import Status
@@ -20,7 +20,7 @@ from tests.kit.world import World, assignments
 
 CUDA = Requirements(("cuda",))
 SMALLER = {"env": {"SIZE": "small"}}
-WAIT_S = DEFAULT_RECOVERY.larger_wait_s
+WAIT_S = CURRENT.parameters.larger_wait_s
 
 
 def labs(**sizes: float | tuple[float, ...] | None) -> World:

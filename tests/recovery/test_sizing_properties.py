@@ -9,7 +9,7 @@ from dtest.events.fields import TaskId, WorkerId
 from dtest.events.policy import PolicyChanged
 from dtest.events.reasons import Reason
 from dtest.events.task import Requirements, Resources, TaskRetryScheduled
-from dtest.recovery.policy import DEFAULT_RECOVERY
+from dtest.leadership.rules import CURRENT
 from dtest.state.fold import apply
 from dtest.state.snapshot import dump, load
 from dtest.state.task import Status
@@ -122,8 +122,8 @@ def test_every_task_ends_within_its_budgets() -> None:
                         continue
                 if isinstance(event.data, TaskRetryScheduled) and event.data.remedy is not None:
                     seen[event.data.budget] += 1
-        assert all(count <= DEFAULT_RECOVERY.faults_max for count in used.values()), seed
-        assert all(count <= DEFAULT_RECOVERY.faults_max for count in enlarged.values()), seed
+        assert all(count <= CURRENT.parameters.faults_max for count in used.values()), seed
+        assert all(count <= CURRENT.parameters.faults_max for count in enlarged.values()), seed
     assert {"infrastructure", "none", "fallback"} <= set(seen), seen
 
 

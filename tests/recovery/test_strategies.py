@@ -6,11 +6,12 @@ import pytest
 
 from dtest.events.breaker import BreakerOpened
 from dtest.events.envelope import Event
-from dtest.events.policy import PolicyChanged, Strategy
+from dtest.events.parameters import Strategy
+from dtest.events.policy import PolicyChanged
 from dtest.events.reasons import Reason
 from dtest.events.task import RetryPolicy
 from dtest.leadership.audit import verify
-from dtest.recovery.policy import DEFAULT_RECOVERY, STRATEGIES, RecoveryPolicy, in_force
+from dtest.leadership.rules import CURRENT
 from dtest.state.health import Guard
 from dtest.state.task import Status
 from tests.kit import facts
@@ -29,15 +30,15 @@ def under(strategy: Strategy, *names: str) -> World:
 
 
 def test_every_strategy_has_its_differences_and_the_default_has_none() -> None:
-    assert set(STRATEGIES) == set(ALL)
-    assert in_force(DEFAULT_RECOVERY, "progressive") == RecoveryPolicy()
-    assert World().cell.strategy == "progressive"
+    assert set(CURRENT.strategies) == set(ALL)
+    world = World().led()
+    assert (world.cell.strategy, world.cell.parameters) == ("progressive", CURRENT.parameters)
 
 
 @pytest.mark.parametrize("strategy", ["aggressive", "minimal"])
 def test_a_strategy_names_no_parameter_that_it_leaves_as_it_is(strategy: Strategy) -> None:
-    for name, value in STRATEGIES[strategy].items():
-        assert getattr(DEFAULT_RECOVERY, name) != value, name
+    for name, value in CURRENT.strategies[strategy].items():
+        assert getattr(CURRENT.parameters, name) != value, name
         assert not name.startswith("strike_"), "scores are to be comparable"
 
 

@@ -18,12 +18,10 @@ from dtest.events.task import (
     TaskRetryRequested,
 )
 from dtest.events.worker import Device, WorkerDrainRequested, WorkerLost
-from dtest.leadership.decision import Policy
+from dtest.leadership.rules import CURRENT
 from dtest.scheduling.decider import decide_assignments
-from dtest.scheduling.policy import SchedulingPolicy
 from dtest.scheduling.ranking import RANKINGS
 from dtest.scheduling.why import explain
-from dtest.state.cell import AGEING_S_PER_LEVEL
 from dtest.state.matching import Refusal, match
 from dtest.state.task import Status
 from dtest.state.worker import Capacity
@@ -31,7 +29,9 @@ from tests.kit import facts, histories
 from tests.kit.facts import cuda, finished, machine, refused, registered, started, task
 from tests.kit.histories import Move, ordinary, play
 from tests.kit.search import CASES, explore
-from tests.kit.world import World, only, places
+from tests.kit.world import World, only, places, rules
+
+AGEING_S_PER_LEVEL = CURRENT.parameters.ageing_s_per_level
 
 CUDA = Requirements(("cuda",))
 ROCM = Device("rocm", 0, "MI300X", 192.0)
@@ -91,7 +91,7 @@ def test_every_assignment_meets_the_requirements_and_stays_within_what_is_free()
                 continue
             world.cell.wake(world.now)
             free = {name: worker.free.copy() for name, worker in world.cell.workers.items()}
-            for data in decide_assignments(world.cell, world.policy.scheduling):
+            for data in decide_assignments(world.cell):
                 _within(world, data, free[data.worker_id])
             world.step()
 
@@ -141,7 +141,7 @@ def test_no_task_waits_while_a_worker_that_it_need_not_avoid_has_room_for_it() -
 
 
 def test_a_decision_is_bounded_and_the_next_goes_on() -> None:
-    world = World(Policy(SchedulingPolicy(assignments_max=3))).led()
+    world = World(rules(assignments_max=3)).led()
     world.given(registered("w", machine(10)))
     world.record(*(task(f"t{n}") for n in range(8)))
 
@@ -502,7 +502,7 @@ def test_room_is_found_as_soon_as_all_that_ran_has_ended(resources: Resources, s
 
     rounds(10, 0)
     world.given(task("large", requirements=kinds, resources=resources))
-    patience = int(SchedulingPolicy().keep_room_after_s)
+    patience = int(CURRENT.parameters.keep_room_after_s)
     rounds(patience + 1, 10)
     rounds(ENDS_WITHIN + 1, 11 + patience)
 

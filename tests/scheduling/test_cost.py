@@ -6,11 +6,14 @@ from typing import Any
 import pytest
 
 from dtest.events.task import Resources
-from dtest.scheduling.decider import PASSED_OVER_MAX, decide_assignments
+from dtest.leadership.rules import CURRENT
+from dtest.scheduling.decider import decide_assignments
 from dtest.state import matching
 from dtest.state.cell import Cell
 from tests.kit.facts import machine, registered, task
 from tests.kit.world import World
+
+PASSED_OVER_MAX = CURRENT.parameters.passed_over_max
 
 
 class Counted:
@@ -29,12 +32,12 @@ class Counted:
         return len(self.queue)
 
 
-def visits(cell: Cell, world: World) -> tuple[int, int]:
+def visits(cell: Cell) -> tuple[int, int]:
     """How many assignments are made, and how many entries are looked at for them."""
     counted = [Counted(demand.queue) for demand in cell.ready.values()]
     for demand, queue in zip(cell.ready.values(), counted, strict=True):
         demand.queue = queue  # type: ignore[assignment]
-    assigned = len(decide_assignments(cell, world.policy.scheduling))
+    assigned = len(decide_assignments(cell))
     for demand, queue in zip(cell.ready.values(), counted, strict=True):
         demand.queue = queue.queue
     return assigned, sum(queue.visits for queue in counted)
@@ -57,7 +60,7 @@ def crowded(tasks: int, demands: int = 1) -> World:
 def test_the_visits_of_a_decision_do_not_grow_with_the_queue(tasks: int, slots: int) -> None:
     world = crowded(tasks).given(registered("w", machine(slots)))
 
-    assigned, looked_at = visits(world.cell, world)
+    assigned, looked_at = visits(world.cell)
 
     assert assigned == slots
     assert looked_at <= slots + 1
@@ -66,7 +69,7 @@ def test_the_visits_of_a_decision_do_not_grow_with_the_queue(tasks: int, slots: 
 def test_the_visits_of_a_decision_grow_with_the_demands() -> None:
     world = crowded(2_000, demands=20).given(registered("w", machine(5)))
 
-    assigned, looked_at = visits(world.cell, world)
+    assigned, looked_at = visits(world.cell)
 
     assert assigned == 5
     assert looked_at <= 20 + 5
@@ -76,7 +79,7 @@ def test_a_busy_worker_costs_no_visit() -> None:
     world = crowded(100).given(registered("w", machine(3)))
     world.settle()
 
-    assert visits(world.cell, world) == (0, 0)
+    assert visits(world.cell) == (0, 0)
 
 
 def test_a_demand_that_does_not_fit_where_there_is_room_costs_one_visit_at_most() -> None:
@@ -84,7 +87,7 @@ def test_a_demand_that_does_not_fit_where_there_is_room_costs_one_visit_at_most(
     world.settle()
     world.record(*(task(f"t{n}", resources=Resources(slots=4)) for n in range(500)))
 
-    assigned, looked_at = visits(world.cell, world)
+    assigned, looked_at = visits(world.cell)
 
     assert assigned == 0
     assert looked_at <= 1
@@ -96,7 +99,7 @@ def test_tasks_that_avoid_every_free_worker_are_passed_over_up_to_a_bound() -> N
         item.avoid = (world.worker("w").id,)
     world.cell.free.pop(world.worker("v").id)
 
-    assigned, looked_at = visits(world.cell, world)
+    assigned, looked_at = visits(world.cell)
 
     assert assigned == 0
     assert looked_at <= PASSED_OVER_MAX

@@ -11,17 +11,19 @@ from dtest.events.policy import PolicyChanged
 from dtest.events.reasons import Reason
 from dtest.events.task import Requirements
 from dtest.events.worker import WorkerRegistered
-from dtest.scheduling.policy import DEFAULT_SCHEDULING
-from dtest.state.durations import DURATIONS_MAX, bucket_of, end_of
+from dtest.leadership.rules import CURRENT
+from dtest.state.durations import bucket_of, end_of
 from dtest.state.snapshot import dump, load
 from dtest.state.task import Status
 from tests.kit import facts
 from tests.kit.facts import cuda, machine, registered, task
 from tests.kit.world import World, only
 
-ENOUGH = DEFAULT_SCHEDULING.observed_passes_min
-FLOOR_S = DEFAULT_SCHEDULING.observed_floor_s
-MULTIPLIER = DEFAULT_SCHEDULING.observed_multiplier
+DURATIONS_MAX = CURRENT.parameters.durations_max
+
+ENOUGH = CURRENT.parameters.observed_passes_min
+FLOOR_S = CURRENT.parameters.observed_floor_s
+MULTIPLIER = CURRENT.parameters.observed_multiplier
 OBSERVED = PolicyChanged(timeouts="observed")
 
 

@@ -11,12 +11,14 @@ from dtest.events.catalogue import Payload
 from dtest.events.fields import TaskId, WorkerId
 from dtest.events.reasons import MEANINGS, Reason, RefusalCode
 from dtest.events.task import RetryPolicy, TaskCancelRequested, TaskRetryRequested
-from dtest.state.cell import ACCEPT_IDLE_S_MAX
+from dtest.leadership.rules import CURRENT
 from dtest.state.snapshot import dump
 from dtest.state.task import Status
 from tests.kit import facts
 from tests.kit.facts import finished, released, started, task, testcase
 from tests.kit.world import World, only, running
+
+ACCEPT_IDLE_S_MAX = CURRENT.parameters.accept_idle_s_max
 
 Report = Callable[[AttemptAssigned], Payload]
 REPORTS: dict[str, Report] = {

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtest.state.durations import (
-    COUNT_MAX,
     SECONDS_MAX,
     SECONDS_MIN,
     Durations,
@@ -15,13 +14,14 @@ from dtest.state.durations import (
     end_of,
 )
 
+COUNT_MAX = 64
 SECONDS = st.floats(min_value=0.0, max_value=1e9)
 
 
 def counted(*seconds: float) -> Durations:
     durations = Durations()
     for item in seconds:
-        durations.add(item)
+        durations.add(item, count_max=4_096)
     return durations
 
 
@@ -57,7 +57,7 @@ def test_nothing_counted_has_no_quantile() -> None:
 def test_what_was_counted_is_bounded_and_old_durations_fade() -> None:
     durations = counted(*[1000.0] * 10)
     for _ in range(20 * COUNT_MAX):
-        durations.add(1.0)
+        durations.add(1.0, count_max=COUNT_MAX)
         assert durations.count <= COUNT_MAX
 
     assert sum(durations.buckets.values()) == durations.count

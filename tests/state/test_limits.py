@@ -9,11 +9,15 @@ from dtest.events.fields import RunId, TaskId
 from dtest.events.reasons import Reason
 from dtest.events.run import RunOpened
 from dtest.events.task import TaskCancelRequested, TaskEnded, TaskRetryRequested
-from dtest.state.cell import ACCEPT_AGAIN_S, ACCEPT_IDLE_S_MAX, ACCEPT_S_MAX
+from dtest.leadership.rules import CURRENT
 from dtest.state.task import Status
 from tests.kit import facts
 from tests.kit.facts import finished, refused, started, task
 from tests.kit.world import World, only, running
+
+ACCEPT_S_MAX = CURRENT.parameters.accept_s_max
+ACCEPT_AGAIN_S = CURRENT.parameters.accept_again_s
+ACCEPT_IDLE_S_MAX = CURRENT.parameters.accept_idle_s_max
 
 RETRY = TaskRetryRequested(TaskId("t"))
 LIMITS: dict[str, tuple[dict[str, Any], Reason]] = {

@@ -51,8 +51,8 @@ def test_a_cell_that_time_woke_is_read_back_as_it_was_and_decides_the_same() -> 
         assert dump(again) == dump(world.cell)
         again.wake(world.now + 5)
         world.cell.wake(world.now + 5)
-        ours = decide(world.cell, world.now + 5, world.policy)
-        assert decide(again, world.now + 5, world.policy) == ours
+        ours = decide(world.cell, world.now + 5)
+        assert decide(again, world.now + 5) == ours
 
     explore(anything_decided, check, cases=CASES // 2)
 
@@ -142,7 +142,8 @@ def fields(shape: type[Any]) -> set[str]:
         (
             Cell,
             snapshot_form.CellDocument,
-            {"ready", "free", "changed_tasks", "woken_at", "probes", "shut", "ailing", "enlarged"},
+            {"ready", "free", "changed_tasks", "woken_at", "probes", "shut", "ailing", "enlarged"}
+            | {"parameters"},
         ),
         (Task, snapshot_form.TaskDocument, set()),
         (Worker, snapshot_form.WorkerDocument, {"free"}),

@@ -12,12 +12,14 @@ from dtest.events.worker import (
     WorkerLost,
     WorkerSuspected,
 )
-from dtest.state.cell import REJOIN_S_MAX
+from dtest.leadership.rules import CURRENT
 from dtest.state.task import Status
 from dtest.state.worker import WorkerStatus
 from tests.kit import facts
 from tests.kit.facts import finished, left, lost, machine, registered, started, suspected, task
 from tests.kit.world import World, only, running
+
+REJOIN_S_MAX = CURRENT.parameters.rejoin_s_max
 
 DRAIN = WorkerDrainRequested(WorkerId("w"))
 

@@ -4,7 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dtest.events.policy import Ranking, Strategy, Timeouts
+from dtest.events.parameters import Chosen, ParameterNames, Strategy
+from dtest.events.policy import Ranking, Timeouts
 
 
 class ErrorBody(BaseModel):
@@ -70,6 +71,8 @@ class PolicyBody(BaseModel):
     ranking: Ranking | None = None
     strategy: Strategy | None = Field(None, examples=["minimal"])
     timeouts: Timeouts | None = None
+    parameters: Chosen = Field(default_factory=dict, examples=[{"breaker_threshold": 5}])
+    reset: ParameterNames = Field((), examples=[["rejoin_s_max"]])
 
 
 class QueryBody(BaseModel):

@@ -11,14 +11,17 @@ from dtest.api.listing import After
 from dtest.api.models import PolicyBody, Requested
 from dtest.errors import InvalidDocument
 from dtest.events.policy import PolicyChanged
-from dtest.recovery.policy import DEFAULT_RECOVERY, in_force
 
 router = APIRouter(prefix="/api/policy", tags=["policy"], route_class=StrictRoute)
 
 
 @router.get("", summary="The policies in force")
 async def show_policy(context: Context, after: After = None) -> dict[str, Any]:
-    """Return the ranking, the strategy with its parameters, and whether time-outs are observed."""
+    """Return the policies, the rules of the term, and every parameter.
+
+    `chosen` are the parameters that a client set, `changed_by_strategy` those that the strategy
+    changes; the others are as the term recorded them.
+    """
     await context.caught_up(after)
     cell = context.projector.rows.cell
     return {
@@ -26,16 +29,27 @@ async def show_policy(context: Context, after: After = None) -> dict[str, Any]:
         "strategy": cell.strategy,
         "timeouts": cell.timeouts,
         "signatures_observed": len(cell.durations),
-        "recovery": asdict(in_force(DEFAULT_RECOVERY, cell.strategy)),
+        "rules": cell.term.rules,
+        "parameters": asdict(cell.parameters),
+        "chosen": cell.chosen,
+        "changed_by_strategy": dict(cell.term.strategies.get(cell.strategy, {})),
         "as_of_seq": context.projector.seq,
     }
 
 
-@router.post("", status_code=202, summary="Choose policies")
+@router.post("", status_code=202, summary="Choose policies and set parameters")
 async def choose_policy(context: Context, body: PolicyBody) -> Requested:
     """Record the choice; it holds from the next decision on. What is left out stays."""
-    if body.ranking is None and body.strategy is None and body.timeouts is None:
-        message = "no ranking, strategy or kind of time-outs is named"
-        raise InvalidDocument(message, hint="docs/recovery.md lists the strategies")
-    placed = await context.client.say([PolicyChanged(body.ranking, body.strategy, body.timeouts)])
+    choice = PolicyChanged(
+        body.ranking, body.strategy, body.timeouts, body.parameters, tuple(body.reset)
+    )
+    if choice == PolicyChanged():
+        message = "no ranking, strategy, kind of time-outs or parameter is named"
+        hint = "docs/recovery.md lists the strategies, docs/parameters.md the parameters"
+        raise InvalidDocument(message, hint=hint)
+    both = sorted(set(body.parameters) & set(body.reset))
+    if both:
+        message = f"{', '.join(both)}: set and reset at once"
+        raise InvalidDocument(message, hint="give one of the two")
+    placed = await context.client.say([choice])
     return Requested(seq=placed[0].seq)

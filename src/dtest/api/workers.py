@@ -23,7 +23,6 @@ from dtest.events.worker import (
 )
 from dtest.journal.port import Appended, Outgoing
 from dtest.recovery.guards import score
-from dtest.recovery.policy import DEFAULT_RECOVERY
 from dtest.state.health import Guard
 
 router = APIRouter(prefix="/api/workers", tags=["workers"], route_class=StrictRoute)
@@ -156,9 +155,10 @@ async def reinstate(context: Context, worker_id: str, body: ReasonBody | None = 
 
 def _health(context: Context, worker_id: WorkerId) -> float:
     """Return the score now: the row's was right when something last happened there."""
-    worker = context.projector.rows.cell.workers[worker_id]
-    strikes = worker.health.strikes if worker.health is not None else []
-    return score(strikes, context.now(), DEFAULT_RECOVERY)
+    cell = context.projector.rows.cell
+    health = cell.workers[worker_id].health
+    strikes = health.strikes if health is not None else []
+    return score(strikes, context.now(), cell.parameters)
 
 
 def _devices(context: Context, worker_id: WorkerId) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 from cyclopts import Parameter
@@ -248,31 +248,61 @@ def schema(type: str | None = None, *, call: CallOptions = DEFAULTS) -> int:
     return 0
 
 
-def verify(*, past: ArchiveOptions = JOURNAL_ALONE, call: CallOptions = DEFAULTS) -> int:
+def verify(
+    *,
+    unrecorded_rules: Literal["decide", "trust"] = "decide",
+    past: ArchiveOptions = JOURNAL_ALONE,
+    call: CallOptions = DEFAULTS,
+) -> int:
     """Check the whole journal from its events alone.
 
-    Nothing lost, nothing twice, no requirement violated, every decision right for its basis.
-    Exit code 0 if all holds, 3 if not.
+    Nothing lost, nothing twice, no requirement violated, every decision right for its basis by the
+    rules and parameters that its term recorded. Says which decisions could not be made again and
+    what was trusted. Exit code 0 if all holds that was checked, 3 if not, or if it cannot be told.
 
     Examples: `dtest event verify` · `dtest event verify --archive DIR --offline`
+
+    Parameters
+    ----------
+    unrecorded_rules
+        Terms of older versions recorded no rules. Decide again by the last such rules, where a
+        difference is a doubt, for theirs may be older still; or trust them and check facts alone.
     """
     from dtest.leadership.audit import verify as check
 
     async def run() -> Any:  # noqa: ANN401 - loaded above
         async with history(call, past, name="dtest event verify") as opened:
-            return await check(opened.journal, opened.cell)
+            return await check(opened.journal, opened.cell, unrecorded=unrecorded_rules)
 
     found = asyncio.run(run())
     if call.json:
-        output.as_json(asdict(found))
+        output.as_json({**asdict(found), "verdict": found.verdict})
     else:
-        for name, value in asdict(found).items():
-            if name != "violations":
-                print(f"{name.replace('_', ' ')}: {value}")
-        for text in found.violations:
-            print(f"VIOLATION {text}")
-        output.say("all holds" if not found.violations else "the journal does not hold")
-    return 3 if found.violations else 0
+        _tell_audit(asdict(found))
+        output.say(found.verdict)
+        if found.doubts and not found.violations:
+            hint = "--unrecorded-rules trust" if "unrecorded rules" in found.terms else ""
+            output.say(f"  try: a newer version of dtest{f', or {hint}' if hint else ''}")
+    return 3 if found.violations or found.doubts else 0
+
+
+def _tell_audit(found: dict[str, Any]) -> None:
+    """Print what the audit found, the worst last."""
+    for name, value in found.items():
+        if isinstance(value, int):
+            print(f"{name.replace('_', ' ')}: {value}")
+    for name, count in found["terms"].items():
+        print(f"terms of {name}: {count}")
+    for name, count in found["decisions_not_again"].items():
+        print(f"NOT DECIDED AGAIN {count} decisions of {name}")
+    for text in found["policy_changes"]:
+        print(f"policy changed at {text}")
+    for text in found["trusted"]:
+        print(f"trusted: {text}")
+    for text in found["doubts"]:
+        print(f"DOUBT {text}")
+    for text in found["violations"]:
+        print(f"VIOLATION {text}")
 
 
 def replay(

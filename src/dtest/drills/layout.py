@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dtest.events.policy import Strategy
+from dtest.events.parameters import Strategy
 
 
 class Way(StrEnum):

@@ -16,7 +16,8 @@ from dtest.drills.checks import Ledger, events_of
 from dtest.drills.ground import Ground
 from dtest.errors import DtestError, TimedOut
 from dtest.events.fields import ClientId, RunId, TaskId
-from dtest.events.policy import PolicyChanged, Strategy
+from dtest.events.parameters import Strategy
+from dtest.events.policy import PolicyChanged
 from dtest.events.task import Requirements, TaskQueued
 from dtest.journal.port import Stored
 from dtest.runtime.clock import SystemClock

@@ -17,7 +17,8 @@ from dtest.events.leader import LeaderElected
 from dtest.events.worker import WorkerSuspected
 from dtest.journal.port import Outgoing, Stored
 from dtest.leadership.audit import verify
-from dtest.leadership.decision import Policy, Signature, decide, messages
+from dtest.leadership.decision import Signature, messages
+from dtest.leadership.rules import CURRENT, elected
 from dtest.runtime.clock import SystemClock
 from dtest.state.cell import Cell
 from dtest.state.fold import apply
@@ -116,7 +117,7 @@ def _take_over(cell: Cell, last: Stored, lose: Sequence[str], found: Rehearsal) 
         event = Event(EventId(f"rehearsal-{next(ids)}"), source, now, data)
         record(Outgoing(where, codec.encode([event]), event.id))
 
-    say(subject.epoch(cell.id), LeaderElected(LEADER, cell.epoch))
+    say(subject.epoch(cell.id), elected(LEADER, cell.epoch))
     for name in lose:
         worker = cell.workers.get(WorkerId(name))
         if worker is None or worker.status in GONE:
@@ -132,7 +133,7 @@ def _take_over(cell: Cell, last: Stored, lose: Sequence[str], found: Rehearsal) 
     decided: Counter[str] = Counter()
     while found.decisions < DECISIONS_MAX:
         cell.wake(now)
-        parts = decide(cell, now, Policy())
+        parts = CURRENT.decide(cell, now)
         if not parts:
             break
         decided.update(data.TYPE for payloads in parts.values() for data in payloads)

@@ -3,7 +3,7 @@
 Scalars are strict (``"5"`` is not a number); sequences accept any JSON array.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, NewType
 
 import orjson
@@ -36,6 +36,7 @@ Gigabytes = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Instant = AwareDatetime
 Labels = dict[Name, Annotated[str, Field(max_length=200)]]
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DOCUMENT_BYTES_MAX = 786_432
 """A task's config is copied into each of its assignments, which has to fit in one message."""
 
@@ -59,6 +60,11 @@ Document = Annotated[dict[str, Any], AfterValidator(_writable)]
 def epoch_s(instant: datetime) -> float:
     """Seconds since 1970-01-01 UTC, exact to the microsecond."""
     return instant.timestamp()
+
+
+def instant_of(at: float) -> datetime:
+    """Return an instant as events hold it; ``at`` in seconds since 1970 UTC."""
+    return _EPOCH + timedelta(microseconds=round(at * 1e6))
 
 
 NO_LABELS: dict[str, str] = {}

@@ -1,11 +1,12 @@
 """Facts about leadership and about messages that were not accepted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from dtest.events.fields import Count, Name, Ordinal, Text, Token
+from dtest.events.parameters import Stated
 from dtest.events.reasons import RefusalCode
 
 
@@ -19,6 +20,12 @@ class LeaderElected:
     previous_epoch: Count = 0
     host: Annotated[str, Field(max_length=200)] = ""
     version: Annotated[str, Field(max_length=50)] = ""
+    rules: Count = 0
+    """Version of the rules by which this term decides; 0 where none was recorded."""
+    parameters: Stated = field(default_factory=dict)
+    """The value of each parameter, until a strategy or a client changes it."""
+    strategies: dict[Name, Stated] = field(default_factory=dict)
+    """The parameters that each strategy changes."""
 
     @property
     def entity_id(self) -> str:

@@ -19,6 +19,8 @@ from dtest.events.catalogue import PAYLOADS, ROLE_OF, VERSION
 from dtest.events.codec import wire_type
 from dtest.events.config import CommandConfig, TestConfig
 from dtest.events.fields import TOKEN_PATTERN
+from dtest.events.parameters import Parameters
+from dtest.events.policy import PolicyChanged
 from dtest.events.task import TaskQueued
 
 DIALECT = GenerateJsonSchema.schema_dialect
@@ -41,6 +43,8 @@ def event_schema(event_type: str) -> Schema:
         definitions[name]["allOf"] = [_config_rule(kind, CONFIGS[kind]) for kind in CONFIGS]
         for config in CONFIGS.values():
             definitions |= shapes(config)
+    if payload is PolicyChanged:
+        _name_parameters(definitions[name]["properties"])
     return {
         "$schema": DIALECT,
         "$id": schema_id(event_type),
@@ -90,6 +94,17 @@ def _envelope(event_type: str) -> Schema:
             "type": "string",
         },
     }
+
+
+def _name_parameters(fields: Schema) -> None:
+    """State the names and limits of parameters: a choice of any other is refused."""
+    known = shapes(Parameters)[Parameters.__name__]["properties"]
+    fields["parameters"]["properties"] = {
+        name: {key: value for key, value in shape.items() if key != "default"}
+        for name, shape in known.items()
+    }
+    fields["parameters"]["propertyNames"] = {"enum": list(known)}
+    fields["reset"]["items"] = {"enum": list(known), "type": "string"}
 
 
 def _instant() -> Schema:

@@ -1,36 +1,36 @@
 """Checks a journal from its events alone: nothing lost, nothing twice, every decision right.
 
-Independent of the processes that ran: it reads, folds and decides again. Checks that a fold could
-hide (two live attempts, a violated requirement) are made on the raw events, not on the state.
+Independent of the processes that ran: it reads, folds and decides again. Each decision is made
+again by the rules and the parameters that its term recorded. Where that cannot be done, because
+this version does not have those rules, its facts alone are checked, and the report says so: never
+a violation that is none, never a pass that was not earned.
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from dtest.errors import Damaged, SequenceGap
-from dtest.events.attempt import (
-    AttemptAssigned,
-    AttemptFinished,
-    AttemptRefused,
-    AttemptReleased,
-    AttemptReturned,
-)
 from dtest.events.catalogue import ROLE_OF
 from dtest.events.codec import fingerprint
 from dtest.events.envelope import Correlation, Event, Malformed, Recorded
-from dtest.events.fields import CellId, TaskId, WorkerId
+from dtest.events.fields import CellId
 from dtest.events.leader import LeaderElected
-from dtest.events.worker import WorkerLeft, WorkerLost, WorkerRegistered
+from dtest.events.policy import PolicyChanged
 from dtest.journal.port import ReadableJournal, read_to
-from dtest.leadership.decision import Policy, decide
+from dtest.leadership.rules import RULES, Rules
+from dtest.leadership.soundness import Soundness
 from dtest.state.cell import Cell
 from dtest.state.fold import apply
-from dtest.state.matching import Refusal, match
-from dtest.state.task import TERMINAL, Status
-from dtest.state.worker import GONE
+from dtest.state.task import TERMINAL
+from dtest.state.term import UNRECORDED_RULES
 
-VIOLATIONS_MAX = 100
+TEXTS_MAX = 100
+"""Number of violations, doubts and changes of policy each that are told in words at most."""
+Unrecorded = Literal["decide", "trust"]
+"""What to do about terms that recorded no rules: ``decide`` again by the last rules before rules
+were recorded (a difference is a doubt, for they may be older), or ``trust`` and check facts."""
 _Recorded = Counter[tuple[str, bytes]]
 _DECIDED = frozenset(name for name, role in ROLE_OF.items() if role == "scheduler") - {
     "leader.elected",
@@ -40,7 +40,7 @@ _DECIDED = frozenset(name for name, role in ROLE_OF.items() if role == "schedule
 
 @dataclass(slots=True)
 class Report:
-    """What was found. ``violations`` is empty when all holds."""
+    """What was found. Where ``violations`` and ``doubts`` are empty, all holds that was checked."""
 
     messages: int = 0
     events: int = 0
@@ -53,20 +53,43 @@ class Report:
     attempts: int = 0
     late_reports: int = 0
     decisions: int = 0
+    decisions_again: int = 0
+    """Decisions that were made again, by the rules of their terms."""
     decisions_partial: int = 0
+    """Of these, the last ones of leaders that died while they were written."""
+    decisions_not_again: dict[str, int] = field(default_factory=dict)
+    """Decisions of which only the facts were checked, by the reason why."""
     epochs: int = 0
+    terms: dict[str, int] = field(default_factory=dict)
+    """Number of terms by the version of their rules."""
+    policy_changes: list[str] = field(default_factory=list)
+    trusted: list[str] = field(default_factory=list)
+    """What was believed without a check."""
+    doubts: list[str] = field(default_factory=list)
+    """What is wrong by the rules of this version, and may be right by those that were in force."""
     violations: list[str] = field(default_factory=list)
 
-    def add(self, text: str) -> None:
-        """Note a violation, the first hundred in words."""
-        if len(self.violations) < VIOLATIONS_MAX:
-            self.violations.append(text)
+    @property
+    def verdict(self) -> str:
+        """The result in one line."""
+        if self.violations:
+            return "the journal does not hold"
+        if self.doubts:
+            return "it cannot be told whether the journal holds"
+        if self.decisions_not_again:
+            count = sum(self.decisions_not_again.values())
+            return f"all holds that was checked; {count} decisions were not decided again"
+        return "all holds"
 
 
 async def verify(
-    journal: ReadableJournal, cell_id: CellId, *, policy: Policy | None = None
+    journal: ReadableJournal,
+    cell_id: CellId,
+    *,
+    rules: Mapping[int, Rules] = RULES,
+    unrecorded: Unrecorded = "decide",
 ) -> Report:
-    """Read the whole journal twice and report."""
+    """Read the whole journal twice and report; ``rules`` are those that can decide again."""
     bounds = await journal.bounds()
     report = Report(first_seq=bounds.first, last_seq=bounds.last)
 
@@ -76,14 +99,15 @@ async def verify(
                 yield stored.record()
 
     if bounds.messages != bounds.last - max(bounds.first, 1) + 1 and bounds.messages:
-        report.add(f"{bounds.last - bounds.first + 1 - bounds.messages} messages are missing")
+        missing = bounds.last - bounds.first + 1 - bounds.messages
+        report.violations.append(f"{missing} messages are missing")
     try:
         decided = await _decisions(records)
-        checker = _Checker(cell_id, report, decided, policy or Policy())
+        checker = _Checker(cell_id, report, decided, rules=rules, unrecorded=unrecorded)
         async for record in records():
             checker.take(record)
     except (Damaged, SequenceGap) as gap:
-        report.add(gap.message)
+        report.violations.append(gap.message)
         return report
     checker.finish()
     return report
@@ -130,127 +154,78 @@ class _Checker:
         cell_id: CellId,
         report: Report,
         decided: dict[Correlation, _Decided],
-        policy: Policy,
+        *,
+        rules: Mapping[int, Rules],
+        unrecorded: Unrecorded,
     ) -> None:
         self.cell = Cell(cell_id)
         self.report = report
-        self.policy = policy
+        self.rules = rules
+        self.unrecorded = unrecorded
+        self.newest = UNRECORDED_RULES
+        """The newest rules of any term so far."""
+        self.soundness = Soundness(self.cell, self._violated)
+        self.terms: Counter[str] = Counter()
+        self.not_again: Counter[str] = Counter()
         self.by_basis: dict[int, list[tuple[Correlation, _Decided]]] = {}
         for key, decision in decided.items():
             if decision.seq <= key.basis:
-                report.add(f"decision {key}: recorded at {decision.seq}, before its basis")
+                self._violated(f"decision {key}: recorded at {decision.seq}, before its basis")
             self.by_basis.setdefault(key.basis, []).append((key, decision))
-        self.live: dict[TaskId, tuple[int, WorkerId]] = {}
-        self.results: Counter[TaskId] = Counter()
 
     def take(self, record: Recorded) -> None:
+        """Check a message, fold it, and decide again what was decided on it."""
         report = self.report
         if record.seq != self.cell.seq + 1:
-            report.add(f"sequence {self.cell.seq + 1} is missing")
+            _note(report.violations, f"sequence {self.cell.seq + 1} is missing")
         report.messages += 1
         for event in record.events:
             report.events += 1
             if isinstance(event, Event):
-                self._raw(event, record)
+                self._written(event, record)
+                self.soundness.before(event, record)
         apply(self.cell, record)
         for event in record.events:
-            if isinstance(event, Event) and isinstance(event.data, WorkerLost | WorkerLeft):
-                self._gone(event.data.worker_id)
+            if isinstance(event, Event):
+                self.soundness.after(event)
         for key, decision in self.by_basis.get(record.seq, ()):
             self._decision(key, decision)
 
-    # -- on the raw events --------------------------------------------------------------------
-
-    def _raw(self, event: Event, record: Recorded) -> None:
-        if event.type in _DECIDED:
-            self._written(event, record)
-        match event.data:
-            case LeaderElected():
-                self.report.epochs += 1
-            case AttemptAssigned() as data:
-                self._assigned(data, record)
-            case AttemptFinished() as data:
-                if self._is_live(data.task_id, data.attempt, data.worker_id):
-                    del self.live[data.task_id]
-                    if data.outcome == "passed":
-                        self.results[data.task_id] += 1
-                else:
-                    self.report.late_reports += 1
-            case AttemptReturned() as data:
-                task = self.cell.tasks.get(data.task_id)
-                if task is not None and task.status is Status.ASSIGNED:  # else it started first
-                    self._hand_back(data)
-            case AttemptReleased() | AttemptRefused() as data:
-                self._hand_back(data)
-            case WorkerRegistered() as data:
-                held = {(item.task_id, item.attempt) for item in data.held}
-                known = self.cell.workers.get(data.worker_id)
-                if known is None or known.incarnation != data.incarnation:
-                    self._forget(data.worker_id, set())
-                else:
-                    running = {
-                        (name, number)
-                        for name, number in known.running.items()
-                        if self.cell.tasks[name].status == "assigned"
-                    }
-                    self._forget(data.worker_id, held | running)
-            case _:
-                pass
+    def _violated(self, text: str) -> None:
+        """Note what must not be; once newer rules wrote, this version may misread what it sees."""
+        beyond = self.newest > max(self.rules, default=UNRECORDED_RULES)
+        _note(self.report.doubts if beyond else self.report.violations, text)
 
     def _written(self, event: Event, record: Recorded) -> None:
-        key = Correlation.parse(event.correlation)
-        if key is None:
-            self.report.add(f"{event.type} at {record.seq} belongs to no decision")
-        elif key.epoch != self.cell.epoch:
-            self.report.add(
-                f"{event.type} at {record.seq} is of the epoch {key.epoch}, which ended"
-            )
-
-    def _gone(self, worker_id: WorkerId) -> None:
-        worker = self.cell.workers.get(worker_id)
-        if worker is not None and worker.status in GONE:
-            self._forget(worker_id, set())
-
-    def _hand_back(self, data: AttemptReleased | AttemptRefused | AttemptReturned) -> None:
-        if self._is_live(data.task_id, data.attempt, data.worker_id):
-            del self.live[data.task_id]
-
-    def _is_live(self, task_id: TaskId, attempt: int, worker_id: WorkerId) -> bool:
-        return self.live.get(task_id) == (attempt, worker_id)
-
-    def _forget(self, worker_id: WorkerId, but: set[tuple[TaskId, int]]) -> None:
-        for task_id, (attempt, owner) in list(self.live.items()):
-            if owner == worker_id and (task_id, attempt) not in but:
-                del self.live[task_id]
-
-    def _assigned(self, data: AttemptAssigned, record: Recorded) -> None:
-        report = self.report
-        report.attempts += 1
-        where = f"attempt {data.attempt} of {data.task_id} at {record.seq}"
-        task = self.cell.tasks.get(data.task_id)
-        worker = self.cell.workers.get(data.worker_id)
-        if task is None or worker is None:
-            report.add(f"{where}: unknown task or worker")
-            return
-        if worker.status in GONE or worker.incarnation != data.incarnation:
-            return  # it left while this was being recorded: void for it and for the fold
-        if data.task_id in self.live:
-            report.add(f"{where}: attempt {self.live[data.task_id][0]} is live")
-        self.live[data.task_id] = (data.attempt, data.worker_id)
-        offer = match(task.demand, worker)
-        if isinstance(offer, Refusal):
-            report.add(f"{where}: {worker.id} {offer.text}")
-        elif data.hardware not in offer or not set(data.devices) <= set(offer[data.hardware]):
-            report.add(f"{where}: {data.hardware} {data.devices} does not meet the requirements")
-
-    # -- on the decisions ---------------------------------------------------------------------
+        match event.data:
+            case LeaderElected() as data:
+                self.report.epochs += 1
+                self.terms[_named(data.rules)] += 1
+                self.newest = max(self.newest, data.rules)
+            case PolicyChanged() as data:
+                _note(self.report.policy_changes, f"{record.seq}: {_told(data)} by {event.source}")
+            case _ if event.type in _DECIDED:
+                key = Correlation.parse(event.correlation)
+                if key is None:
+                    self._violated(f"{event.type} at {record.seq} belongs to no decision")
+                elif key.epoch != self.cell.epoch:
+                    ended = f"is of the epoch {key.epoch}, which ended"
+                    self._violated(f"{event.type} at {record.seq} {ended}")
+            case _:
+                pass
 
     def _decision(self, key: Correlation, recorded: _Decided) -> None:
         self.report.decisions += 1
         if self.cell.epoch != key.epoch:
-            self.report.add(f"decision {key}: the epoch at its basis was {self.cell.epoch}")
+            self._violated(f"decision {key}: the epoch at its basis was {self.cell.epoch}")
+        why_not = self._why_not_again()
+        if why_not:
+            self.not_again[why_not] += 1
+            return
+        self.report.decisions_again += 1
+        version = self.cell.term.rules
         self.cell.wake(recorded.now)
-        parts = decide(self.cell, recorded.now, self.policy)
+        parts = self.rules[version].decide(self.cell, recorded.now)
         expected: _Recorded = Counter(
             (where, fingerprint(data)) for (where, _), content in parts.items() for data in content
         )
@@ -260,21 +235,68 @@ class _Checker:
             self.report.decisions_partial += 1  # its leader died while it was written
             return
         surplus, lacking = recorded.events - expected, expected - recorded.events
-        self.report.add(
+        text = (
             f"decision {key}: {sum(surplus.values())} events more and "
             f"{sum(lacking.values())} fewer than its basis gives"
         )
+        if version == UNRECORDED_RULES:
+            _note(self.report.doubts, f"{text} by the last rules that were not recorded")
+        else:
+            self._violated(text)
+
+    def _why_not_again(self) -> str:
+        """Say why a decision of the present term cannot be made again, or nothing."""
+        version = self.cell.term.rules
+        if version < self.newest:
+            known = f"a leader of {_named(version)}, which may not know the {_named(self.newest)}"
+            return f"{known} before it"
+        if version == UNRECORDED_RULES and self.unrecorded == "trust":
+            return "a leader that recorded no rules, which was to be trusted"
+        if version not in self.rules:
+            newer = version > max(self.rules, default=UNRECORDED_RULES)
+            than = "newer than this version knows" if newer else "older than this version keeps"
+            return f"a leader of {_named(version)}, {than}"
+        return ""
 
     def finish(self) -> None:
         """Sum up what the end of the journal shows."""
         report, cell = self.report, self.cell
+        self.soundness.finish()
+        report.attempts = self.soundness.attempts
+        report.late_reports = self.soundness.late_reports
         report.refused = cell.refused + len(cell.refusals)
         report.tasks_accepted = len(cell.tasks)
         report.tasks_terminal = sum(task.status in TERMINAL for task in cell.tasks.values())
         report.tasks_open = report.tasks_accepted - report.tasks_terminal
-        for task_id, count in self.results.items():
-            if count > 1:
-                report.add(f"{task_id} passed {count} times")
-        for task in cell.tasks.values():
-            if task.status in TERMINAL and task.id in self.live:
-                report.add(f"{task.id} is {task.status} while an attempt of it is live")
+        report.terms = dict(self.terms)
+        report.decisions_not_again = dict(self.not_again)
+        report.trusted = [*self._trusted()]
+
+    def _trusted(self) -> list[str]:
+        trusted = ["what this version's fold makes of each event"]
+        if set(self.terms) - {_named(UNRECORDED_RULES)}:
+            trusted.append("the parameters that the terms recorded, and changes of policy")
+        if self.terms[_named(UNRECORDED_RULES)] and self.unrecorded == "decide":
+            trusted.append("that terms without recorded rules had the last ones before these were")
+        trusted += [
+            f"{count} decisions of {why}: only their facts were checked"
+            for why, count in self.not_again.items()
+        ]
+        return trusted
+
+
+def _note(texts: list[str], text: str) -> None:
+    if len(texts) < TEXTS_MAX:
+        texts.append(text)
+
+
+def _named(version: int) -> str:
+    return f"rules {version}" if version != UNRECORDED_RULES else "unrecorded rules"
+
+
+def _told(data: PolicyChanged) -> str:
+    chosen = (data.ranking, data.strategy, data.timeouts)
+    said = [str(name) for name in chosen if name is not None]
+    said += [f"{name} = {value:g}" for name, value in data.parameters.items()]
+    said += [f"{name} reset" for name in data.reset]
+    return ", ".join(said) or "nothing"

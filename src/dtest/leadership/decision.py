@@ -16,38 +16,27 @@ from dtest.events.fields import CellId, EventId
 from dtest.events.worker import WorkerQuarantined
 from dtest.journal.port import Outgoing
 from dtest.recovery.decider import decide_recovery
-from dtest.recovery.policy import DEFAULT_RECOVERY, RecoveryPolicy
 from dtest.scheduling.decider import decide_assignments
-from dtest.scheduling.policy import DEFAULT_SCHEDULING, SchedulingPolicy
 from dtest.state.cell import Cell
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """All settings that decisions depend on."""
-
-    scheduling: SchedulingPolicy = DEFAULT_SCHEDULING
-    recovery: RecoveryPolicy = DEFAULT_RECOVERY
-
 
 _BARRING = (BreakerOpened, WorkerQuarantined)
 Parts = dict[tuple[str, str], list[Payload]]
 """``(subject, event type)`` maps to what is said there."""
 
 
-def decide(cell: Cell, now: float, policy: Policy) -> Parts:
+def decide(cell: Cell, now: float) -> Parts:
     """Return everything to be recorded now, by subject; empty if there is nothing.
 
     The caller lets ``cell.wake(now)`` precede.
     """
     parts: Parts = {}
     barring = False
-    for ruling in decide_recovery(cell, now, policy.recovery):
+    for ruling in decide_recovery(cell, now):
         parts.setdefault((_subject(cell, ruling), ruling.TYPE), []).append(ruling)
         barring = barring or isinstance(ruling, _BARRING)
     if barring:  # recorded before anything else may pass
         return parts
-    for assignment in decide_assignments(cell, policy.scheduling):
+    for assignment in decide_assignments(cell):
         parts.setdefault((_subject(cell, assignment), assignment.TYPE), []).append(assignment)
     return parts
 

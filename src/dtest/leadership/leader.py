@@ -15,10 +15,10 @@ from dtest.events import codec, subject
 from dtest.events.catalogue import Payload
 from dtest.events.envelope import Correlation, Event
 from dtest.events.fields import CellId, EventId
-from dtest.events.leader import LeaderElected
 from dtest.journal.port import BATCH_MESSAGES_MAX, Guard, GuardRefused, Journal, Outgoing
-from dtest.leadership.decision import Policy, Signature, decide, messages
+from dtest.leadership.decision import Signature, messages
 from dtest.leadership.follower import Follower
+from dtest.leadership.rules import CURRENT, Rules, elected
 from dtest.state.cell import Cell
 
 log = structlog.get_logger()
@@ -66,7 +66,7 @@ class Leader:
         identity: Identity,
         clock: Clock,
         new_id: Callable[[], str],
-        policy: Policy,
+        rules: Rules = CURRENT,
     ) -> None:
         self.leading = asyncio.Event()
         """Set once everything up to the own election is folded."""
@@ -76,7 +76,7 @@ class Leader:
         self.identity = identity
         self._clock = clock
         self._new_id = new_id
-        self.policy = policy
+        self._rules = rules
         self._guard = Guard(subject.epoch(identity.cell), 0)
         self._own_seq = 0
         self._now = 0.0
@@ -106,10 +106,9 @@ class Leader:
     async def _take_epoch(self) -> None:
         last = await self._journal.last(self._guard.subject)
         previous = last.seq if last is not None else 0
-        elected = LeaderElected(
-            self.identity.leader_id, previous, self.identity.host, self.identity.version
-        )
-        message = self._message(self._guard.subject, elected, correlation=None)
+        who = self.identity
+        fact = elected(who.leader_id, previous, who.host, who.version, rules=self._rules)
+        message = self._message(self._guard.subject, fact, correlation=None)
         result = await self._journal.append(message, guard=Guard(self._guard.subject, previous))
         if isinstance(result, GuardRefused):
             raise Deposed(f"another was elected: {result.detail}")
@@ -133,7 +132,7 @@ class Leader:
                 self.leading.set()
             self._now = max(self._now, self._clock.now())
             self.cell.wake(self._now)
-            parts = decide(self.cell, self._now, self.policy)
+            parts = self._rules.decide(self.cell, self._now)
             if parts:
                 basis = Correlation(self._guard.seq, self.cell.seq)
                 signature = Signature(self.identity.cell, self.identity.leader_id, basis, self._now)

@@ -1,8 +1,9 @@
 """Snapshots on disk: who folds the journal need not begin at its start each time.
 
-A file is believed only if it is whole, was written by the very code that reads it, and if the
-journal holds, at the snapshot's position, the message that it was taken after. Otherwise the
-journal is folded from its start: a snapshot saves time, and nothing depends on it.
+A file is believed only if it is whole, holds a state of the form and the rules of the code that
+reads it, and if the journal holds, at the snapshot's position, the message that it was taken
+after. Otherwise the journal is folded from its start: a snapshot saves time, and nothing depends
+on it.
 """
 
 import asyncio
@@ -10,9 +11,7 @@ import gc
 import hashlib
 import os
 import signal
-from collections.abc import Iterator
-from importlib import resources
-from importlib.resources.abc import Traversable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -22,8 +21,10 @@ import structlog
 from dtest.errors import InvalidDocument
 from dtest.events.fields import CellId
 from dtest.journal.port import Journal
+from dtest.leadership.rules import CURRENT
 from dtest.state.cell import Cell
 from dtest.state.snapshot import dump, load
+from dtest.state.snapshot_form import form_digest
 
 log = structlog.get_logger()
 
@@ -36,33 +37,30 @@ LOOK_EVERY_S = 2.0
 WRITE_S_MAX = 300.0
 """A child that writes for longer hangs, and is ended."""
 KEPT = 2
-_FOLDING = ("dtest.events", "dtest.state")
 
 
-def code_version() -> str:
-    """Return a digest of all code that decides what events mean."""
-    digest = hashlib.sha256()
-    for package in _FOLDING:
-        for file in _sources(resources.files(package)):
-            digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    return digest.hexdigest()
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What the content of a snapshot depends on."""
+
+    form: str
+    """Digest of the state's form."""
+    rules: int
+    """Version of the rules by which it was folded: what an event means is part of them."""
 
 
-def _sources(place: Traversable) -> Iterator[Traversable]:
-    for item in sorted(place.iterdir(), key=lambda item: item.name):
-        if item.is_dir() and item.name != "__pycache__":
-            yield from _sources(item)
-        elif item.name.endswith(".py"):
-            yield item
+def current_basis() -> Basis:
+    """Return what snapshots of this code depend on."""
+    return Basis(form_digest(), CURRENT.version)
 
 
 class SnapshotFiles:
     """The snapshots of one cell in one directory."""
 
-    def __init__(self, directory: Path, cell: CellId, *, code: str) -> None:
+    def __init__(self, directory: Path, cell: CellId, basis: Basis) -> None:
         self._directory = directory
         self._cell = cell
-        self._code = code
+        self._basis = basis
 
     async def latest(self, journal: Journal, *, until: int | None = None) -> Cell:
         """Return the newest state that fits the journal; the empty one if there is none.
@@ -85,7 +83,7 @@ class SnapshotFiles:
     def _read(self, path: Path, stream: str) -> Cell:
         head, _, body = path.read_bytes().partition(b"\n")
         if head != self._head(stream, body):
-            message = "it is damaged, or was written for another stream or by other code"
+            message = "it is damaged, or is of another stream, another form or other rules"
             raise InvalidDocument(message)
         return load(body)
 
@@ -95,7 +93,7 @@ class SnapshotFiles:
                 "format": "dtest.snapshot",
                 "cell": self._cell,
                 "stream": stream,
-                "code": self._code,
+                **asdict(self._basis),
                 "sha256": hashlib.sha256(body).hexdigest(),
             }
         )

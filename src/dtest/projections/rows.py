@@ -21,11 +21,11 @@ from dtest.events.breaker import BreakerClosed, BreakerHalfOpened, BreakerOpened
 from dtest.events.envelope import Event, Malformed, Recorded
 from dtest.events.fields import RunId, TaskId, WorkerId, epoch_s
 from dtest.events.leader import LeaderElected
+from dtest.events.parameters import Parameters
 from dtest.events.reasons import Reason
 from dtest.events.run import RunOpened
 from dtest.events.task import TaskQueued
 from dtest.recovery.guards import score
-from dtest.recovery.policy import DEFAULT_RECOVERY
 from dtest.state.cell import Cell, PendingRefusal
 from dtest.state.fold import apply
 from dtest.state.health import (
@@ -109,7 +109,9 @@ class Rows:
         rows["attempts_changed"] = self._attempt_changes()
         rows["checkpoints"] = [(*key, *row) for key, row in self._checkpoints.items()]
         workers = self.cell.workers
-        rows["workers"] = [_worker_row(workers[name]) for name in sorted(self._workers)]
+        rows["workers"] = [
+            _worker_row(workers[name], self.cell.parameters) for name in sorted(self._workers)
+        ]
         rows["breakers"] = list(self._breakers.values())
         self._tasks.clear()
         self._attempts.clear()
@@ -344,14 +346,14 @@ def _task_change(task: Task) -> Row:
     return (*row, micros(task.since), task.flaky, task.upstream)
 
 
-def _worker_row(worker: Worker) -> Row:
+def _worker_row(worker: Worker, parameters: Parameters) -> Row:
     has = worker.capability
     row = (worker.id, worker.incarnation, worker.host, str(worker.status), worker.evidence)
     size = (worker.simulated, has.slots, has.cpus, has.memory_gb, ",".join(sorted(worker.kinds)))
     rest = (has.device_type, _json(has), micros(worker.registered_at), len(worker.running))
     health = worker.health or Health()
     until = micros(health.until) if health.until is not None else None
-    points = score(health.strikes, health.noted_at, DEFAULT_RECOVERY)
+    points = score(health.strikes, health.noted_at, parameters)
     guard = (len(health.strikes), str(health.guard), health.cause, until, health.quarantines)
     return (*row, *size, *rest, points, *guard)
 

@@ -11,32 +11,32 @@ from typing import Literal
 
 from dtest.events.attempt import AttemptReturned, AttemptStopRequested
 from dtest.events.catalogue import SchedulerPayload
+from dtest.events.fields import instant_of
 from dtest.events.leader import EventRefused
+from dtest.events.parameters import Parameters
 from dtest.events.reasons import MEANINGS, Reason
 from dtest.events.task import TaskEnded, TaskRetryScheduled
 from dtest.events.worker import WorkerLost
+from dtest.recovery.backoff import backoff_s
 from dtest.recovery.guards import decide_guards
-from dtest.recovery.policy import RecoveryPolicy, backoff_s, in_force, instant_of
 from dtest.recovery.sizing import decide_sizes, remedy_for, why_no_remedy
 from dtest.state.cell import Cell
 from dtest.state.task import LIVE, Task
 
-RULINGS_MAX = 2_000
-"""Most rulings of one decision; the rest follows in the next."""
 _VERDICTS = frozenset({Reason.ASSERTION_FAILED, Reason.EXIT_NONZERO})
 _TIMEOUTS = frozenset({Reason.RUN_TIMEOUT, Reason.IDLE_OUTPUT_TIMEOUT})
 _SIZED = frozenset({Reason.OOM_DEVICE, Reason.OOM_TASK, Reason.RUN_TIMEOUT})
 Budget = Literal["user", "infrastructure", "refusal", "preemption", "none"]
 
 
-def decide_recovery(cell: Cell, now: float, policy: RecoveryPolicy) -> list[SchedulerPayload]:
+def decide_recovery(cell: Cell, now: float) -> list[SchedulerPayload]:
     """Return what has to be ruled now; ``now`` in seconds since 1970 UTC."""
-    chosen = in_force(policy, cell.strategy)
-    return list(islice(_rulings(cell, now, chosen), RULINGS_MAX))
+    rulings = _rulings(cell, now, cell.parameters)
+    return list(islice(rulings, cell.parameters.rulings_max))
 
 
-def _rulings(cell: Cell, now: float, policy: RecoveryPolicy) -> Iterator[SchedulerPayload]:
-    yield from decide_guards(cell, now, policy)
+def _rulings(cell: Cell, now: float, parameters: Parameters) -> Iterator[SchedulerPayload]:
+    yield from decide_guards(cell, now, parameters)
     for worker_id, evidence in cell.suspects.items():
         yield WorkerLost(worker_id, cell.workers[worker_id].incarnation, evidence)
     for pending in cell.refusals.values():
@@ -49,7 +49,7 @@ def _rulings(cell: Cell, now: float, policy: RecoveryPolicy) -> Iterator[Schedul
         if not _lost_with_its_worker(cell, cell.tasks[task_id]):
             yield from _cancellation(cell.tasks[task_id])
     for task_id in cell.judged:
-        yield _judgement(cell, cell.tasks[task_id], now, policy)
+        yield _judgement(cell, cell.tasks[task_id], now, parameters)
     yield from decide_sizes(cell, now)
     for task_id, upstream_id in cell.doomed.items():
         if task_id not in cell.cancelling:
@@ -88,29 +88,29 @@ def _cancellation(task: Task) -> Iterator[SchedulerPayload]:
         yield AttemptStopRequested(task.id, task.attempt, task.worker_id, Reason.CANCELLED_USER)
 
 
-def _judgement(cell: Cell, task: Task, now: float, policy: RecoveryPolicy) -> SchedulerPayload:
+def _judgement(cell: Cell, task: Task, now: float, parameters: Parameters) -> SchedulerPayload:
     reason = task.reason or Reason.UNKNOWN
     if task.cancel:
         return TaskEnded(task.id, "cancelled", Reason.CANCELLED_USER)
-    if reason in _SIZED and task.faults_used < policy.faults_max:
-        again = _repetition(cell, task, now, policy, reason)
+    if reason in _SIZED and task.faults_used < parameters.faults_max:
+        again = _repetition(cell, task, now, parameters, reason)
         if again is not None:
             return again
     match MEANINGS[reason].retry:
-        case "refused" if task.refusals_used < policy.refusals_max:
-            delay_s = backoff_s(policy, policy.refusal_delay_s, task.refusals_used, task.id)
+        case "refused" if task.refusals_used < parameters.refusals_max:
+            delay_s = backoff_s(parameters, parameters.refusal_delay_s, task.refusals_used, task.id)
             return _again(task, now + delay_s, reason, "refusal")
-        case "preempted" if task.preemptions_used < policy.preemptions_max:
-            return _again(task, now + _after_preemption_s(task, policy), reason, "preemption")
-        case "elsewhere" if task.faults_used < policy.faults_max:
-            delay_s = backoff_s(policy, policy.fault_delay_s, task.faults_used, task.id)
+        case "preempted" if task.preemptions_used < parameters.preemptions_max:
+            return _again(task, now + _after_preemption_s(task, parameters), reason, "preemption")
+        case "elsewhere" if task.faults_used < parameters.faults_max:
+            delay_s = backoff_s(parameters, parameters.fault_delay_s, task.faults_used, task.id)
             return _again(task, now + delay_s, reason, "infrastructure")
         case "once" if task.faults_used < 1:
-            return _again(task, now + policy.fault_delay_s, reason, "infrastructure")
+            return _again(task, now + parameters.fault_delay_s, reason, "infrastructure")
         case "policy" if task.spec and task.retries_used < task.spec.retry_policy.max_retries:
             first_s = task.spec.retry_policy.retry_delay_seconds
-            delay_s = backoff_s(policy, first_s, task.retries_used, task.id)
-            factor = _stretched(task, policy) if reason in _TIMEOUTS else None
+            delay_s = backoff_s(parameters, first_s, task.retries_used, task.id)
+            factor = _stretched(task, parameters) if reason in _TIMEOUTS else None
             return _again(task, now + delay_s, reason, "user", factor)
         case _:
             status: Literal["failed", "errored"] = "failed" if reason in _VERDICTS else "errored"
@@ -118,30 +118,30 @@ def _judgement(cell: Cell, task: Task, now: float, policy: RecoveryPolicy) -> Sc
 
 
 def _repetition(
-    cell: Cell, task: Task, now: float, policy: RecoveryPolicy, reason: Reason
+    cell: Cell, task: Task, now: float, parameters: Parameters, reason: Reason
 ) -> TaskRetryScheduled | None:
     """Give the task a place that is large enough, or more time than a limit that was reckoned."""
-    remedy = remedy_for(cell, task, now, policy)
+    remedy = remedy_for(cell, task, now, parameters)
     unstated = task.spec is not None and task.spec.timeout_seconds is None
     reckoned = unstated and cell.timeouts == "observed" and task.timeout_factor <= 1.0
     is_late = reason is Reason.RUN_TIMEOUT
-    factor = policy.timeout_observed_factor if reckoned and is_late else None
+    factor = parameters.timeout_observed_factor if reckoned and is_late else None
     if remedy is None and factor is None:
         return None
-    delay_s = backoff_s(policy, policy.fault_delay_s, task.faults_used, task.id)
+    delay_s = backoff_s(parameters, parameters.fault_delay_s, task.faults_used, task.id)
     again = _again(task, now + delay_s, reason, "infrastructure", factor)
     return replace(again, remedy=remedy)
 
 
-def _after_preemption_s(task: Task, policy: RecoveryPolicy) -> float:
+def _after_preemption_s(task: Task, parameters: Parameters) -> float:
     """The first time a task goes back at once; one that nobody keeps waits ever longer."""
     if not task.preemptions_used:
         return 0.0
-    return backoff_s(policy, policy.refusal_delay_s, task.preemptions_used - 1, task.id)
+    return backoff_s(parameters, parameters.refusal_delay_s, task.preemptions_used - 1, task.id)
 
 
-def _stretched(task: Task, policy: RecoveryPolicy) -> float:
-    return min(task.timeout_factor * policy.timeout_multiplier, policy.timeout_factor_max)
+def _stretched(task: Task, parameters: Parameters) -> float:
+    return min(task.timeout_factor * parameters.timeout_multiplier, parameters.timeout_factor_max)
 
 
 def _again(

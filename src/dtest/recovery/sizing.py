@@ -7,20 +7,21 @@ infrastructure budget; nothing waits for a place that is gone. Pure.
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from dtest.events.fields import instant_of
+from dtest.events.parameters import Parameters
 from dtest.events.reasons import Reason
 from dtest.events.task import Remedy, TaskRetryScheduled
 from dtest.events.worker import Device
-from dtest.recovery.policy import RecoveryPolicy, instant_of
 from dtest.state.cell import Cell
 from dtest.state.demand import NO_REMEDY
 from dtest.state.task import Task
 from dtest.state.worker import Worker
 
 
-def remedy_for(cell: Cell, task: Task, now: float, policy: RecoveryPolicy) -> Remedy | None:
+def remedy_for(cell: Cell, task: Task, now: float, parameters: Parameters) -> Remedy | None:
     """Return what the next attempt is to have, or none if there is no remedy (any more)."""
     given = task.remedy or NO_REMEDY
-    until = instant_of(now + policy.larger_wait_s)
+    until = instant_of(now + parameters.larger_wait_s)
     match task.reason:
         case Reason.OOM_DEVICE:
             larger_gb = _larger_device_gb(cell, task) if not given.min_device_memory_gb else None
@@ -31,8 +32,8 @@ def remedy_for(cell: Cell, task: Task, now: float, policy: RecoveryPolicy) -> Re
         case Reason.OOM_TASK | Reason.RUN_TIMEOUT if not given.min_memory_gb:
             limit_gb = (task.spec.memory_limit_gb if task.spec is not None else None) or 0.0
             raised = task.reason is Reason.OOM_TASK and limit_gb > 0
-            factor = policy.memory_multiplier if raised else 1.0
-            larger_gb = _larger_machine_gb(cell, task, limit_gb * factor, policy)
+            factor = parameters.memory_multiplier if raised else 1.0
+            larger_gb = _larger_machine_gb(cell, task, limit_gb * factor, parameters)
             if larger_gb is not None:
                 return replace(given, min_memory_gb=larger_gb, memory_factor=factor, until=until)
         case _:
@@ -106,7 +107,7 @@ def _devices(worker: Worker | None, wanted: Callable[[str], bool]) -> list[Devic
 
 
 def _larger_machine_gb(
-    cell: Cell, task: Task, limit_gb: float, policy: RecoveryPolicy
+    cell: Cell, task: Task, limit_gb: float, parameters: Parameters
 ) -> float | None:
     """Return the memory of the smallest larger machine, if the attempt needed one."""
     ran_on = _worker(cell, task)
@@ -115,7 +116,7 @@ def _larger_machine_gb(
     had_gb, peak_gb = ran_on.capability.memory_gb, task.memory_bytes_peak / 1e9
     stated_gb = task.spec.memory_limit_gb if task.spec is not None else None
     reached = task.reason is Reason.OOM_TASK and stated_gb is not None and peak_gb >= stated_gb
-    if not reached and not peak_gb >= policy.undersized_part * had_gb > 0:
+    if not reached and not peak_gb >= parameters.undersized_part * had_gb > 0:
         return None
     sizes = (worker.capability.memory_gb for worker in _serving(cell, task))
     return min((size for size in sizes if size > had_gb and size >= limit_gb), default=None)

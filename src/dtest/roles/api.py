@@ -27,7 +27,7 @@ from dtest.journal.stores import OutputStore, artifact_store, output_stream
 from dtest.journal.streams import journal_name, telemetry_name
 from dtest.journal.workspace_store import WorkspaceStore
 from dtest.leadership.census import Census
-from dtest.leadership.snapshots import SnapshotFiles, SnapshotWriter, code_version
+from dtest.leadership.snapshots import SnapshotFiles, SnapshotWriter, current_basis
 from dtest.projections.projector import Projector, Source, TelemetryProjector
 from dtest.projections.store import Store
 from dtest.roles.session import Session, session
@@ -96,9 +96,7 @@ class _Door:
 async def _serve(opened: Session, store: Store, options: ApiOptions, door: _Door) -> None:
     clock = SystemClock()
     source = Source(opened.journal, journal_name(opened.cell))
-    files = SnapshotFiles(
-        options.database.with_suffix(".snapshots"), opened.cell, code=code_version()
-    )
+    files = SnapshotFiles(options.database.with_suffix(".snapshots"), opened.cell, current_basis())
     projector = Projector(store, source, cell=opened.cell, snapshots=files)
     await projector.start()
     journal = JetStreamJournal(

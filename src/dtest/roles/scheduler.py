@@ -14,10 +14,9 @@ from dtest.journal.stores import checkpoint_store
 from dtest.journal.workspace_store import WorkspaceStore
 from dtest.leadership.candidate import Candidate, Watch
 from dtest.leadership.checkpoints import CheckpointSweeper
-from dtest.leadership.decision import Policy
 from dtest.leadership.follower import Follower
 from dtest.leadership.leader import Identity, Leader
-from dtest.leadership.snapshots import SnapshotFiles, SnapshotWriter, code_version
+from dtest.leadership.snapshots import SnapshotFiles, SnapshotWriter, current_basis
 from dtest.leadership.workspaces import WorkspaceRenewer
 from dtest.roles.session import Session, session
 from dtest.runtime.clock import SystemClock
@@ -50,7 +49,7 @@ async def serve(settings: Settings) -> None:
 
 async def _run(opened: Session, settings: Settings) -> None:
     directory = settings.state_dir / opened.cell / "snapshots"
-    files = SnapshotFiles(directory, opened.cell, code=code_version())
+    files = SnapshotFiles(directory, opened.cell, current_basis())
     follower = Follower(opened.journal, await files.latest(opened.journal))
     stream = (await opened.journal.bounds()).created
     clock = SystemClock()
@@ -78,7 +77,6 @@ async def _run(opened: Session, settings: Settings) -> None:
 
 def _terms(opened: Session, follower: Follower, clock: SystemClock) -> Callable[[], Leader]:
     identity = Identity(opened.cell, short_id(), socket.gethostname(), dtest.__version__)
-    policy = Policy()
 
     def new() -> Leader:
         leader = Leader(
@@ -87,7 +85,6 @@ def _terms(opened: Session, follower: Follower, clock: SystemClock) -> Callable[
             identity=identity,
             clock=clock,
             new_id=opened.new_id,
-            policy=policy,
         )
         return leader
 

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from dtest.events.attempt import AttemptAssigned
 from dtest.events.fields import TaskId, WorkerId
 from dtest.scheduling.limits import adjusted, is_as_stated
-from dtest.scheduling.policy import SchedulingPolicy
 from dtest.scheduling.ranking import RANKINGS, Rank
 from dtest.state.cell import Cell
 from dtest.state.demand import Demand
@@ -24,23 +23,21 @@ from dtest.state.health import LOSSES
 from dtest.state.task import Task
 from dtest.state.worker import Capacity, Worker
 
-PASSED_OVER_MAX = 100
-"""Tasks of one demand that may be passed over because they avoid every free worker."""
 Choice = tuple[Worker, str]
 Candidate = tuple[int, Rank]
 """``(place of its hardware among the kinds that will do, rank of the worker)``."""
 
 
-def decide_assignments(cell: Cell, policy: SchedulingPolicy) -> list[AttemptAssigned]:
+def decide_assignments(cell: Cell) -> list[AttemptAssigned]:
     """Return the assignments that can be made now."""
     if not cell.ready or not cell.free:
         return []
-    return list(_Round(cell, policy).assignments())
+    return list(_Round(cell).assignments())
 
 
-def kept_room(cell: Cell, policy: SchedulingPolicy) -> dict[WorkerId, TaskId]:
+def kept_room(cell: Cell) -> dict[WorkerId, TaskId]:
     """Return on which workers the next decision keeps room, and for which task."""
-    plan = _Round(cell, policy)
+    plan = _Round(cell)
     for _ in plan.assignments():
         pass
     return plan.kept
@@ -59,9 +56,9 @@ def goes_back_to(worker: Worker, task: Task) -> bool:
 class _Round:
     """One decision: capacity is planned here, and taken when the decision is folded."""
 
-    def __init__(self, cell: Cell, policy: SchedulingPolicy) -> None:
+    def __init__(self, cell: Cell) -> None:
         self.cell = cell
-        self.policy = policy
+        self.parameters = cell.parameters
         self.rule = RANKINGS[cell.ranking]
         self.planned: dict[WorkerId, Capacity] = {}
         self.kept: dict[WorkerId, TaskId] = {}
@@ -79,11 +76,12 @@ class _Round:
         heapq.heapify(heads)
         count = 0
         passed_over = [0] * len(lanes)
-        while heads and count < self.policy.assignments_max:
+        while heads and count < self.parameters.assignments_max:
             *_, task_id, number = heads[0]
             demand, queue, ranked = lanes[number]
             task = self.cell.tasks[task_id]
-            if not ranked and self.cell.now - task.since >= self.policy.keep_room_after_s:
+            waited_s = self.cell.now - task.since
+            if not ranked and waited_s >= self.parameters.keep_room_after_s:
                 self._keep_room(demand, task)
             chosen = self._choose(demand, ranked, task)
             if chosen is not None:
@@ -91,7 +89,7 @@ class _Round:
                 count += 1
             else:
                 passed_over[number] += 1
-            goes_on = ranked and passed_over[number] < PASSED_OVER_MAX
+            goes_on = ranked and passed_over[number] < self.parameters.passed_over_max
             following = next(queue, None) if goes_on else None
             if following is None:
                 heapq.heappop(heads)
@@ -203,4 +201,4 @@ class _Round:
         )
         if is_as_stated(self.cell, task):
             return stated
-        return adjusted(self.cell, task, stated, self.policy, simulated=worker.simulated)
+        return adjusted(self.cell, task, stated, simulated=worker.simulated)

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from dtest.events.attempt import AttemptAssigned
 from dtest.events.config import merged
-from dtest.scheduling.policy import SchedulingPolicy
 from dtest.state.cell import Cell
 from dtest.state.durations import duration_key
 from dtest.state.task import Task
@@ -20,12 +19,7 @@ def is_as_stated(cell: Cell, task: Task) -> bool:
 
 
 def adjusted(
-    cell: Cell,
-    task: Task,
-    stated: AttemptAssigned,
-    policy: SchedulingPolicy,
-    *,
-    simulated: bool,
+    cell: Cell, task: Task, stated: AttemptAssigned, *, simulated: bool
 ) -> AttemptAssigned:
     """Return an assignment that holds what the document states with what the attempt really gets.
 
@@ -38,7 +32,7 @@ def adjusted(
     timeout_s, observed = stated.timeout_seconds, False
     if spec and timeout_s is None and cell.timeouts == "observed" and not fallback:
         key = duration_key(spec, stated.hardware, simulated=simulated)
-        timeout_s = observed_timeout_s(cell, key, policy)
+        timeout_s = observed_timeout_s(cell, key)
         observed = timeout_s is not None
     return replace(
         stated,
@@ -51,16 +45,16 @@ def adjusted(
     )
 
 
-def observed_timeout_s(cell: Cell, key: str, policy: SchedulingPolicy) -> float | None:
+def observed_timeout_s(cell: Cell, key: str) -> float | None:
     """Return the time-out that follows from observation, none as long as too little is known.
 
     Never below the longest run that passed.
     """
-    known = cell.durations.get(key)
-    if known is None or known.count < policy.observed_passes_min:
+    known, parameters = cell.durations.get(key), cell.parameters
+    if known is None or known.count < parameters.observed_passes_min:
         return None
-    high_s = policy.observed_multiplier * known.quantile_s(policy.observed_quantile)
-    return max(policy.observed_floor_s, high_s, known.longest_s)
+    high_s = parameters.observed_multiplier * known.quantile_s(parameters.observed_quantile)
+    return max(parameters.observed_floor_s, high_s, known.longest_s)
 
 
 def _times(stated: float | None, factor: float) -> float | None:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from dtest.events.codec import iso
 from dtest.events.task import Remedy
 from dtest.scheduling.decider import goes_back_to, kept_room
-from dtest.scheduling.policy import DEFAULT_SCHEDULING
 from dtest.state.cell import Cell
 from dtest.state.health import TRYING, Guard, Health, Kind
 from dtest.state.matching import Refusal, match
@@ -129,7 +128,7 @@ def _avoided(task: Task) -> str:
 
 
 def _kept(cell: Cell, roomy: list[Worker]) -> list[WaitingReason]:
-    kept = kept_room(cell, DEFAULT_SCHEDULING)
+    kept = kept_room(cell)
     return [
         WaitingReason(
             "reserved_for",

@@ -14,7 +14,8 @@ from typing import Any
 
 from dtest.events.envelope import Event, Recorded
 from dtest.events.fields import CellId, RunId, TaskId, WorkerId, epoch_s
-from dtest.events.policy import Ranking, Strategy, Timeouts
+from dtest.events.parameters import UNRECORDED, Numbers, Parameters, Strategy
+from dtest.events.policy import Ranking, Timeouts
 from dtest.events.problem import DETAIL_CHARACTERS_MAX
 from dtest.events.reasons import Reason, RefusalCode
 from dtest.events.task import TaskQueued
@@ -23,22 +24,11 @@ from dtest.state.durations import Durations
 from dtest.state.health import Guard, Kind, kinds_of
 from dtest.state.matching import Refusal, match
 from dtest.state.task import DONE_WITH, WAITING, Run, Status, Task
+from dtest.state.term import Term, in_force
 from dtest.state.worker import GONE, Worker
 
-AGEING_S_PER_LEVEL = 60.0
-"""A task that waited this long overtakes newer ones that are one priority level more urgent."""
-ACCEPT_S_MAX = 10.0
-"""An assignment that is not confirmed for this long returns to the queue."""
-ACCEPT_AGAIN_S = 5.0
-"""After a pause of the journal, reports that waited for it have so long to come in."""
-ACCEPT_IDLE_S_MAX = 60.0
-"""In all, while nothing at all is stored: it may be the journal that is away."""
-PAUSE_S_MIN = 2.0
-"""Nothing stored for so long counts as a pause of the journal."""
-REJOIN_S_MAX = 2.0
-"""A worker whose agent is gone has so long to come back before its work goes elsewhere: what its
-agent had started lives on, and an agent that is started again takes it up."""
 IDLE_DEMANDS_MAX = 1_000
+"""Number of demands without an unfinished task that are remembered: an index, no fact."""
 
 TimerEntry = tuple[float, int, str, TaskId, int]
 """``(at, tie-break, kind, task, attempt)``."""
@@ -73,6 +63,12 @@ class Cell:
     ranking: Ranking = "spread"
     strategy: Strategy = "progressive"
     timeouts: Timeouts = "declared"
+    term: Term = field(default_factory=Term)
+    """What the leader recorded of its rules."""
+    chosen: Numbers = field(default_factory=dict)
+    """Parameters that clients set, until they are reset; they outlive strategies and terms."""
+    parameters: Parameters = UNRECORDED
+    """Those in force: the term's, under the strategy, with what was chosen (follows from these)."""
     tasks: dict[TaskId, Task] = field(default_factory=dict)
     runs: dict[RunId, Run] = field(default_factory=dict)
     workers: dict[WorkerId, Worker] = field(default_factory=dict)
@@ -115,6 +111,12 @@ class Cell:
     ended: Counter[Status] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
     refused: int = 0
+
+    # -- rules --------------------------------------------------------------------------------
+
+    def settle_parameters(self) -> None:
+        """Keep the parameters in force true after a change of term, strategy or choice."""
+        self.parameters = in_force(self.term, self.strategy, self.chosen)
 
     # -- queues -------------------------------------------------------------------------------
 
@@ -327,9 +329,10 @@ class Cell:
         It is not held against the worker that the journal was away: the report of a start may be
         waiting for it as well.
         """
-        due = task.since + ACCEPT_S_MAX
-        heard = self.resumed_at + ACCEPT_AGAIN_S if self.now >= due else math.inf
-        return max(due, min(heard, task.since + ACCEPT_IDLE_S_MAX))
+        parameters = self.parameters
+        due = task.since + parameters.accept_s_max
+        heard = self.resumed_at + parameters.accept_again_s if self.now >= due else math.inf
+        return max(due, min(heard, task.since + parameters.accept_idle_s_max))
 
     def wake(self, now: float) -> None:
         """Let time pass: move what became due to where the next decision finds it.

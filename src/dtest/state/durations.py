@@ -10,10 +10,6 @@ from dataclasses import dataclass, field
 from dtest.events.task import TaskQueued
 from dtest.state.health import signature_of
 
-DURATIONS_MAX = 1_024
-"""Most signatures of which durations are kept; the one not seen for longest goes."""
-COUNT_MAX = 4_096
-"""Once so many are counted, all counts are halved."""
 SECONDS_MIN = 2.0**-10
 SECONDS_MAX = 2.0**22
 """Seven weeks: a longer duration counts as that."""
@@ -28,9 +24,9 @@ class Durations:
     buckets: dict[int, int] = field(default_factory=dict)
     """How many fell into each bucket."""
 
-    def add(self, seconds: float) -> None:
-        """Count one duration."""
-        if self.count >= COUNT_MAX:
+    def add(self, seconds: float, *, count_max: int) -> None:
+        """Count one duration; once ``count_max`` are counted, all counts are halved first."""
+        if self.count >= count_max:
             halved = {bucket: count // 2 for bucket, count in self.buckets.items()}
             self.buckets = {bucket: count for bucket, count in halved.items() if count}
             self.count = sum(self.buckets.values())

@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from dtest.events.envelope import Correlation, Event, Malformed, Recorded
 from dtest.events.leader import EventRefused, LeaderElected
 from dtest.events.policy import PolicyChanged
-from dtest.state.cell import PAUSE_S_MIN, Cell, Folds
+from dtest.state.cell import Cell, Folds
 from dtest.state.fold_attempt import ATTEMPT_FOLDS
 from dtest.state.fold_health import HEALTH_FOLDS
 from dtest.state.fold_task import TASK_FOLDS, admit
 from dtest.state.fold_worker import WORKER_FOLDS
+from dtest.state.term import term_of
 
 
 def apply(cell: Cell, record: Recorded) -> None:
@@ -21,7 +22,7 @@ def apply(cell: Cell, record: Recorded) -> None:
     if record.seq <= cell.seq:
         return
     cell.seq = record.seq
-    if record.stored_at - cell.now > PAUSE_S_MIN:
+    if record.stored_at - cell.now > cell.parameters.pause_s_min:
         cell.resumed_at = record.stored_at
     cell.now = max(cell.now, record.stored_at)
     batch = None
@@ -49,6 +50,8 @@ def apply_all(cell: Cell, records: Iterable[Recorded]) -> Cell:
 def _elected(cell: Cell, data: LeaderElected, _: Event, record: Recorded, __: int) -> None:
     cell.epoch = record.seq
     cell.leader_id = data.leader_id
+    cell.term = term_of(data)
+    cell.settle_parameters()
 
 
 def _policy(cell: Cell, data: PolicyChanged, _: Event, __: Recorded, ___: int) -> None:
@@ -57,6 +60,10 @@ def _policy(cell: Cell, data: PolicyChanged, _: Event, __: Recorded, ___: int) -
     cell.timeouts = data.timeouts or cell.timeouts
     if cell.timeouts == "declared":
         cell.durations.clear()
+    for name in data.reset:
+        cell.chosen.pop(name, None)
+    cell.chosen |= data.parameters
+    cell.settle_parameters()
 
 
 def _refused(cell: Cell, data: EventRefused, _: Event, __: Recorded, ___: int) -> None:

@@ -18,14 +18,12 @@ from dtest.events.envelope import Event, Recorded
 from dtest.events.fields import TaskId, WorkerId, epoch_s
 from dtest.events.reasons import MEANINGS, Reason, RefusalCode
 from dtest.events.task import TaskQueued
-from dtest.state.cell import ACCEPT_S_MAX, Cell, Folds
-from dtest.state.durations import DURATIONS_MAX, Durations, duration_key
+from dtest.state.cell import Cell, Folds
+from dtest.state.durations import Durations, duration_key
 from dtest.state.health import Guard
 from dtest.state.strikes import strike, vouch
 from dtest.state.task import LIVE, Status, Task
 from dtest.state.worker import GONE
-
-AVOID_MAX = 8
 
 
 def _assigned(cell: Cell, data: AttemptAssigned, _: Event, __: Recorded, ___: int) -> None:
@@ -58,7 +56,7 @@ def _assigned(cell: Cell, data: AttemptAssigned, _: Event, __: Recorded, ___: in
             device.probe = (task.id, data.attempt)
     cell.refresh_free(worker)
     cell.hold(task, Status.ASSIGNED)
-    cell.set_timer(cell.now + ACCEPT_S_MAX, "accept", task)
+    cell.set_timer(cell.now + cell.parameters.accept_s_max, "accept", task)
 
 
 def _current(
@@ -149,10 +147,13 @@ def _took(cell: Cell, task: Task, spec: TaskQueued, data: AttemptFinished) -> No
         return
     key = duration_key(spec, task.hardware, simulated=worker.simulated)
     known = cell.durations.pop(key, None) or Durations()
-    if len(cell.durations) >= DURATIONS_MAX:
+    while len(cell.durations) >= cell.parameters.durations_max:
         cell.durations.popitem(last=False)
     cell.durations[key] = known
-    known.add(epoch_s(data.finished_at) - epoch_s(data.started_at))
+    known.add(
+        epoch_s(data.finished_at) - epoch_s(data.started_at),
+        count_max=cell.parameters.duration_count_max,
+    )
 
 
 def _may_retry(task: Task, reason: Reason) -> bool:
@@ -167,7 +168,8 @@ def judge(cell: Cell, task: Task, reason: Reason) -> None:
     """Leave it to the next decision whether the task is tried again."""
     worker_id = task.worker_id
     if worker_id is not None and reason is not Reason.WORKER_SHUTDOWN:
-        task.avoid = (*(name for name in task.avoid if name != worker_id), worker_id)[-AVOID_MAX:]
+        others = (name for name in task.avoid if name != worker_id)
+        task.avoid = (*others, worker_id)[-cell.parameters.avoid_max :]
     task.reason = reason
     strike(cell, task, reason)
     cell.hold(task, Status.JUDGED)

@@ -20,7 +20,7 @@ from dtest.state.fold_device import (
     device_opened,
     release,
 )
-from dtest.state.health import BARRED, DEVICE_PREFIX, KINDS_MAX, WORKER_PREFIX, Guard, Health, Kind
+from dtest.state.health import BARRED, DEVICE_PREFIX, WORKER_PREFIX, Guard, Health, Kind
 from dtest.state.task import WAITING
 from dtest.state.worker import Worker
 
@@ -62,7 +62,7 @@ def _opened(cell: Cell, data: BreakerOpened, _: Event, __: Recorded, ___: int) -
 def _kind_opened(cell: Cell, data: BreakerOpened) -> None:
     kind = cell.kinds.get(data.breaker_id)
     if (kind is not None and kind.guard is Guard.OPEN) or (
-        kind is None and len(cell.kinds) >= 2 * KINDS_MAX
+        kind is None and len(cell.kinds) >= 2 * cell.parameters.kinds_max
     ):
         cell.ignore(OUT_OF_DATE)
         return

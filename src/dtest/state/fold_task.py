@@ -16,7 +16,7 @@ from dtest.events.task import (
     TaskRetryRequested,
     TaskRetryScheduled,
 )
-from dtest.state.cell import AGEING_S_PER_LEVEL, Cell, Folds
+from dtest.state.cell import Cell, Folds
 from dtest.state.demand import NO_REMEDY, enlarged
 from dtest.state.task import LIVE, TERMINAL, WAITING, Run, Status, Task
 
@@ -135,7 +135,7 @@ def _add(cell: Cell, record: Recorded, index: int, spec: TaskQueued) -> None:
         record.seq,
         index,
         record.stored_at,
-        record.stored_at + spec.priority * AGEING_S_PER_LEVEL,
+        record.stored_at + spec.priority * cell.parameters.ageing_s_per_level,
         since=record.stored_at,
         avoid=spec.avoid_workers,
     )

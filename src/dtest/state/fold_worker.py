@@ -11,7 +11,7 @@ from dtest.events.worker import (
     WorkerRegistered,
     WorkerSuspected,
 )
-from dtest.state.cell import REJOIN_S_MAX, Cell, Folds
+from dtest.state.cell import Cell, Folds
 from dtest.state.fold_attempt import judge
 from dtest.state.fold_device import release
 from dtest.state.task import Status
@@ -103,7 +103,7 @@ def _suspected(cell: Cell, data: WorkerSuspected, _: Event, __: Recorded, ___: i
     worker.status = WorkerStatus.SUSPECTED
     worker.evidence = f"{data.evidence}, silent for {data.silence_s:.1f} s"
     if data.evidence == "no_responders":
-        cell.rejoining.setdefault(worker.id, cell.now + REJOIN_S_MAX)
+        cell.rejoining.setdefault(worker.id, cell.now + cell.parameters.rejoin_s_max)
     else:
         cell.rejoining.pop(worker.id, None)
         cell.suspects[worker.id] = worker.evidence

@@ -14,13 +14,6 @@ from dtest.events.fields import TaskId, WorkerId
 from dtest.events.reasons import MEANINGS, Reason
 from dtest.events.task import TaskQueued
 
-STRIKES_MAX = 32
-"""Most strikes kept of one worker; the oldest goes."""
-FORGIVEN_PASSES = 20
-"""A strike is forgotten after so many verdicts of its worker."""
-KINDS_MAX = 256
-"""Most kinds of task of which faults are kept; the oldest one with a closed breaker goes."""
-KIND_FAULTS_MAX = 64
 KIND_KEY_CHARS_MAX = 180
 WORKER_PREFIX = "worker:"
 DEVICE_PREFIX = "device:"

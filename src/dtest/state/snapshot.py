@@ -58,7 +58,7 @@ def dump(cell: Cell) -> bytes:
     names = list(dict.fromkeys(task.worker_id for task in passed if task.worker_id is not None))
     snapshot = CellDocument(
         "dtest.cell",
-        3,
+        4,
         durations=list(cell.durations.items()),
         demands=demands,
         runs=[RunDocument(run.id, run.name, run.opened_at) for run in cell.runs.values()],
@@ -102,6 +102,8 @@ _PLAIN = (
     "ranking",
     "strategy",
     "timeouts",
+    "term",
+    "chosen",
     "timer_count",
     "refused",
 )
@@ -209,6 +211,7 @@ def _load(snapshot: CellDocument) -> Cell:
     tasks += _load_passed(snapshot, demands)
     tasks.sort(key=attrgetter("seq", "index"))  # as they came, and as a replay has them
     cell.tasks.update((task.id, task) for task in tasks)
+    cell.settle_parameters()
     _build_indexes(cell, demands)
     return cell
 

@@ -1,11 +1,16 @@
 """The form of a snapshot: what is written of a cell, field by field."""
 
-from dataclasses import dataclass
-from typing import Literal
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from functools import cache
+from typing import Annotated, Any, Literal, NewType, get_args, get_origin, get_type_hints
 
 from dtest.events.attempt import Checkpoint
 from dtest.events.fields import CellId, RunId, TaskId, WorkerId
-from dtest.events.policy import Ranking, Strategy, Timeouts
+from dtest.events.parameters import Numbers, Strategy
+from dtest.events.policy import Ranking, Timeouts
 from dtest.events.reasons import Reason, RefusalCode
 from dtest.events.task import Remedy, Requirements, Resources, TaskQueued
 from dtest.events.worker import Capability
@@ -13,6 +18,7 @@ from dtest.state.cell import TimerEntry
 from dtest.state.durations import Durations
 from dtest.state.health import DeviceHealth, Health, Kind
 from dtest.state.task import Status
+from dtest.state.term import Term
 from dtest.state.worker import WorkerStatus
 
 
@@ -133,7 +139,7 @@ class CellDocument:
     """The whole state. Another version is not read: the journal is folded instead."""
 
     format: Literal["dtest.cell"]
-    version: Literal[3]
+    version: Literal[4]
     id: CellId
     seq: int
     now: float
@@ -143,6 +149,8 @@ class CellDocument:
     ranking: Ranking
     strategy: Strategy
     timeouts: Timeouts
+    term: Term
+    chosen: Numbers
     durations: list[tuple[str, Durations]]
     demands: list[DemandDocument]
     runs: list[RunDocument]
@@ -167,3 +175,42 @@ class CellDocument:
     ended: dict[Status, int]
     ignored: dict[str, int]
     refused: int
+
+
+@cache
+def form_digest() -> str:
+    """Return a digest of the names and types of all that a snapshot holds, at any depth.
+
+    Limits of values and the code that uses them do not count.
+    """
+    shapes: dict[str, str] = {}
+    _describe(CellDocument, shapes)
+    return hashlib.sha256(repr(sorted(shapes.items())).encode()).hexdigest()
+
+
+def _describe(kind: Any, shapes: dict[str, str]) -> str:  # noqa: ANN401 - any type form
+    """Return the name of a type; note the shapes of the classes in it."""
+    if isinstance(kind, NewType):
+        return _describe(kind.__supertype__, shapes)
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _describe(arguments[0], shapes)
+    if origin is Literal:
+        return repr(arguments)
+    if origin is not None:
+        inner = ", ".join(_describe(one, shapes) for one in arguments)
+        return f"{getattr(origin, '__name__', origin)}[{inner}]"
+    name = getattr(kind, "__qualname__", repr(kind))
+    if name not in shapes:
+        shapes[name] = ""  # a class may hold itself
+        shapes[name] = "; ".join(_parts(kind, shapes))
+    return name
+
+
+def _parts(kind: Any, shapes: dict[str, str]) -> Iterator[str]:  # noqa: ANN401 - any type form
+    if is_dataclass(kind):
+        hints = get_type_hints(kind, include_extras=True)
+        for field in fields(kind):
+            yield f"{field.name}: {_describe(hints[field.name], shapes)}"
+    elif isinstance(kind, type) and issubclass(kind, Enum):
+        yield ", ".join(str(member.value) for member in kind)

@@ -7,11 +7,7 @@ from dtest.events.reasons import MEANINGS, Reason
 from dtest.state.cell import Cell
 from dtest.state.health import (
     DEVICE_FAULTS,
-    FORGIVEN_PASSES,
-    KIND_FAULTS_MAX,
-    KINDS_MAX,
     LOSSES,
-    STRIKES_MAX,
     STRIKING,
     TRYING,
     DeviceHealth,
@@ -75,7 +71,7 @@ def _strike_worker(cell: Cell, worker: Worker, new: Strike) -> None:
     same_loss = last is not None and last.seq == new.seq and new.reason in LOSSES
     if not same_loss:
         others = [item for item in health.strikes if item.task_id != new.task_id]
-        health.strikes = [*others, new][-STRIKES_MAX:]
+        health.strikes = [*others, new][-cell.parameters.strikes_max :]
     if health.guard in TRYING:
         health.probed = "faulted"
     cell.heed(worker)
@@ -84,10 +80,11 @@ def _strike_worker(cell: Cell, worker: Worker, new: Strike) -> None:
 def _strike_kind(cell: Cell, key: str, worker: Worker, task: Task) -> None:
     kind = cell.kinds.get(key)
     if kind is None:
-        if len(cell.kinds) >= KINDS_MAX and not _forget_kind(cell):
+        if len(cell.kinds) >= cell.parameters.kinds_max and not _forget_kind(cell):
             return
         kind = cell.kinds[key] = Kind(key)
-    kind.faults = [*kind.faults, (cell.seq, cell.now, worker.id, task.id)][-KIND_FAULTS_MAX:]
+    faults = [*kind.faults, (cell.seq, cell.now, worker.id, task.id)]
+    kind.faults = faults[-cell.parameters.kind_faults_max :]
 
 
 def _forget_kind(cell: Cell) -> bool:
@@ -118,7 +115,8 @@ def vouch(cell: Cell, task: Task) -> None:
     if health is not None:
         for item in health.strikes:
             item.passes += 1
-        health.strikes = [item for item in health.strikes if item.passes < FORGIVEN_PASSES]
+        forgiven = cell.parameters.forgiven_passes
+        health.strikes = [item for item in health.strikes if item.passes < forgiven]
         if health.guard in TRYING:
             health.probed = "passed"
         cell.heed(worker)
