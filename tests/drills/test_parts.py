@@ -3,15 +3,20 @@
 import asyncio
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from dtest.archive.reader import read_archive
 from dtest.drills.evidence import keep
 from dtest.drills.proxy import Proxy
 from dtest.drills.rehearsal import rehearse
-from dtest.drills.replica import replica
+from dtest.drills.replica import projection_differences, replica
 from dtest.drills.report import Injection, Report, page, spread
 from dtest.errors import InvalidDocument, NotFound
+from dtest.journal.port import Stored
+from dtest.journal.streams import journal_name
+from dtest.projections.projector import Projector, Source
+from dtest.projections.store import opened
 from dtest.runtime.nats_server import free_port
 from tests.kit.facts import CELL, finished, machine, registered, started, task
 from tests.kit.world import World
@@ -140,3 +145,62 @@ async def test_what_a_drill_keeps_can_be_rehearsed_on(tmp_path: Path) -> None:
 async def test_an_empty_journal_is_no_rehearsal(tmp_path: Path) -> None:
     with pytest.raises(InvalidDocument, match="holds no message"):
         await rehearse([])
+
+
+# -- the read model and a replay ------------------------------------------------------------------
+
+
+async def read_model(stored: list[Stored], file: Path, until: int) -> None:
+    """Project a journal up to a message."""
+    journal = await replica(stored)
+    with opened(file) as store:
+        projector = Projector(store, Source(journal, journal_name(CELL)), cell=CELL)
+        await projector.start()
+        await projector.run(until=until)
+
+
+def told() -> list[Stored]:
+    world = World().led().given(registered("w", machine(4)))
+    for number in range(40):
+        world.given(task(f"t{number}"))
+    for one in world.assign():
+        world.given(started(one), finished(one))
+    return world.journal
+
+
+@pytest.mark.parametrize("stand", [1, 20, 43])
+async def test_a_read_model_that_stands_in_the_middle_is_compared_up_to_there(
+    tmp_path: Path, stand: int
+) -> None:
+    stored = told()
+    await read_model(stored, tmp_path / "file", stand)
+
+    found = await projection_differences(
+        await replica(stored), CELL, tmp_path / "file", tmp_path / "fresh"
+    )
+    assert found == []
+
+
+async def test_rows_that_differ_from_a_replay_are_named(tmp_path: Path) -> None:
+    stored = told()
+    await read_model(stored, tmp_path / "file", 20)
+    with duckdb.connect(str(tmp_path / "file")) as forger:
+        forger.execute("UPDATE tasks SET status = 'passed' WHERE task_id = 't3'")
+
+    found = await projection_differences(
+        await replica(stored), CELL, tmp_path / "file", tmp_path / "fresh"
+    )
+    assert len(found) == 1
+    assert "the read model's tasks has" in found[0]
+
+
+async def test_a_read_model_ahead_of_what_was_read_is_told_and_not_waited_for(
+    tmp_path: Path,
+) -> None:
+    stored = told()
+    await read_model(stored, tmp_path / "file", 20)
+
+    found = await projection_differences(
+        await replica(stored[:10]), CELL, tmp_path / "file", tmp_path / "fresh"
+    )
+    assert found == ["the read model stands at 20, the messages that were read end at 10"]

@@ -120,6 +120,23 @@ async def test_a_projector_that_stops_anywhere_goes_on_where_it_stood(
         assert tables(store) == expected
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_projector_that_is_to_stop_in_the_middle_of_a_batch_reads_nothing_beyond(
+    tmp_path: Path, stories: dict[int, World], seed: int
+) -> None:
+    stored = stories[seed].journal
+    whole = Delivery([stored])
+    for stop in random.Random(seed).sample(range(1, len(stored)), 3):
+        expected = await database_of(tmp_path / f"expected-{stop}", stored[:stop])
+        with opened(tmp_path / f"cut-{stop}") as store:
+            projector = await project(store, whole, until=stop)
+
+            assert (projector.seq, projector.rows.cell.seq) == (stop, stop)
+            assert tables(store) == expected
+            await projector.run(until=len(stored))
+            assert projector.seq == len(stored)
+
+
 async def test_a_stop_after_each_single_message_loses_nothing(
     tmp_path: Path, history: History
 ) -> None:

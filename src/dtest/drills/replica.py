@@ -31,6 +31,11 @@ async def projection_differences(
         found = store.fingerprints()
     if progress is None:
         return ["the read model says nothing of this journal"]
+    last = (await journal.bounds()).last
+    if progress.seq > last:
+        return [
+            f"the read model stands at {progress.seq}, the messages that were read end at {last}"
+        ]
     with opened(fresh) as store:
         projector = Projector(store, source, cell=cell)
         await projector.start()

@@ -5,7 +5,7 @@ same id any number of times: the journal keeps one copy.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -148,9 +148,18 @@ async def read_to(
     """Read the messages with ``after < seq <= until``; unfiltered, or ``until`` must exist."""
     if until <= after:
         return
-    async with journal.follow(after, subject=subject) as feed:
-        async for batch in feed:
-            if batch[-1].seq >= until:
-                yield [stored for stored in batch if stored.seq <= until]
-                return
+    async with journal.follow(after, subject=subject) as feed, aclosing(cut(feed, until)) as part:
+        async for batch in part:
             yield batch
+
+
+async def cut(feed: Feed, until: int | None) -> AsyncGenerator[list[Stored], None]:
+    """Pass a feed on up to a sequence number, which may stand in the middle of a batch, and end."""
+    async for batch in feed:
+        if until is None or batch[-1].seq < until:
+            yield batch
+            continue
+        wanted = [stored for stored in batch if stored.seq <= until]
+        if wanted:
+            yield wanted
+        return

@@ -7,6 +7,7 @@ at the file's position is folded again, from the newest snapshot that was taken 
 
 import asyncio
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import orjson
@@ -14,7 +15,7 @@ import structlog
 
 from dtest.errors import Unavailable
 from dtest.events.fields import CellId, RunId
-from dtest.journal.port import Journal, Stored, read_to
+from dtest.journal.port import Journal, Stored, cut, read_to
 from dtest.leadership.snapshots import SnapshotFiles
 from dtest.projections.pacing import Intake
 from dtest.projections.rows import Row, Rows, micros
@@ -123,7 +124,7 @@ class Projector:
         self.rows.cell.wake(self.rows.cell.now)
 
     async def run(self, *, until: int | None = None) -> None:
-        """Project until cancelled, or until a sequence number is reached.
+        """Project until cancelled, or up to a sequence number and nothing beyond it.
 
         Raises Unavailable when a write failed, and ever after: the fold is ahead of the file then.
         """
@@ -133,7 +134,11 @@ class Projector:
         if until is not None and self.seq >= until:
             return
         loop = asyncio.get_running_loop()
-        async with self._source.journal.follow(self.seq) as feed, Intake(aiter(feed)) as intake:
+        async with (
+            self._source.journal.follow(self.seq) as feed,
+            aclosing(cut(feed, until)) as wanted,
+            Intake(wanted) as intake,
+        ):
             self._intake = intake
             pending = await intake.first()
             while pending:
@@ -141,8 +146,6 @@ class Projector:
                 while pending:
                     part, pending = pending[:MESSAGES_MAX], pending[MESSAGES_MAX:]
                     await self._project(part)
-                if until is not None and self.seq >= until:
-                    return
                 if self.projected - before <= FULL_EVENTS:
                     spent_s = loop.time() - begun
                     pause_s = min(PAUSE_S_MAX, max(PAUSE_S_MIN, PAUSE_FACTOR * spent_s))
