@@ -152,7 +152,7 @@ async def test_an_empty_journal_is_no_rehearsal(tmp_path: Path) -> None:
 
 async def read_model(stored: list[Stored], file: Path, until: int) -> None:
     """Project a journal up to a message."""
-    journal = await replica(stored)
+    journal = await replica(stored[:until])
     with opened(file) as store:
         projector = Projector(store, Source(journal, journal_name(CELL)), cell=CELL)
         await projector.start()
