@@ -12,14 +12,19 @@ from dtest.events.catalogue import Payload
 from dtest.events.envelope import Correlation, Event
 from dtest.events.fields import EventId, TaskId, WorkerId
 from dtest.events.leader import EventRefused, LeaderElected
+from dtest.events.policy import PolicyChanged
 from dtest.events.reasons import Reason, RefusalCode
 from dtest.events.task import Requirements, TaskEnded
 from dtest.journal.port import Stored
 from dtest.leadership.audit import TEXTS_MAX, Report, verify
+from dtest.leadership.decision import Parts, decide
+from dtest.leadership.rules import CURRENT, RULES, Rules
+from dtest.state.cell import Cell
+from dtest.state.term import UNRECORDED_RULES
 from tests.kit import facts
 from tests.kit.facts import cuda, finished, left, machine, refused, registered, started, task
 from tests.kit.recording import Recording
-from tests.kit.world import World, only, running
+from tests.kit.world import World, assignments, only, rules, running
 
 
 async def audited(world: World) -> Report:
@@ -177,6 +182,178 @@ async def test_what_a_client_claims_to_belong_to_a_decision_belongs_to_none() ->
     world.settle()
 
     assert (await audited(world)).violations == []
+
+
+# -- versions of the rules ------------------------------------------------------------------
+
+
+def patient(cell: Cell, now: float) -> Parts:
+    """Rules of another version: each attempt has more grace than its task states."""
+    return {
+        place: [
+            replace(fact, grace_seconds=99.0) if isinstance(fact, AttemptAssigned) else fact
+            for fact in content
+        ]
+        for place, content in decide(cell, now).items()
+    }
+
+
+OTHER = replace(CURRENT, version=CURRENT.version + 1, decide=patient)
+
+
+def led_by(version: Rules, *, then: tuple[Payload, ...] = ()) -> World:
+    """A journal of some decisions by these rules."""
+    world = World(version).led().given(registered("w", machine(3)), *then)
+    for names in ("abc", "d", "e"):
+        world.record(*(task(name) for name in names))
+        for one in assignments(world.settle()):
+            world.given(started(one), finished(one))
+        world.tick(1.0)
+    return world
+
+
+async def test_a_decision_is_made_again_by_the_rules_of_its_term() -> None:
+    world = led_by(OTHER)
+
+    report = await verify(
+        Recording(world.journal), facts.CELL, rules={**RULES, OTHER.version: OTHER}
+    )
+    assert (report.verdict, report.decisions_again) == ("all holds", report.decisions)
+    assert report.terms == {f"rules {OTHER.version}": 1}
+
+    same = replace(OTHER, decide=decide)
+    mistaken = {**RULES, OTHER.version: same}
+    report = await verify(Recording(world.journal), facts.CELL, rules=mistaken)
+    assert report.violations != []
+
+
+async def test_a_journal_of_newer_rules_is_no_violation_and_says_what_was_not_decided_again() -> (
+    None
+):
+    report = await audited(led_by(OTHER))
+
+    assert (report.violations, report.doubts) == ([], [])
+    assert report.decisions_again == 0
+    assert sum(report.decisions_not_again.values()) == report.decisions > 1
+    (why,) = report.decisions_not_again
+    assert why == f"rules {OTHER.version}, newer than this version knows"
+    assert report.verdict.endswith(f"{report.decisions} decisions were not decided again")
+    assert any("only their facts were checked" in text for text in report.trusted)
+
+
+async def test_a_journal_of_rules_that_are_not_kept_any_more_is_checked_in_its_facts() -> None:
+    kept = {OTHER.version: OTHER}
+    world = led_by(CURRENT)
+    report = await verify(Recording(world.journal), facts.CELL, rules=kept)
+    assert (report.violations, report.doubts, report.decisions_again) == ([], [], 0)
+    assert list(report.decisions_not_again) == ["rules 1, older than this version keeps"]
+
+    twice = replace(only_assigned(world), attempt=2)
+    plant(world, twice, correlation=str(Correlation(world.cell.epoch, world.cell.seq)))
+    report = await verify(Recording(world.journal), facts.CELL, rules=kept)
+    assert any("the task is passed" in text for text in report.violations)
+
+
+def only_assigned(world: World) -> AttemptAssigned:
+    found = [
+        event.data
+        for record in world.history
+        for event in record.events
+        if isinstance(event, Event) and isinstance(event.data, AttemptAssigned)
+    ]
+    return found[0]
+
+
+async def test_what_newer_rules_wrote_and_this_version_may_misread_is_a_doubt() -> None:
+    world = led_by(OTHER)
+    twice = replace(only_assigned(world), attempt=2)
+    plant(world, twice, correlation=str(Correlation(world.cell.epoch, world.cell.seq)))
+    report = await audited(world)
+
+    assert report.violations == []
+    assert any("the task is passed" in text for text in report.doubts)
+    assert report.verdict == "it cannot be told whether the journal holds"
+
+
+async def test_an_older_leader_after_newer_rules_is_checked_in_its_facts() -> None:
+    world = led_by(CURRENT, then=(PolicyChanged(parameters={"ageing_s_per_level": 5.0}),))
+    world.given(LeaderElected("older"))
+    world.rules = RULES[UNRECORDED_RULES]
+    world.given(task("late"))
+    world.settle()
+    report = await audited(world)
+
+    assert (report.violations, report.doubts) == ([], [])
+    assert report.decisions_again == report.decisions - 1
+    (why,) = report.decisions_not_again
+    assert why == "unrecorded rules, after rules 1 that its leader may not know"
+
+
+async def test_terms_that_recorded_no_rules_are_decided_again_and_differences_are_doubts() -> None:
+    world = led_by(replace(OTHER, version=UNRECORDED_RULES))
+    report = await audited(world)
+    assert report.violations == []
+    assert len(report.doubts) > 0
+    assert all("by the last rules that were not recorded" in text for text in report.doubts)
+
+    trusting = await verify(Recording(world.journal), facts.CELL, unrecorded="trust")
+    assert (trusting.violations, trusting.doubts, trusting.decisions_again) == ([], [], 0)
+    assert sum(trusting.decisions_not_again.values()) == trusting.decisions
+
+    report = await audited(led_by(RULES[UNRECORDED_RULES]))
+    assert (report.verdict, report.decisions_again) == ("all holds", report.decisions)
+    assert any("without recorded rules" in text for text in report.trusted)
+
+
+async def test_the_parameters_that_a_term_recorded_are_those_it_is_held_to() -> None:
+    honest = led_by(rules(assignments_max=1))
+    assert (await audited(honest)).verdict == "all holds"
+
+    liar = led_by(replace(CURRENT, decide=sparing))
+    assert liar.cell.parameters == CURRENT.parameters
+    assert (await audited(liar)).violations != []
+
+
+def sparing(cell: Cell, now: float) -> Parts:
+    """Decide by another number than the one that is in force."""
+    in_force = cell.parameters
+    cell.parameters = replace(in_force, assignments_max=1)
+    try:
+        return decide(cell, now)
+    finally:
+        cell.parameters = in_force
+
+
+async def test_a_recorded_parameter_that_was_changed_afterwards_is_found() -> None:
+    world = led_by(CURRENT)
+    rewritten(world, LeaderElected, {"assignments_max": 2})
+
+    assert (await audited(world)).violations != []
+
+
+def rewritten(
+    world: World, kind: type[LeaderElected | PolicyChanged], change: dict[str, int | float]
+) -> None:
+    """Write other parameters into a fact of the journal."""
+    for place, stored in enumerate(world.journal):
+        for event in stored.record().events:
+            if not isinstance(event, Event) or not isinstance(event.data, kind):
+                continue
+            data = replace(event.data, parameters=event.data.parameters | change)
+            payload = codec.encode([replace(event, data=data)])
+            world.journal[place] = replace(stored, payload=payload)
+
+
+async def test_a_choice_that_was_changed_afterwards_is_found() -> None:
+    limit = PolicyChanged(parameters={"assignments_max": 1})
+    world = led_by(CURRENT, then=(limit,))
+    report = await audited(world)
+    assert report.verdict == "all holds"
+    (told,) = report.policy_changes
+    assert "assignments_max = 1 by /dtest/main/client/tester" in told
+
+    rewritten(world, PolicyChanged, {"assignments_max": 2})
+    assert (await audited(world)).violations != []
 
 
 # -- planted --------------------------------------------------------------------------------

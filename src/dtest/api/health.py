@@ -19,7 +19,7 @@ router = APIRouter(prefix="/api", tags=["health"], route_class=StrictRoute)
 
 JOURNAL_S_MAX = 2.0
 """Metrics do not wait longer for the journal; they go without its figures then."""
-LEADERS = "SELECT * FROM leaders ORDER BY epoch DESC LIMIT 10"
+LEADERS = "SELECT * EXCLUDE (parameters) FROM leaders ORDER BY epoch DESC LIMIT 10"
 TASKS = "SELECT status, count(*) AS count FROM tasks GROUP BY 1 ORDER BY 1"
 WORKERS = "SELECT status, count(*) AS count FROM workers GROUP BY 1 ORDER BY 1"
 SIZES = "SELECT table_name, estimated_size FROM duckdb_tables() ORDER BY 1"

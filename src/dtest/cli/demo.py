@@ -205,12 +205,12 @@ class _Story:
             print(
                 f"journal: {report.events} events, {report.tasks_accepted} tasks accepted, "
                 f"{report.tasks_terminal} ended, {report.attempts} attempts, "
-                f"{report.decisions} decisions checked, {len(report.violations)} violations"
+                f"{report.decisions_again} decisions checked, {len(report.objections)} violations"
             )
-            for text in report.violations:
+            for text in report.objections:
                 print(f"VIOLATION {text}")
             print("all as it should be" if not wrong else f"{len(wrong)} tasks are not as expected")
-        return NOT_AS_EXPECTED if wrong or report.violations or report.tasks_open else 0
+        return NOT_AS_EXPECTED if wrong or report.objections or report.tasks_open else 0
 
     def _row(
         self, name: str, expected: Expected, tasks: Mapping[str, dict[str, Any]]

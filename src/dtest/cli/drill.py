@@ -142,7 +142,7 @@ def replay(*, journal: Path, lose: str = "", call: CallOptions = DEFAULTS) -> in
     else:
         rows = [{"what": name, "found": _shown(value)} for name, value in found.items()]
         output.table(rows, ["what", "found"])
-    return NOT_HELD if found["violations"] else 0
+    return NOT_HELD if found["violations"] or found["doubts"] else 0
 
 
 def _shown(value: object) -> str:

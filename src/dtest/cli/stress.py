@@ -196,7 +196,7 @@ class _Load:
         submitted = figures.tasks + LATENCY_TASKS
         figures.lost = submitted - report.tasks_terminal
         figures.duplicated = report.attempts - submitted
-        for text in report.violations:
+        for text in report.objections:
             output.say(f"VIOLATION {text}")
 
 

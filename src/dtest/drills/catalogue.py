@@ -1,6 +1,6 @@
 """All drills by name."""
 
-from dtest.drills import brokers, disks, leader, poison, readers, rolling, workers
+from dtest.drills import brokers, disks, leader, poison, policy, readers, rolling, workers
 from dtest.drills.drill import Drill
 from dtest.drills.layout import Layout
 from dtest.drills.load import Pace
@@ -173,6 +173,16 @@ DRILLS = {
             readers.kill_projector,
             runs=20,
             pause_s=(0.0, 0.3),
+            faults_allowed=False,
+        ),
+        Drill(
+            "policy",
+            "Set and reset parameters under load and kill the leader in between.",
+            policy.change,
+            runs=5,
+            pace=Pace(simulated_per_s=300.0, real_per_s=2.0),
+            check=policy.choices_are_in_force,
+            promise="the parameters in force are those that were chosen",
             faults_allowed=False,
         ),
         Drill(

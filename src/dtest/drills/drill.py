@@ -192,7 +192,8 @@ async def _check(drill: Drill, scene: Scene, copy: MemoryJournal) -> None:
         report.violations.append(f"{findings.faulted} attempts faulted")
     cell = scene.ground.opened.cell
     audit = await verify(copy, cell)
-    _note(report, audit.violations, f"{audit.decisions} decisions were decided again, and equal")
+    again = f"{audit.decisions_again} decisions were decided again, and equal"
+    _note(report, audit.objections, again)
     with tempfile.TemporaryDirectory() as place:
         differences = await projection_differences(
             copy, cell, scene.ground.directory / "read-model.duckdb", Path(place) / "fresh.duckdb"

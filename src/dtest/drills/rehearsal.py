@@ -40,6 +40,9 @@ class Rehearsal:
     messages: int = 0
     events: int = 0
     violations: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+    decisions_not_again: dict[str, int] = field(default_factory=dict)
+    """Decisions of the past of which only the facts were checked, by the reason why."""
     fold_s: float = 0.0
     """A start without a snapshot."""
     snapshot_bytes: int = 0
@@ -73,6 +76,8 @@ async def rehearse(stored: Iterable[Stored], lose: Sequence[str] = ()) -> Rehear
     cell_id = CellId(found.cell)
     audit = await verify(await replica(whole), cell_id)
     found.violations = [*audit.violations, *keep_books(whole).violations]
+    found.doubts = audit.doubts
+    found.decisions_not_again = audit.decisions_not_again
     cell = _folded(whole, cell_id, found)
     _snapshot(cell, found)
     found.tasks = Counter(str(task.status) for task in cell.tasks.values())

@@ -70,6 +70,15 @@ class Report:
     violations: list[str] = field(default_factory=list)
 
     @property
+    def objections(self) -> list[str]:
+        """All that may not be in a journal which this version wrote alone."""
+        not_again = [
+            f"{count} decisions by {why}: not decided again"
+            for why, count in self.decisions_not_again.items()
+        ]
+        return [*self.violations, *self.doubts, *not_again]
+
+    @property
     def verdict(self) -> str:
         """The result in one line."""
         if self.violations:
@@ -248,14 +257,13 @@ class _Checker:
         """Say why a decision of the present term cannot be made again, or nothing."""
         version = self.cell.term.rules
         if version < self.newest:
-            known = f"a leader of {_named(version)}, which may not know the {_named(self.newest)}"
-            return f"{known} before it"
+            return f"{_named(version)}, after {_named(self.newest)} that its leader may not know"
         if version == UNRECORDED_RULES and self.unrecorded == "trust":
-            return "a leader that recorded no rules, which was to be trusted"
+            return f"{_named(version)}, which were to be trusted"
         if version not in self.rules:
             newer = version > max(self.rules, default=UNRECORDED_RULES)
             than = "newer than this version knows" if newer else "older than this version keeps"
-            return f"a leader of {_named(version)}, {than}"
+            return f"{_named(version)}, {than}"
         return ""
 
     def finish(self) -> None:
@@ -279,7 +287,7 @@ class _Checker:
         if self.terms[_named(UNRECORDED_RULES)] and self.unrecorded == "decide":
             trusted.append("that terms without recorded rules had the last ones before these were")
         trusted += [
-            f"{count} decisions of {why}: only their facts were checked"
+            f"{count} decisions by {why}: only their facts were checked"
             for why, count in self.not_again.items()
         ]
         return trusted

@@ -196,7 +196,8 @@ class Rows:
             case LeaderElected() as data:
                 when = micros(record.stored_at)
                 row = (record.seq, data.leader_id, data.previous_epoch, data.host, when)
-                self._row("leaders", row)
+                recorded = _json(data.parameters) if data.parameters else None
+                self._row("leaders", (*row, data.rules, recorded))
             case BreakerOpened() | BreakerHalfOpened() | BreakerClosed() as data:
                 self._breaker(data.breaker_id, closed=event.data)
                 worker_id = data.breaker_id.removeprefix(WORKER_PREFIX)

@@ -1,4 +1,4 @@
--- Version 3 of the read model. Every row follows from the journal; the file may be deleted at any time.
+-- Version 4 of the read model. Every row follows from the journal; the file may be deleted at any time.
 -- Instants are UTC. Durations are seconds, sizes bytes unless the name says GB (10^9 bytes).
 
 -- How far the journal is projected, written in the transaction of the rows themselves.
@@ -149,7 +149,11 @@ CREATE TABLE leaders (
     leader_id VARCHAR NOT NULL,
     previous_epoch BIGINT NOT NULL,
     host VARCHAR NOT NULL,
-    elected_at TIMESTAMP NOT NULL
+    elected_at TIMESTAMP NOT NULL,
+    -- Version of the rules by which the term decides; 0 where it recorded none.
+    rules INTEGER NOT NULL,
+    -- What the term began with, as JSON; null where it recorded nothing.
+    parameters VARCHAR
 );
 
 CREATE TABLE telemetry (
