@@ -1,10 +1,12 @@
 """The cell over HTTP: workers, runs, status, health, metrics and questions by SQL."""
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from dtest.leadership.rules import CURRENT
 from tests.kit.stack import Api, Json, command, never, simulated
 
 # -- workers --------------------------------------------------------------------------------------
@@ -72,16 +74,46 @@ def test_a_foreign_agent_is_registered_and_drained(api: Api) -> None:
 def test_policies_are_shown_and_chosen(api: Api) -> None:
     before = api.get("/api/policy")
     assert (before["ranking"], before["strategy"]) == ("spread", "progressive")
-    assert before["recovery"]["faults_max"] == 3
+    assert before["parameters"] == asdict(CURRENT.parameters)
+    assert (before["rules"], before["chosen"]) == (CURRENT.version, {})
 
     asked = api.post("/api/policy", {"strategy": "minimal"})
     shown = api.get("/api/policy", after=asked["seq"])
     assert (shown["ranking"], shown["strategy"]) == ("spread", "minimal")
-    assert shown["recovery"]["faults_max"] == 1
+    assert shown["parameters"]["faults_max"] == shown["changed_by_strategy"]["faults_max"] == 1
 
     api.post("/api/policy", {"strategy": "progressive"})
     api.refused(422, "POST", "/api/policy", json={})
     api.refused(422, "POST", "/api/policy", json={"strategy": "reckless"})
+
+
+def test_a_parameter_is_set_and_reset(api: Api) -> None:
+    asked = api.post("/api/policy", {"parameters": {"faults_max": 7, "rejoin_s_max": 3}})
+    shown = api.get("/api/policy", after=asked["seq"])
+    assert shown["chosen"] == {"faults_max": 7, "rejoin_s_max": 3.0}
+    assert (shown["parameters"]["faults_max"], shown["parameters"]["rejoin_s_max"]) == (7, 3.0)
+
+    asked = api.post("/api/policy", {"reset": ["faults_max", "rejoin_s_max"]})
+    shown = api.get("/api/policy", after=asked["seq"])
+    assert (shown["chosen"], shown["parameters"]) == ({}, asdict(CURRENT.parameters))
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"parameters": {"fault_max": 7}}, "did you mean 'faults_max'?"),
+        ({"parameters": {"faults_max": -1}}, "faults_max"),
+        ({"reset": ["nothing"]}, "no parameter is called 'nothing'"),
+        ({"parameters": {"jitter": 0.1}, "reset": ["jitter"]}, "jitter: set and reset at once"),
+        ({"parameters": {}, "reset": []}, "no ranking"),
+    ],
+)
+def test_a_choice_of_parameters_that_makes_no_sense_is_told(
+    api: Api, body: dict[str, Any], said: str
+) -> None:
+    refused = api.refused(422, "POST", "/api/policy", json=body)
+
+    assert said in refused["message"]
 
 
 def test_a_worker_is_quarantined_and_reinstated_by_hand(api: Api) -> None:

@@ -11,6 +11,7 @@ from dtest.events.attempt import AttemptAssigned, AttemptStopRequested
 from dtest.events.catalogue import Payload
 from dtest.events.envelope import Event
 from dtest.events.fields import RunId, TaskId, WorkerId
+from dtest.events.leader import LeaderElected
 from dtest.events.policy import PolicyChanged
 from dtest.events.reasons import Reason
 from dtest.events.run import RunCancelRequested
@@ -34,10 +35,13 @@ from dtest.events.worker import (
     WorkerSuspected,
 )
 from dtest.journal.port import Outgoing
+from dtest.leadership.rules import CURRENT, RULES
 from dtest.state.health import Guard
 from dtest.state.task import TERMINAL
+from dtest.state.term import UNRECORDED_RULES
 from dtest.state.worker import GONE
 from tests.kit import facts
+from tests.kit.parameters import quick, some
 from tests.kit.world import World
 
 CALM_ROUNDS_MAX = 2_000
@@ -92,6 +96,8 @@ class Simulation:
         self.rng = Random(seed)
         self.more = Random(f"hardware {seed}")
         """A luck of its own: what it was asked for later leaves the course of older seeds alone."""
+        self.chosen = Random(f"parameters {seed}")
+        """The same, for parameters and leaders of older rules."""
         self.world = World().led()
         self.draft: list[Outgoing] = []
         self.tasks: list[TaskId] = []
@@ -177,6 +183,9 @@ class Simulation:
         fact = self.rng.choice(wishes)
         if isinstance(fact, PolicyChanged) and fact.ranking is not None:
             fact = replace(fact, timeouts=self.more.choice(["observed", "observed", "declared"]))
+        elif isinstance(fact, PolicyChanged):
+            reset = tuple(some(self.chosen, self.chosen.choice([0, 5])))
+            fact = replace(fact, parameters=quick(self.chosen, 5), reset=reset)
         if isinstance(fact, TaskRetryRequested):
             self.ended.pop(fact.task_id, None)
         self.world.given(fact)
@@ -196,7 +205,9 @@ class Simulation:
         self.world.enact(self.draft[: self.rng.randint(0, len(self.draft))])
         self.draft = []
         self.world.cell = self.world.replayed()
-        self.world.led()
+        older = self.chosen.random() < 0.1
+        self.world.rules = RULES[UNRECORDED_RULES] if older else CURRENT
+        self.world.given(LeaderElected("older")) if older else self.world.led()
 
     def _upset(self, agent: Agent) -> None:
         known = self.world.cell.workers[agent.name]
