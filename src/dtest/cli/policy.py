@@ -1,11 +1,12 @@
 """``dtest policy``: show and choose the policies of the cell."""
 
+from contextlib import suppress
 from typing import Any
 
 from dtest.cli import output
 from dtest.cli.api_client import open_api
 from dtest.cli.options import DEFAULTS, CallOptions
-from dtest.errors import UsageError
+from dtest.errors import DtestError, UsageError
 from dtest.events.parameters import Numbers, Strategy
 from dtest.events.policy import Ranking, Timeouts
 
@@ -69,7 +70,10 @@ def choose(
     values, reset = _parsed(parameters)
     body: dict[str, Any] = {"ranking": ranking, "strategy": strategy, "timeouts": timeouts}
     body |= {"parameters": values, "reset": reset}
-    answer = open_api(call.settings()).post("/api/policy", body)
+    api = open_api(call.settings())
+    answer = api.post("/api/policy", body)
+    with suppress(DtestError):  # it is recorded, whatever becomes of the wait until it is shown
+        api.get("/api/policy", after=answer["seq"])
     if call.json:
         output.as_json(answer)
     else:
