@@ -268,6 +268,7 @@ def work(to: Path) -> None:
         simulated = {"command": ["train"], "simulate": {"seconds": 0.1}}
         line = {"type": "command", "retry_policy": {"max_retries": 1, "retry_delay_seconds": 0.2}}
         user.call("policy", "set", "--ranking", "pack")
+        user.call("policy", "set", "accept_s_max=20", "ageing_s_per_level=5", "refusal_delay_s=0.1")
         user.submit(
             [
                 {"task_id": "good", "type": "command", "config": {"command": "true"}},
@@ -331,7 +332,8 @@ def work(to: Path) -> None:
         user.submit([{"task_id": f"quick-{n}", **quick} for n in range(24)], "--wait")
         user.submit([{"task_id": "observed", **quick}], "--wait")
         user.call("worker", "reinstate", "local-1")
-        user.call("policy", "set", "--strategy", "progressive", "--timeouts", "declared")
+        words = ("accept_s_max=default", "ageing_s_per_level=default", "kinds_max=8")
+        user.call("policy", "set", "--strategy", "progressive", "--timeouts", "declared", *words)
         asyncio.run(_garbage(user))
         user.submit(
             [{"task_id": "good", "type": "command", "config": {"command": "false"}}], codes=(2,)

@@ -15,6 +15,7 @@ from tests.kit import facts
 from tests.kit.archives import archived
 from tests.kit.facts import cuda, machine, registered, started, task
 from tests.kit.faulting import all_live, end
+from tests.kit.parameters import quick
 from tests.kit.recording import Recording
 from tests.kit.simulation import Simulation
 from tests.kit.world import World
@@ -77,7 +78,8 @@ def _ask(world: World, rng: Random, number: int) -> None:
     world.given(task(f"t{number}", **more))
     if number % 30 == 29:
         strategy, timeouts = rng.choice(STRATEGY), rng.choice(["observed", "declared"])
-        world.given(PolicyChanged(None, strategy, timeouts))  # type: ignore[arg-type]
+        numbers, reset = quick(rng, 4), tuple(quick(rng, rng.choice([0, 10])))
+        world.given(PolicyChanged(None, strategy, timeouts, numbers, reset))  # type: ignore[arg-type]
 
 
 def _report(world: World, rng: Random, one: AttemptAssigned) -> None:
