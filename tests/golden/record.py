@@ -15,6 +15,7 @@ from typing import Any
 import dtest
 from dtest.archive.reader import open_archive
 from dtest.leadership.audit import verify
+from dtest.leadership.rules import CURRENT
 from tests.golden.account import folded, rows_of, state_of, sums_of
 from tests.golden.scenes import SCENES
 from tests.kit.recording import Recording
@@ -29,8 +30,9 @@ async def expected_of(directory: Path) -> dict[str, Any]:
     stored = [message for batch in archive.batches() for message in batch]
     cell_id = archive.stream.cell
     report = await verify(Recording(stored), cell_id)
-    if report.violations:
-        message = f"{directory.name} does not hold: {report.violations}"
+    wrong = [*report.violations, *report.doubts]
+    if wrong:
+        message = f"{directory.name} does not hold: {wrong}"
         raise RuntimeError(message)
     rows = await rows_of(stored, cell_id)
     return {
@@ -75,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--list", action="store_true", help="name the scenes")
-    parser.add_argument("--to", type=Path, default=JOURNALS / "rules-0", help="where")
+    parser.add_argument("--to", type=Path, default=JOURNALS / f"rules-{CURRENT.version}")
     parser.add_argument("--account", metavar="RULES/NAME", help="print what a journal amounts to")
     options = parser.parse_args()
     if options.account:

@@ -5,6 +5,7 @@ A journal that changes here means that a rule changed. See "Golden journals" in 
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from dtest.archive.reader import open_archive
 from dtest.events.catalogue import PAYLOADS
 from dtest.events.envelope import Event
 from dtest.events.fields import CellId
+from dtest.events.parameters import UNRECORDED, UNRECORDED_STRATEGIES
 from dtest.journal.port import Stored
 from dtest.leadership.audit import verify
 from dtest.state.cell import Cell
@@ -96,8 +98,17 @@ async def test_the_audit_finds_no_violation_and_the_same_sums(directory: Path) -
     cell_id, stored = read(directory)
     report = await verify(Recording(stored), cell_id)
 
-    assert report.violations == []
+    assert (report.violations, report.doubts) == ([], [])
+    not_again = sum(report.decisions_not_again.values())
+    assert report.decisions_again == report.decisions - not_again
+    assert not_again == 0 or len(report.terms) > 1, "only older leaders after newer ones"
     assert sums_of(report) == expected(directory)["sums"]
+
+
+def test_what_was_in_force_without_being_recorded_never_changes() -> None:
+    stated = json.loads(Path(__file__).with_name("unrecorded.json").read_bytes())
+
+    assert stated == {"parameters": asdict(UNRECORDED), "strategies": dict(UNRECORDED_STRATEGIES)}
 
 
 def test_every_event_stands_in_some_golden_journal() -> None:

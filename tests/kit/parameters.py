@@ -30,10 +30,11 @@ def value_of(name: str, rng: Random) -> int | float:
     least, most = limits_of(name)
     usual = getattr(UNRECORDED, name)
     drawn = rng.choice([usual / 2, usual * 2, least, most]) if name not in SIZES else usual * 2
-    return _within(name, drawn)
+    return within(name, drawn)
 
 
-def _within(name: str, drawn: float) -> int | float:
+def within(name: str, drawn: float) -> int | float:
+    """The value, or the nearest one that the parameter takes."""
     least, most = limits_of(name)
     value = min(max(drawn, least), most)
     return max(1, round(value)) if _schema(name)["type"] == "integer" else float(value)
@@ -43,7 +44,7 @@ def quick(rng: Random, count: int) -> Numbers:
     """So many parameters with half their default, or double where that makes nobody wait."""
     drawn = rng.sample(sorted(NAMES), count)
     factors = {name: 0.5 if "_s" in name else rng.choice([0.5, 2.0]) for name in drawn}
-    return {name: _within(name, factors[name] * getattr(UNRECORDED, name)) for name in drawn}
+    return {name: within(name, factors[name] * getattr(UNRECORDED, name)) for name in drawn}
 
 
 def some(rng: Random, count: int) -> Numbers:
