@@ -17,6 +17,7 @@ from dtest.events.envelope import Malformed
 from dtest.events.leader import LeaderElected
 from dtest.events.parameters import NAMES, UNRECORDED
 from dtest.events.policy import PolicyChanged
+from dtest.events.reasons import Reason
 from dtest.leadership.audit import verify
 from dtest.leadership.follower import Follower
 from dtest.leadership.rules import CURRENT, KEPT, RULES, elected
@@ -33,6 +34,7 @@ from tests.kit.search import CASES, explore
 from tests.kit.stage import Stage
 from tests.kit.world import World, rules
 
+FAULTS = (Reason.ENV_SETUP_FAILED, Reason.DEVICE_LOST, Reason.OOM_TASK, Reason.WORKER_LOST)
 SOURCE = Path(__file__).parents[2] / "src" / "dtest"
 PURE = ("state", "scheduling", "recovery")
 
@@ -204,19 +206,25 @@ def test_whole_numbers_and_fractions_come_back_as_the_parameter_holds_them() -> 
 # -- whatever is chosen -----------------------------------------------------------------------
 
 
-async def test_whatever_is_permitted_raises_nothing_and_the_audit_finds_nothing() -> None:
+async def test_whatever_is_permitted_leads_to_an_end_of_decisions_that_the_audit_makes_again() -> (
+    None
+):
     for seed in range(CASES // 4):
         rng = Random(seed)
         world = World(rules(**{name: value_of(name, rng) for name in sorted(NAMES)})).led()
         world.given(registered("w", machine(2, facts.cuda())), registered("v"))
-        for number in range(30):
-            world.given(task(f"t{number}", priority=rng.choice([0, 5, 1000])))
+        world.given(PolicyChanged(timeouts="observed"))
+        for number in range(25):
+            labels = {"signature": rng.choice("xy"), "revision": "r"}
+            world.given(task(f"t{number}", priority=rng.choice([0, 5, 1000]), labels=labels))
             if rng.random() < 0.3:
                 world.given(PolicyChanged(parameters=some(rng, 4)))
-            world.step()
+            world.settle()
             for one in all_live(world):
-                end(world, one, rng.choice(["passed", "failed", "faulted", "faulted"]))
-            world.tick(rng.choice([0.0, 1.0, 1e4]))
+                outcome: facts.Outcome = rng.choice(["passed", "failed", "faulted", "faulted"])
+                end(world, one, outcome, rng.choice(FAULTS))
+            world.settle()
+            world.tick(rng.choice([0.0, 1e-6, 1.0, 1e4])).settle()
         invariants.check(world.cell)
         assert dump(load(dump(world.cell))) == dump(world.cell)
         report = await verify(Recording(world.journal), facts.CELL)

@@ -21,7 +21,9 @@ YEAR_S = 31_536_000.0
 """Longest duration of any parameter in seconds: instants stay within what a date can tell."""
 
 Delay = Annotated[float, Strict(), Field(ge=0, le=YEAR_S)]
-Duration = Annotated[float, Strict(), Field(gt=0, le=YEAR_S)]
+Duration = Annotated[float, Strict(), Field(ge=0.001, le=YEAR_S)]
+Patience = Annotated[float, Strict(), Field(ge=0.1, le=YEAR_S)]
+"""Of what is tried again at once: shorter, a leader would do nothing else."""
 Part = Annotated[float, Strict(), Field(ge=0, le=1)]
 Factor = Annotated[float, Strict(), Field(ge=1, le=100)]
 """Raised to the 64th power at most, which a float holds."""
@@ -43,7 +45,7 @@ class Parameters:
     ageing_s_per_level: Delay = 60.0
     """Waiting time that outweighs one priority level, in seconds: a task that has waited so long
     overtakes newer ones that are one level more urgent. Holds for tasks queued from then on."""
-    accept_s_max: Duration = 10.0
+    accept_s_max: Patience = 10.0
     """Longest time in seconds that a worker may take to confirm an assignment before it returns to
     the queue."""
     accept_again_s: Delay = 5.0
