@@ -45,13 +45,22 @@ def test_a_leader_is_killed_and_stopped_and_nobody_notices(person: Person) -> No
     assert set(json.loads(json.dumps(found["recovery_ms_by_kind"]))) == {"SIGKILL", "SIGSTOP"}
 
 
+def test_parameters_change_under_load_and_the_next_leader_decides_by_them(person: Person) -> None:
+    found = drilled(person, "policy", 1)
+
+    assert found["client_errors"] == []
+    assert "the parameters in force are those that were chosen" in str(found["checks"])
+
+
 @pytest.mark.slow
 def test_a_worker_dies_and_its_work_goes_elsewhere(person: Person) -> None:
     drilled(person, "worker", 1)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(DRILLS.keys() - {"leader", "worker", "acknowledgements"}))
+@pytest.mark.parametrize(
+    "name", sorted(DRILLS.keys() - {"leader", "policy", "worker", "acknowledgements"})
+)
 def test_every_drill_holds(person: Person, name: str) -> None:
     drill = DRILLS[name]
     refused = asyncio.run(refusal()) if drill.layout.ways == (Way.NETNS,) else ""

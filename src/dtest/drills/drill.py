@@ -156,9 +156,7 @@ def _note(report: Report, wrong: list[str], promise: str) -> None:
 
 async def _projected(place: Ground, last: int, report: Report) -> None:
     """Have the read model catch up, so that it can be compared."""
-    headers = {"Authorization": f"Bearer {place.settings.require('token')}"}
-    base = place.settings.require("api_url")
-    async with httpx.AsyncClient(base_url=base, headers=headers, trust_env=False) as api:
+    async with place.api() as api:
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLED_S_MAX):
                 while True:

@@ -9,19 +9,22 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
+import httpx
 import orjson
 
+from dtest.client import Client
 from dtest.drills.layout import Layout, Way
 from dtest.drills.mounts import small_disk
 from dtest.drills.wires import Wiring, wired
 from dtest.errors import TimedOut
 from dtest.events import subject
-from dtest.events.fields import CellId
+from dtest.events.fields import CellId, ClientId
 from dtest.journal.cluster import await_leaders, get_placement
 from dtest.journal.streams import journal_name
 from dtest.roles.child import Child
 from dtest.roles.session import Session, session
 from dtest.roles.stack import Stack, StackOptions
+from dtest.runtime.clock import SystemClock
 from dtest.runtime.machine import descendants_of, processes_with
 from dtest.runtime.nats_server import free_port
 from dtest.settings import Settings, settings_of
@@ -58,6 +61,21 @@ class Ground:
     def child(self, name: str) -> Child:
         """One process of the cell by its name, as ``agent local-1``."""
         return self.stack.children[name]
+
+    def client(self, name: str) -> Client:
+        """Return a client that writes to the journal itself."""
+        return Client(
+            self.opened.journal,
+            cell=self.opened.cell,
+            client_id=ClientId(name),
+            now=SystemClock().now,
+            new_id=self.opened.new_id,
+        )
+
+    def api(self, name: str = "api") -> httpx.AsyncClient:
+        """Return a client of one API, by its process."""
+        headers = {"Authorization": f"Bearer {self.settings.require('token')}"}
+        return httpx.AsyncClient(base_url=self.api_urls[name], headers=headers, trust_env=False)
 
     def agents(self) -> list[str]:
         """The names of the agents with real processes."""

@@ -11,16 +11,14 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from dtest.client import Client
 from dtest.drills.checks import Ledger, events_of
 from dtest.drills.ground import Ground
 from dtest.errors import DtestError, TimedOut
-from dtest.events.fields import ClientId, RunId, TaskId
+from dtest.events.fields import RunId, TaskId
 from dtest.events.parameters import Strategy
 from dtest.events.policy import PolicyChanged
 from dtest.events.task import Requirements, TaskQueued
 from dtest.journal.port import Stored
-from dtest.runtime.clock import SystemClock
 
 TICK_S = 0.05
 ASK_S_MAX = 15.0
@@ -144,13 +142,7 @@ class Load:
         self._pace = pace
         self._stop = asyncio.Event()
         self._count = 0
-        self._client = Client(
-            ground.opened.journal,
-            cell=ground.opened.cell,
-            client_id=ClientId("drill"),
-            now=SystemClock().now,
-            new_id=ground.opened.new_id,
-        )
+        self._client = ground.client("drill")
 
     def stop(self) -> None:
         """Submit no more."""

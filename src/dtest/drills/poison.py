@@ -2,14 +2,12 @@
 
 import asyncio
 
-from dtest.client import Client
 from dtest.drills.drill import Scene
 from dtest.drills.load import ON_SIMULATED, seen_within
 from dtest.drills.report import Injection
-from dtest.events.fields import ClientId, RunId, TaskId
+from dtest.events.fields import RunId, TaskId
 from dtest.events.run import RunCancelRequested
 from dtest.events.task import TaskQueued
-from dtest.runtime.clock import SystemClock
 
 TASKS = 30
 RECOVERED_S_MAX = 60.0
@@ -21,15 +19,8 @@ async def poison(scene: Scene, number: int) -> Injection:
 
     All its tasks have one name, so it is their signature, or their revision, that is blamed.
     """
-    opened = scene.ground.opened
     revision = f"poison-{number}"
-    client = Client(
-        opened.journal,
-        cell=opened.cell,
-        client_id=ClientId("poisoner"),
-        now=SystemClock().now,
-        new_id=opened.new_id,
-    )
+    client = scene.ground.client("poisoner")
     tasks = [
         TaskQueued(
             TaskId(f"{revision}-{task}"),

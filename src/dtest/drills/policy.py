@@ -2,18 +2,13 @@
 
 from typing import Any
 
-import httpx
-
-from dtest.client import Client
 from dtest.drills.checks import events_of
 from dtest.drills.drill import Scene
 from dtest.drills.leader import kill
 from dtest.drills.load import seen_within
 from dtest.drills.report import Injection
-from dtest.events.fields import ClientId
 from dtest.events.parameters import Numbers
 from dtest.events.policy import PolicyChanged
-from dtest.runtime.clock import SystemClock
 
 DECIDED_S_MAX = 30.0
 
@@ -45,15 +40,7 @@ def _drawn(scene: Scene) -> Numbers:
 
 
 async def _choose(scene: Scene, choice: PolicyChanged) -> None:
-    opened = scene.ground.opened
-    client = Client(
-        opened.journal,
-        cell=opened.cell,
-        client_id=ClientId("drill"),
-        now=SystemClock().now,
-        new_id=opened.new_id,
-    )
-    await client.say([choice])
+    await scene.ground.client("drill").say([choice])
 
 
 async def _decided(scene: Scene) -> None:
@@ -71,10 +58,8 @@ async def choices_are_in_force(scene: Scene) -> list[str]:
                 for name in data.get("reset", ()):
                     chosen.pop(name, None)
                 chosen |= data.get("parameters", {})
-    headers = {"Authorization": f"Bearer {scene.ground.settings.require('token')}"}
-    base = scene.ground.settings.require("api_url")
     last = scene.watcher.messages[-1].seq
-    async with httpx.AsyncClient(base_url=base, headers=headers, trust_env=False) as api:
+    async with scene.ground.api() as api:
         answer = await api.get("/api/policy", params={"after": last})
         shown = answer.raise_for_status().json()
     wrong = [

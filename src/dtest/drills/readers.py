@@ -28,9 +28,7 @@ async def kill_projector(scene: Scene, _: int) -> Injection:
 
 async def shows(scene: Scene, name: str, wanted: int) -> None:
     """Wait until an API shows a message. Raises TimedOut."""
-    headers = {"Authorization": f"Bearer {scene.ground.settings.require('token')}"}
-    url = scene.ground.api_urls[name]
-    async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as api:
+    async with scene.ground.api(name) as api:
         with suppress(TimeoutError):
             async with asyncio.timeout(RECOVERED_S_MAX):
                 while True:
