@@ -16,7 +16,7 @@ from dtest.events.attempt import (
 )
 from dtest.events.envelope import Correlation, Event, Recorded
 from dtest.events.fields import TaskId, WorkerId
-from dtest.events.task import TaskEnded, TaskRetryScheduled
+from dtest.events.task import TaskEnded
 from dtest.events.worker import WorkerLeft, WorkerLost, WorkerRegistered
 from dtest.state.cell import Cell
 from dtest.state.matching import Refusal, match
@@ -52,8 +52,6 @@ class Soundness:
                 self._hand_back(data)
             case TaskEnded() as data:
                 self._ended(data.task_id, f"{data.task_id} is {data.status} at {record.seq}")
-            case TaskRetryScheduled() as data:
-                self._ended(data.task_id, f"{data.task_id} is to be retried at {record.seq}")
             case WorkerRegistered() as data:
                 self._registered(data)
             case _:
@@ -145,7 +143,7 @@ class Soundness:
     # -- ends ---------------------------------------------------------------------------------
 
     def _ended(self, task_id: TaskId, text: str) -> None:
-        """Check that a task that is ruled on has neither ended nor a live attempt."""
+        """Check that a task that is ended has not ended before, nor a live attempt."""
         task = self._cell.tasks.get(task_id)
         if task is None:
             self._report(f"{text}: unknown task")
