@@ -21,7 +21,7 @@ ONE_DOCUMENT = {
     "event verify": {"messages", "tasks_accepted", "tasks_open", "decisions", "violations"},
     "event replay --to 3": {"seq", "epoch", "tasks", "workers", "refused"},
     "event replay --state": {"format", "version", "seq", "tasks", "workers"},
-    "policy show": {"ranking", "strategy", "recovery", "as_of_seq"},
+    "policy show": {"ranking", "strategy", "rules", "parameters", "as_of_seq"},
     "server migrate": {"cell", "streams", "left", "right"},
     "task cancel {task}": {"seq"},
 }

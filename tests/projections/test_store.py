@@ -64,7 +64,7 @@ def test_rows_and_position_are_written_together(store: Store) -> None:
 @pytest.mark.parametrize(
     "broken",
     [
-        {"leaders": [(1, None, 0, "h", 0)]},
+        {"leaders": [(1, None, 0, "h", 0, 1, None)]},
         {"workers": [("w", "i")]},
         {"testcases": [("t", "one", 1, "r", "w", "n", "o", "p", 0.0, "", "", "", None, 1)]},
     ],
@@ -85,7 +85,7 @@ def test_a_row_that_does_not_fit_leaves_nothing_behind(
 
 @pytest.mark.parametrize("number", [2**63, 2**64 - 1, 2**80])
 def test_a_number_beyond_the_column_is_written_as_the_largest(store: Store, number: int) -> None:
-    rows = [(1, "a", 5, "h", 0), (2, "b", number, "h", 0)]
+    rows = [(1, "a", 5, "h", 0, 1, None), (2, "b", number, "h", 0, 1, None)]
 
     store.write(STREAM, Progress("c", 1), {"leaders": rows})
 
