@@ -76,9 +76,10 @@ $ dtest policy set breaker_threshold=default          # as the term and its stra
 
 or by `POST /api/policy`, or by the event `policy.changed` from any language. A value that was set
 holds from its place in the journal on, through later strategies and terms, until it is reset.
-Instants that were worked out before do not move: neither the end of a breaker that is open nor the
-place of a task that is queued. `dtest event verify` checks each decision with the values that were
-in force when it was made.
+What was worked out and recorded before stays: the end of a breaker that is open, the place of a
+task that is queued. Limits that are looked at later count as they are then: a longer
+`accept_s_max` also gives more time to what is assigned already. `dtest event verify` checks each
+decision with the values that were in force when it was made.
 """
 ABOUT_REASONS = """\
 ## Reasons

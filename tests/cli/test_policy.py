@@ -52,8 +52,13 @@ def test_a_parameter_says_that_the_strategy_changed_it(cell: CellUser) -> None:
         (("nothing=default",), "no parameter is called 'nothing'"),
         (("jitter=2",), "jitter: Input should be less than or equal to 1"),
         (("faults_max=1.5",), "faults_max: Input should be a valid integer"),
-        (("jitter=nan",), "jitter"),
-        (("jitter=inf",), "jitter"),
+        (("jitter=nan",), "jitter: nan is out of any range"),
+        (("jitter=inf",), "jitter: inf is out of any range"),
+        (
+            ("faults_max=99999999999999999999",),
+            "faults_max: 99999999999999999999 is out of any range",
+        ),
+        (("faults_max=-1",), "faults_max: Input should be greater than or equal to 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_the_name(

@@ -41,7 +41,7 @@ from dtest.state.task import TERMINAL
 from dtest.state.term import UNRECORDED_RULES
 from dtest.state.worker import GONE
 from tests.kit import facts
-from tests.kit.parameters import quick, some
+from tests.kit.parameters import SIZES, quick, some
 from tests.kit.world import World
 
 CALM_ROUNDS_MAX = 2_000
@@ -185,7 +185,8 @@ class Simulation:
             fact = replace(fact, timeouts=self.more.choice(["observed", "observed", "declared"]))
         elif isinstance(fact, PolicyChanged):
             reset = tuple(some(self.chosen, self.chosen.choice([0, 5])))
-            fact = replace(fact, parameters=quick(self.chosen, 5), reset=reset)
+            small = {name: self.chosen.choice([1, 2, 5, 2_000]) for name in sorted(SIZES)}
+            fact = replace(fact, parameters=quick(self.chosen, 5) | small, reset=reset)
         if isinstance(fact, TaskRetryRequested):
             self.ended.pop(fact.task_id, None)
         self.world.given(fact)

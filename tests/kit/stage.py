@@ -52,9 +52,10 @@ class ManualClock:
 class Stage:
     """One journal, its clock, and the leaders that come and go."""
 
-    def __init__(self, journal: MemoryJournal | None = None) -> None:
+    def __init__(self, journal: MemoryJournal | None = None, *, ahead_s: float = 0.0) -> None:
+        """Take a journal, or make one whose clock is ahead of everybody's."""
         self.clock = ManualClock()
-        self.journal = journal or MemoryJournal(clock=self.clock.now)
+        self.journal = journal or MemoryJournal(clock=lambda: self.clock.now() + ahead_s)
         self._ids = 0
 
     def new_id(self) -> str:

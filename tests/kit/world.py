@@ -62,6 +62,7 @@ class World:
         self.journal.append(stored)
         self.history.append(record)
         apply(self.cell, record)
+        self.cell.wake(self.cell.now)  # as whoever follows a journal
         return record
 
     def given(self, *data: Payload) -> "World":

@@ -15,6 +15,7 @@ from dtest.events.leader import EventRefused, LeaderElected
 from dtest.events.policy import PolicyChanged
 from dtest.events.reasons import Reason, RefusalCode
 from dtest.events.task import Requirements, TaskEnded
+from dtest.events.worker import Capability
 from dtest.journal.port import Stored
 from dtest.leadership.audit import TEXTS_MAX, Report, verify
 from dtest.leadership.decision import Parts, decide
@@ -24,6 +25,7 @@ from dtest.state.term import UNRECORDED_RULES
 from tests.kit import facts
 from tests.kit.facts import cuda, finished, left, machine, refused, registered, started, task
 from tests.kit.recording import Recording
+from tests.kit.stage import Stage
 from tests.kit.world import World, assignments, only, rules, running
 
 
@@ -354,6 +356,126 @@ async def test_a_choice_that_was_changed_afterwards_is_found() -> None:
 
     rewritten(world, PolicyChanged, {"assignments_max": 2})
     assert (await audited(world)).violations != []
+
+
+# -- what time alone brings up ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ahead_s", [0.0, 0.005, 30.0])
+async def test_a_leader_whose_clock_is_behind_the_journals_decides_what_the_audit_decides(
+    ahead_s: float,
+) -> None:
+    stage = Stage(ahead_s=ahead_s)
+    clock = stage.clock
+    async with stage.led() as leader:
+        await stage.say(registered("w"))
+        await stage.say(task("t"))
+        await stage.quiet()
+        (one,) = await stage.assigned()
+        await stage.say(finished(one, "faulted", Reason.DNS, clock.now()))
+        await stage.quiet()
+        clock.at = leader.cell.tasks[TaskId("t")].not_before - ahead_s / 2
+        await stage.say(task("other", requirements=Requirements(labels={"x": "y"})))
+        await stage.quiet()
+    report = await verify(stage.journal, facts.CELL)
+
+    assert report.verdict == "all holds"
+
+
+async def test_which_rulings_a_decision_holds_does_not_depend_on_when_time_passed() -> None:
+    world = World(rules(rulings_max=1)).led()
+    world.given(task("x", deadline=facts.instant(world.now + 100)))
+    world.settle()
+    world.tick(100.5).given(registered("w"))
+    world.given(task("a", deadline=facts.instant(world.now - 50)))
+    world.settle()
+
+    assert (await audited(world)).verdict == "all holds"
+
+
+async def test_nothing_is_assigned_beside_a_part_of_the_rulings() -> None:
+    world = World(rules(rulings_max=1)).led().given(registered("w", machine(4)))
+    world.record(*(task(f"t{n}", deadline=facts.instant(world.now + 1)) for n in range(2)))
+    world.tick(2.0).given(task("late"))
+
+    types = [[fact.TYPE for fact in world.step()] for _ in range(3)]
+    assert types == [["task.ended"], ["task.ended", "attempt.assigned"], []]
+
+
+# -- messages of several events ---------------------------------------------------------------
+
+
+async def test_more_than_a_worker_has_in_one_message_is_found() -> None:
+    world = World(OTHER).led().given(registered("w"))
+    world.record(task("a"), task("b"), task("c"))
+    correlation = str(Correlation(world.cell.epoch, world.cell.seq))
+    assigned = [
+        AttemptAssigned(TaskId(name), 1, WorkerId("w"), "i1", "cpu", "command") for name in "abc"
+    ]
+    events = [replace(world.event(fact), correlation=correlation) for fact in assigned]
+    world.write(facts.where(assigned[0]), codec.encode(events))
+    report = await verify(Recording(world.journal), facts.CELL, rules={OTHER.version + 1: CURRENT})
+
+    assert sum("w has no room for it" in text for text in report.violations) == 2
+
+
+async def test_a_task_that_one_message_ends_twice_is_found() -> None:
+    world = World(OTHER).led().given(task("a"))
+    correlation = str(Correlation(world.cell.epoch, world.cell.seq))
+    end = TaskEnded(TaskId("a"), "cancelled", Reason.CANCELLED_USER)
+    events = [replace(world.event(end), correlation=correlation) for _ in range(2)]
+    world.write(facts.where(end), codec.encode(events))
+    report = await verify(Recording(world.journal), facts.CELL, rules={OTHER.version + 1: CURRENT})
+
+    assert any("the same message ended it before" in text for text in report.violations)
+
+
+async def test_a_decision_from_before_its_leader_was_elected_is_found() -> None:
+    world = World().led().given(registered("w"), task("t"))
+    plant(world, TaskEnded(TaskId("t"), "cancelled", Reason.CANCELLED_USER), correlation="1.0")
+    report = await audited(world)
+
+    assert any("before the election of its leader" in text for text in report.violations)
+
+
+# -- what may be worded otherwise, or be otherwise, by the time it is recorded ----------------
+
+
+async def test_a_refusal_may_be_worded_otherwise_but_not_be_another() -> None:
+    world = World().led()
+    world.write(facts.where(task("t")), b"no JSON")
+    world.settle()
+    place, stored = len(world.journal) - 1, world.journal[-1]
+    (event,) = stored.record().events
+    assert isinstance(event, Event)
+    assert isinstance(event.data, EventRefused)
+
+    for change, holds in (
+        ({"detail": "as another library says it"}, True),
+        ({"code": RefusalCode.TOO_LARGE}, False),
+    ):
+        fact = replace(event.data, **change)
+        payload = codec.encode([replace(event, data=fact)])
+        world.journal[place] = replace(stored, payload=payload)
+        assert ((await audited(world)).violations == []) is holds
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "wants"),
+    [
+        (machine(1, cuda(0)), machine(1), Requirements(("cuda",))),
+        (machine(1, memory_gb=64.0), machine(1, memory_gb=63.0), Requirements(min_memory_gb=63.9)),
+    ],
+)
+async def test_a_worker_that_comes_back_with_less_meanwhile_is_no_violation(
+    before: Capability, after: Capability, wants: Requirements
+) -> None:
+    world = World().led().given(registered("w", before), task("t", requirements=wants))
+    draft = world.draft()
+    world.given(registered("w", after))
+    world.enact(draft)
+
+    assert (await audited(world)).violations == []
 
 
 # -- planted --------------------------------------------------------------------------------

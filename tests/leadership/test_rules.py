@@ -26,7 +26,7 @@ from dtest.state.snapshot import dump, load
 from dtest.state.term import UNRECORDED_RULES
 from tests.kit import facts, invariants
 from tests.kit.facts import finished, machine, registered, task
-from tests.kit.faulting import all_live, end
+from tests.kit.faulting import all_live, end, fleet, run
 from tests.kit.histories import Move, anything_decided, play
 from tests.kit.parameters import limits_of, some, value_of
 from tests.kit.recording import Recording
@@ -148,6 +148,34 @@ def test_an_assignment_is_returned_by_the_limit_that_is_in_force_when_it_is_due(
     assert world.settle() == []
     world.tick(20.0).given(registered("v"))
     assert [fact.TYPE for fact in world.settle()][:1] == ["attempt.returned"]
+
+
+def test_a_leader_refuses_a_choice_that_names_a_parameter_it_did_not_record() -> None:
+    fewer = {name: value for name, value in asdict(UNRECORDED).items() if name != "jitter"}
+    world = World().given(replace(elected("older"), parameters=fewer))
+    for choice in (
+        PolicyChanged("pack", parameters={"jitter": 0.5}),
+        PolicyChanged("pack", reset=("jitter",)),
+    ):
+        world.given(choice)
+    assert (world.to_refuse(), world.cell.ranking) == (["invalid_data"] * 2, "spread")
+
+    world.given(elected("newer"), chosen(jitter=0.5))
+    assert world.cell.parameters.jitter == 0.5
+
+
+def test_a_smaller_bound_on_kinds_holds_from_the_next_one_on() -> None:
+    calm = rules(breaker_threshold=1_000, health_threshold=0.0, fleet_workers_min=1_000)
+    world = fleet("v", "w", world=World(calm).led())
+    for number in range(20):
+        world.given(task(f"t{number}", name=f"n{number}"))
+        run(world, f"t{number}")
+        world.settle()
+    assert len(world.cell.kinds) > 10
+
+    world.given(chosen(kinds_max=5), task("last", name="last"))
+    run(world, "last")
+    assert len(world.cell.kinds) <= 5
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))

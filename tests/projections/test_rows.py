@@ -1,5 +1,6 @@
 """The rows of each table, for histories written down by hand."""
 
+import json
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from dtest.events.attempt import (
 )
 from dtest.events.breaker import BreakerHalfOpened, BreakerOpened
 from dtest.events.fields import TaskId, WorkerId
+from dtest.events.policy import PolicyChanged
 from dtest.events.reasons import Reason
 from dtest.events.run import RunOpened
 from dtest.events.task import (
@@ -35,7 +37,10 @@ from dtest.events.worker import (
     WorkerRegistered,
     WorkerSuspected,
 )
+from dtest.leadership.rules import CURRENT, elected
 from dtest.projections.store import Store
+from dtest.state.term import UNRECORDED_RULES
+from tests.kit.world import rules
 from tests.projections.history import (
     EPOCH,
     STREAM,
@@ -779,6 +784,35 @@ async def test_a_worker_is_free_of_an_attempt_that_went_elsewhere_within_one_bat
 
     rows = records(store, "SELECT worker_id, running FROM workers ORDER BY 1")
     assert [row["running"] for row in rows] == [0, 1]
+
+
+async def test_a_workers_score_follows_the_parameters_whenever_they_change(
+    store: Store, history: History, batch: int
+) -> None:
+    history.say(elected("lead-1"))
+    history.queue("t1")
+    history.assign("t1", 1, "w1")
+    history.finish("t1", 1, "w1", "faulted", reason=Reason.DISK_FULL)
+    history.say(PolicyChanged(parameters={"strike_points": 20.0}))
+    await told(store, history, batch)
+    assert await one(store, "SELECT health FROM workers WHERE strikes > 0") == {"health": 80.0}
+
+    history.say(elected("lead-1", rules=rules(strike_points=30.0)))
+    history.say(PolicyChanged(reset=("strike_points",)))
+    await told(store, history, batch)
+    assert await one(store, "SELECT health FROM workers WHERE strikes > 0") == {"health": 70.0}
+
+
+async def test_a_leader_has_the_rules_and_the_parameters_that_its_term_recorded(
+    store: Store, history: History, batch: int
+) -> None:
+    history.say(elected("lead-1", rules=rules(strike_points=30.0)))
+    await told(store, history, batch)
+    rows = records(store, "SELECT rules, parameters FROM leaders ORDER BY epoch")
+
+    assert [row["rules"] for row in rows] == [UNRECORDED_RULES, CURRENT.version]
+    assert rows[0]["parameters"] is None
+    assert json.loads(rows[1]["parameters"])["strike_points"] == 30.0
 
 
 async def test_a_strike_and_a_guard_show_on_the_worker_and_as_a_breaker(

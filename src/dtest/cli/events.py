@@ -281,8 +281,8 @@ def verify(
         _tell_audit(asdict(found))
         output.say(found.verdict)
         if found.doubts and not found.violations:
-            hint = "--unrecorded-rules trust" if "unrecorded rules" in found.terms else ""
-            output.say(f"  try: a newer version of dtest{f', or {hint}' if hint else ''}")
+            older = any("not recorded" in text for text in found.doubts)
+            output.say(f"  try: {'--unrecorded-rules trust' if older else 'a newer dtest'}")
     return 3 if found.violations or found.doubts else 0
 
 

@@ -12,6 +12,8 @@ from dtest.events.policy import Ranking, Timeouts
 
 DEFAULT = "default"
 """What a parameter is set to that is to be reset."""
+NUMBER_MAX = 2**63 - 1
+"""Largest number that a request can hold."""
 EXAMPLE = "as breaker_threshold=5, or breaker_threshold=default"
 
 
@@ -101,4 +103,7 @@ def _parsed(given: tuple[str, ...]) -> tuple[Numbers, list[str]]:
         except ValueError as error:
             message = f"{name}: {value!r} is no number"
             raise UsageError(message, hint=EXAMPLE) from error
+        if not abs(values[name]) <= NUMBER_MAX:
+            message = f"{name}: {value} is out of any range"
+            raise UsageError(message, hint="docs/parameters.md has the limits")
     return values, reset

@@ -30,7 +30,7 @@ Factor = Annotated[float, Strict(), Field(ge=1, le=100)]
 Points = Annotated[float, Strict(), Field(ge=0, le=100)]
 Budget = Annotated[int, Strict(), Field(ge=0, le=1_000_000)]
 Quantity = Annotated[int, Strict(), Field(ge=1, le=100_000)]
-Number = Annotated[int, Strict()] | Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Value = Annotated[int, Strict()] | Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Strategy = Literal["progressive", "aggressive", "minimal"]
 """How much is spent on recovery: a named set of parameters."""
 Numbers = dict[str, int | float]
@@ -58,7 +58,8 @@ class Parameters:
     """Time in seconds for a worker whose agent is gone to come back before its work is given
     away."""
     avoid_max: Quantity = 8
-    """Number of workers that a task avoids at most: those on which it faulted last."""
+    """Number of workers that a task avoids at most once it faulted: those on which it did last, and
+    before them those that it asked to avoid."""
     # Placement:
     assignments_max: Quantity = 2_000
     """Number of assignments in one decision at most."""
@@ -93,9 +94,9 @@ class Parameters:
     """Factor applied to the time-outs of an attempt that ran into one, for the next attempt."""
     timeout_factor_max: Factor = 10.0
     """Largest time-out of a retry as a multiple of what the task states."""
-    timeout_observed_factor: Factor = 10.0
+    timeout_observed_factor: Annotated[float, Strict(), Field(gt=1, le=100)] = 10.0
     """Factor applied to an observed time-out for the one repetition after it."""
-    undersized_part: Part = 0.9
+    undersized_part: Annotated[float, Strict(), Field(gt=0, le=1)] = 0.9
     """Part of a machine's memory from which an attempt counts as too large for it, from 0 to 1."""
     memory_multiplier: Factor = 1.5
     """Factor applied to a task's memory limit for its repetition on a larger machine."""
@@ -148,9 +149,10 @@ class Parameters:
     quarantine_s: Duration = 300.0
     """Length of a first quarantine in seconds."""
     quarantine_factor: Factor = 2.0
-    """Growth of a quarantine with each one before it."""
+    """Growth of a quarantine with each one before it, and of the time that a device's breaker is
+    open with each opening in a row."""
     quarantine_s_max: Duration = 3_600.0
-    """Longest quarantine in seconds."""
+    """Longest quarantine, and longest time that a device's breaker is open, in seconds."""
     quarantine_memory_s: Delay = 86_400.0
     """Time in seconds after its end for which a quarantine makes the next one longer."""
     probation_s: Duration = 300.0
@@ -204,9 +206,9 @@ def check_names(names: Iterable[str]) -> tuple[str, ...]:
     return checked
 
 
-Stated = Annotated[dict[Name, Number], AfterValidator(check_known)]
+Stated = Annotated[dict[Name, Value], AfterValidator(check_known)]
 """What a term states; a newer one may state more than this code knows."""
-Chosen = Annotated[dict[Name, Number], AfterValidator(check_all)]
+Chosen = Annotated[dict[Name, Value], AfterValidator(check_all)]
 ParameterNames = Annotated[tuple[Name, ...], AfterValidator(check_names)]
 
 

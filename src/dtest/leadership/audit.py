@@ -8,15 +8,15 @@ a violation that is none, never a pass that was not earned.
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dtest.errors import Damaged, SequenceGap
-from dtest.events.catalogue import ROLE_OF
+from dtest.events.catalogue import ROLE_OF, Payload
 from dtest.events.codec import fingerprint
 from dtest.events.envelope import Correlation, Event, Malformed, Recorded
 from dtest.events.fields import CellId
-from dtest.events.leader import LeaderElected
+from dtest.events.leader import EventRefused, LeaderElected
 from dtest.events.policy import PolicyChanged
 from dtest.journal.port import ReadableJournal, read_to
 from dtest.leadership.rules import RULES, Rules
@@ -62,7 +62,9 @@ class Report:
     epochs: int = 0
     terms: dict[str, int] = field(default_factory=dict)
     """Number of terms by the version of their rules."""
+    policy_changed: int = 0
     policy_changes: list[str] = field(default_factory=list)
+    """The first hundred of them, in words."""
     trusted: list[str] = field(default_factory=list)
     """What was believed without a check."""
     doubts: list[str] = field(default_factory=list)
@@ -143,11 +145,16 @@ async def _decisions(
             if key is None or not isinstance(event, Event):
                 continue
             decided = found.setdefault(key, _Decided(event.time, record.seq, Counter()))
-            decided.events[record.subject, fingerprint(event.data)] += 1
+            decided.events[record.subject, _digest(event.data)] += 1
             latest[key.epoch] = key
     for key in latest.values():
         found[key].last_of_epoch = True
     return found
+
+
+def _digest(data: Payload) -> bytes:
+    """Return what a decision says, but for why a message was refused: libraries word that."""
+    return fingerprint(replace(data, detail="") if isinstance(data, EventRefused) else data)
 
 
 def _decision_of(event: Event | Malformed) -> Correlation | None:
@@ -174,12 +181,16 @@ class _Checker:
         self.newest = UNRECORDED_RULES
         """The newest rules of any term so far."""
         self.soundness = Soundness(self.cell, self._violated)
+        self.assumed = False
+        """Something was decided again by rules that no term recorded."""
         self.terms: Counter[str] = Counter()
         self.not_again: Counter[str] = Counter()
         self.by_basis: dict[int, list[tuple[Correlation, _Decided]]] = {}
         for key, decision in decided.items():
             if decision.seq <= key.basis:
                 self._violated(f"decision {key}: recorded at {decision.seq}, before its basis")
+            if key.basis < key.epoch:
+                self._violated(f"decision {key}: its basis lies before the election of its leader")
             self.by_basis.setdefault(key.basis, []).append((key, decision))
 
     def take(self, record: Recorded) -> None:
@@ -212,6 +223,7 @@ class _Checker:
                 self.terms[_named(data.rules)] += 1
                 self.newest = max(self.newest, data.rules)
             case PolicyChanged() as data:
+                self.report.policy_changed += 1
                 _note(self.report.policy_changes, f"{record.seq}: {_told(data)} by {event.source}")
             case _ if event.type in _DECIDED:
                 key = Correlation.parse(event.correlation)
@@ -233,10 +245,11 @@ class _Checker:
             return
         self.report.decisions_again += 1
         version = self.cell.term.rules
+        self.assumed = self.assumed or version == UNRECORDED_RULES
         self.cell.wake(recorded.now)
         parts = self.rules[version].decide(self.cell, recorded.now)
         expected: _Recorded = Counter(
-            (where, fingerprint(data)) for (where, _), content in parts.items() for data in content
+            (where, _digest(data)) for (where, _), content in parts.items() for data in content
         )
         if recorded.events == expected:
             return
@@ -284,7 +297,7 @@ class _Checker:
         trusted = ["what this version's fold makes of each event"]
         if set(self.terms) - {_named(UNRECORDED_RULES)}:
             trusted.append("the parameters that the terms recorded, and changes of policy")
-        if self.terms[_named(UNRECORDED_RULES)] and self.unrecorded == "decide":
+        if self.assumed:
             trusted.append("that terms without recorded rules had the last ones before these were")
         trusted += [
             f"{count} decisions by {why}: only their facts were checked"
@@ -305,6 +318,6 @@ def _named(version: int) -> str:
 def _told(data: PolicyChanged) -> str:
     chosen = (data.ranking, data.strategy, data.timeouts)
     said = [str(name) for name in chosen if name is not None]
-    said += [f"{name} = {value:g}" for name, value in data.parameters.items()]
+    said += [f"{name} = {value}" for name, value in data.parameters.items()]
     said += [f"{name} reset" for name in data.reset]
     return ", ".join(said) or "nothing"

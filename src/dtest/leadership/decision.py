@@ -4,7 +4,7 @@ The deciders do not know each other; they meet here and in the log. ``basis`` an
 decision checkable: fold to the basis, decide again, compare.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from dtest.events import codec, subject
@@ -27,16 +27,25 @@ Parts = dict[tuple[str, str], list[Payload]]
 def decide(cell: Cell, now: float) -> Parts:
     """Return everything to be recorded now, by subject; empty if there is nothing.
 
-    The caller lets ``cell.wake(now)`` precede.
+    The caller lets ``cell.wake(now)`` precede. While rulings are left over nothing is assigned:
+    one of them may bar a worker.
     """
+    rulings, is_cut = decide_recovery(cell, now)
+    return _decided(cell, rulings, assigns=not is_cut)
+
+
+def decide_unrecorded(cell: Cell, now: float) -> Parts:
+    """Decide as before rules were recorded: rulings as they came up, assignments beside a part."""
+    rulings, _ = decide_recovery(cell, now, order=list)
+    return _decided(cell, rulings, assigns=True)
+
+
+def _decided(cell: Cell, rulings: Iterable[Payload], *, assigns: bool) -> Parts:
     parts: Parts = {}
-    barring = False
-    for ruling in decide_recovery(cell, now):
+    for ruling in rulings:
         parts.setdefault((_subject(cell, ruling), ruling.TYPE), []).append(ruling)
-        barring = barring or isinstance(ruling, _BARRING)
-    if barring:  # recorded before anything else may pass
-        return parts
-    for assignment in decide_assignments(cell):
+        assigns = assigns and not isinstance(ruling, _BARRING)  # recorded before work may pass
+    for assignment in decide_assignments(cell) if assigns else ():
         parts.setdefault((_subject(cell, assignment), assignment.TYPE), []).append(assignment)
     return parts
 

@@ -130,7 +130,8 @@ class Leader:
                 raise Deposed(f"{self.cell.leader_id} leads since {self.cell.epoch}")
             if not self.leading.is_set():
                 self.leading.set()
-            self._now = max(self._now, self._clock.now())
+            # Never before what is folded: the follower let that time pass, and so will the audit.
+            self._now = max(self._now, self._clock.now(), self.cell.now)
             self.cell.wake(self._now)
             parts = self._rules.decide(self.cell, self._now)
             if parts:

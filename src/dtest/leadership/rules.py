@@ -15,7 +15,7 @@ from dtest.events.parameters import (
     Numbers,
     Parameters,
 )
-from dtest.leadership.decision import Parts, decide
+from dtest.leadership.decision import Parts, decide, decide_unrecorded
 from dtest.state.cell import Cell
 from dtest.state.term import UNRECORDED_RULES
 
@@ -40,8 +40,8 @@ RULES: dict[int, Rules] = {
     rules.version: rules
     for rules in (
         # What led before versions were recorded; a term that names none may be older still.
-        Rules(UNRECORDED_RULES, decide, UNRECORDED, UNRECORDED_STRATEGIES),
-        # The same, but its parameters are recorded, and can be changed while the cell runs.
+        Rules(UNRECORDED_RULES, decide_unrecorded, UNRECORDED, UNRECORDED_STRATEGIES),
+        # Parameters are recorded and can be changed; a part of the rulings is a part by name.
         Rules(1, decide, UNRECORDED, UNRECORDED_STRATEGIES),
     )
 }

@@ -1,7 +1,7 @@
 """What must hold of a journal's events by whatever rules they were decided.
 
 Checked on the raw events, before they are folded, for a fold could hide it: requirements are met,
-nothing is live twice, a task ends once, nobody writes in the name of a term that ended.
+no worker is given more than it has, nothing is live twice, a task ends once.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ from dtest.events.worker import WorkerLeft, WorkerLost, WorkerRegistered
 from dtest.state.cell import Cell
 from dtest.state.matching import Refusal, match
 from dtest.state.task import LIVE, TERMINAL, Status, Task
-from dtest.state.worker import GONE, Worker
+from dtest.state.worker import GONE, Capacity, Worker
 
 MAY_BE_ASSIGNED = frozenset({Status.QUEUED, Status.DELAYED})
 
@@ -36,9 +36,19 @@ class Soundness:
         self._report = report
         self._live: dict[TaskId, tuple[int, WorkerId]] = {}
         self._passes: Counter[TaskId] = Counter()
+        self._seq = 0
+        """Of the message whose events are being checked; it is folded after all of them."""
+        self._free: dict[WorkerId, Capacity] = {}
+        """What the earlier events of this message left free."""
+        self._ended_here: set[TaskId] = set()
+        """Tasks that earlier events of this message ended."""
 
     def before(self, event: Event, record: Recorded) -> None:
         """Check an event that is about to be folded."""
+        if record.seq != self._seq:
+            self._seq = record.seq
+            self._free.clear()
+            self._ended_here.clear()
         match event.data:
             case AttemptAssigned() as data:
                 self._assigned(data, Correlation.parse(event.correlation), record)
@@ -94,18 +104,20 @@ class Soundness:
         if data.attempt != task.attempt + 1:
             self._report(f"{where}: the attempt before it is {task.attempt}")
         self._live[data.task_id] = (data.attempt, data.worker_id)
+        if decision is None or worker.registered_seq <= decision.basis:
+            self._placed(data, task, worker, where)
+
+    def _placed(self, data: AttemptAssigned, task: Task, worker: Worker, where: str) -> None:
+        """Check where an attempt goes; the worker is as it was when that was decided."""
         offer = match(task.demand, worker)
         if isinstance(offer, Refusal):
             self._report(f"{where}: {worker.id} {offer.text}")
         elif data.hardware not in offer or not set(data.devices) <= set(offer[data.hardware]):
             self._report(f"{where}: {data.hardware} {data.devices} does not meet the requirements")
-        elif decision is not None and worker.registered_seq <= decision.basis:
-            self._reserved(data, task, worker, where)
-
-    def _reserved(self, data: AttemptAssigned, task: Task, worker: Worker, where: str) -> None:
-        """Check that what the attempt takes is free; the worker is the one that was decided on."""
-        if not worker.free.fits(task.demand, data.hardware, data.devices):
+        free = self._free.setdefault(worker.id, worker.free.copy())
+        if not free.fits(task.demand, data.hardware, data.devices):
             self._report(f"{where}: {worker.id} has no room for it")
+        free.take_named(task.demand, data.hardware, data.devices)
 
     def _finished(self, data: AttemptFinished) -> None:
         if not self._is_live(data.task_id, data.attempt, data.worker_id):
@@ -147,7 +159,10 @@ class Soundness:
         task = self._cell.tasks.get(task_id)
         if task is None:
             self._report(f"{text}: unknown task")
+        elif task_id in self._ended_here:
+            self._report(f"{text}: the same message ended it before")
         elif task.status in TERMINAL:
             self._report(f"{text}: it ended before, as {task.status}")
         elif task.status in LIVE:
             self._report(f"{text}: an attempt of it is live")
+        self._ended_here.add(task_id)

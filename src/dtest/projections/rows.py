@@ -93,7 +93,11 @@ class Rows:
         for event in record.events:
             if isinstance(event, Event):
                 self._before(event, record)
+        parameters = self.cell.parameters
         apply(self.cell, record)
+        if self.cell.parameters is not parameters:  # scores follow from them
+            found = self.cell.workers.values()
+            self._workers |= {worker.id for worker in found if worker.health is not None}
         self._events(record, payload)
         for index, event in enumerate(record.events):
             if isinstance(event, Event):

@@ -4,10 +4,10 @@ Retry is keyed on the reason: what the test did is repeated only if its own poli
 the infrastructure did is repeated elsewhere, from a budget of its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal
 
 from dtest.events.attempt import AttemptReturned, AttemptStopRequested
 from dtest.events.catalogue import SchedulerPayload
@@ -26,18 +26,28 @@ from dtest.state.task import LIVE, Task
 _VERDICTS = frozenset({Reason.ASSERTION_FAILED, Reason.EXIT_NONZERO})
 _TIMEOUTS = frozenset({Reason.RUN_TIMEOUT, Reason.IDLE_OUTPUT_TIMEOUT})
 _SIZED = frozenset({Reason.OOM_DEVICE, Reason.OOM_TASK, Reason.RUN_TIMEOUT})
+Order = Callable[[Iterable[Any]], Iterable[Any]]
+"""Puts what ``Cell.wake`` brought up in an order. When it was called, and how often, must not
+matter once a decision holds only a part: sorted, by rules 1; as it came up, before."""
 Budget = Literal["user", "infrastructure", "refusal", "preemption", "none"]
 
 
-def decide_recovery(cell: Cell, now: float) -> list[SchedulerPayload]:
-    """Return what has to be ruled now; ``now`` in seconds since 1970 UTC."""
-    rulings = _rulings(cell, now, cell.parameters)
-    return list(islice(rulings, cell.parameters.rulings_max))
+def decide_recovery(
+    cell: Cell, now: float, *, order: Order = sorted
+) -> tuple[list[SchedulerPayload], bool]:
+    """Return what has to be ruled now, and whether there is more than one decision holds.
+
+    ``now`` in seconds since 1970 UTC; ``order`` is that of what time alone brought up.
+    """
+    rulings = _rulings(cell, now, order)
+    ruled = list(islice(rulings, cell.parameters.rulings_max))
+    return ruled, next(rulings, None) is not None
 
 
-def _rulings(cell: Cell, now: float, parameters: Parameters) -> Iterator[SchedulerPayload]:
+def _rulings(cell: Cell, now: float, order: Order) -> Iterator[SchedulerPayload]:
+    parameters = cell.parameters
     yield from decide_guards(cell, now, parameters)
-    for worker_id, evidence in cell.suspects.items():
+    for worker_id, evidence in order(cell.suspects.items()):
         yield WorkerLost(worker_id, cell.workers[worker_id].incarnation, evidence)
     for pending in cell.refusals.values():
         yield EventRefused(
@@ -61,14 +71,14 @@ def _rulings(cell: Cell, now: float, parameters: Parameters) -> Iterator[Schedul
                 upstream_id,
                 f"{upstream_id} is {upstream.status}",
             )
-    for task_id, reason in cell.expiring.items():
+    for task_id, reason in order(cell.expiring.items()):
         if task_id not in cell.cancelling and task_id not in cell.doomed:
             yield TaskEnded(task_id, "expired", reason)
-    yield from _returns(cell, now)
+    yield from _returns(cell, now, order)
 
 
-def _returns(cell: Cell, now: float) -> Iterator[SchedulerPayload]:
-    for task_id, attempt in cell.unaccepted.items():
+def _returns(cell: Cell, now: float, order: Order) -> Iterator[SchedulerPayload]:
+    for task_id, attempt in order(cell.unaccepted.items()):
         task = cell.tasks[task_id]
         if task.worker_id is None or task_id in cell.cancelling or now < cell.return_at(task):
             continue

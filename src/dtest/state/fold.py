@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from dtest.events.envelope import Correlation, Event, Malformed, Recorded
 from dtest.events.leader import EventRefused, LeaderElected
 from dtest.events.policy import PolicyChanged
+from dtest.events.reasons import RefusalCode
 from dtest.state.cell import Cell, Folds
 from dtest.state.fold_attempt import ATTEMPT_FOLDS
 from dtest.state.fold_health import HEALTH_FOLDS
 from dtest.state.fold_task import TASK_FOLDS, admit
 from dtest.state.fold_worker import WORKER_FOLDS
-from dtest.state.term import term_of
+from dtest.state.term import term_of, unknown_to
 
 
 def apply(cell: Cell, record: Recorded) -> None:
@@ -54,7 +55,12 @@ def _elected(cell: Cell, data: LeaderElected, _: Event, record: Recorded, __: in
     cell.settle_parameters()
 
 
-def _policy(cell: Cell, data: PolicyChanged, _: Event, __: Recorded, ___: int) -> None:
+def _policy(cell: Cell, data: PolicyChanged, _: Event, record: Recorded, index: int) -> None:
+    unknown = unknown_to(cell.term, data)
+    if unknown:
+        detail = f"the leader in office knows no parameter {', '.join(unknown)}"
+        cell.refuse(record, index, RefusalCode.INVALID_DATA, detail)
+        return
     cell.ranking = data.ranking or cell.ranking
     cell.strategy = data.strategy or cell.strategy
     cell.timeouts = data.timeouts or cell.timeouts

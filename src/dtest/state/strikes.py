@@ -18,6 +18,7 @@ from dtest.state.health import (
     kinds_of,
 )
 from dtest.state.task import Task
+from dtest.state.term import UNRECORDED_RULES
 from dtest.state.worker import Worker
 
 
@@ -80,19 +81,26 @@ def _strike_worker(cell: Cell, worker: Worker, new: Strike) -> None:
 def _strike_kind(cell: Cell, key: str, worker: Worker, task: Task) -> None:
     kind = cell.kinds.get(key)
     if kind is None:
-        if len(cell.kinds) >= cell.parameters.kinds_max and not _forget_kind(cell):
+        if not _make_room_for_kind(cell):
             return
         kind = cell.kinds[key] = Kind(key)
     faults = [*kind.faults, (cell.seq, cell.now, worker.id, task.id)]
     kind.faults = faults[-cell.parameters.kind_faults_max :]
 
 
-def _forget_kind(cell: Cell) -> bool:
-    """Make room; say whether there is some."""
-    oldest = next((kind for kind in cell.kinds.values() if kind.guard is Guard.CLOSED), None)
-    if oldest is not None:
+def _make_room_for_kind(cell: Cell) -> bool:
+    """Forget the oldest kinds; say whether there is room for one more.
+
+    Before rules were recorded one was forgotten at a time: the limit never fell.
+    """
+    while len(cell.kinds) >= cell.parameters.kinds_max:
+        oldest = next((kind for kind in cell.kinds.values() if kind.guard is Guard.CLOSED), None)
+        if oldest is None:
+            return False
         del cell.kinds[oldest.key]
-    return oldest is not None
+        if cell.term.rules == UNRECORDED_RULES:
+            break
+    return True
 
 
 def _probe_ended(cell: Cell, task: Task, reason: Reason) -> None:

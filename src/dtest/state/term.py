@@ -16,6 +16,7 @@ from dtest.events.parameters import (
     Strategy,
     changed,
 )
+from dtest.events.policy import PolicyChanged
 
 UNRECORDED_RULES = 0
 """Version of the rules of terms that recorded none."""
@@ -27,6 +28,8 @@ class Term:
 
     rules: int = UNRECORDED_RULES
     parameters: Parameters = UNRECORDED
+    names: tuple[str, ...] = ()
+    """The parameters that it knows; one that it does not know cannot be chosen under it."""
     strategies: Mapping[str, Numbers] = field(default_factory=lambda: UNRECORDED_STRATEGIES)
 
 
@@ -34,7 +37,21 @@ def term_of(elected: LeaderElected) -> Term:
     """Return what an election recorded; for older ones what was in force without being recorded."""
     if elected.rules == UNRECORDED_RULES:
         return Term()
-    return Term(elected.rules, changed(UNRECORDED, elected.parameters), elected.strategies)
+    return Term(
+        elected.rules,
+        changed(UNRECORDED, elected.parameters),
+        tuple(elected.parameters),
+        elected.strategies,
+    )
+
+
+def unknown_to(term: Term, choice: PolicyChanged) -> list[str]:
+    """Return the parameters of a choice that the leader of a term does not know, and so refuses.
+
+    One that records no rules does not even see them, and takes the rest of the choice.
+    """
+    named = (*choice.parameters, *choice.reset)
+    return [name for name in named if term.rules and name not in term.names]
 
 
 def in_force(term: Term, strategy: Strategy, chosen: Mapping[str, float]) -> Parameters:
