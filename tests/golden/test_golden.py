@@ -128,3 +128,16 @@ def test_the_golden_journals_are_small() -> None:
     sizes = (path.stat().st_size for path in JOURNALS.rglob("*") if path.is_file())
 
     assert sum(sizes) <= SIZE_BYTES_MAX
+
+
+async def test_a_journal_of_rules_from_before_they_were_recorded_is_no_violation() -> None:
+    """It was written before a task went back to a worker that was lost and came back (ADR 29)."""
+    cell_id, stored = read(JOURNALS / "older" / "simulated")
+    report = await verify(Recording(stored), cell_id)
+    assert report.violations == []
+    assert len(report.doubts) > 0
+    assert report.verdict == "it cannot be told whether the journal holds"
+
+    trusting = await verify(Recording(stored), cell_id, unrecorded="trust")
+    assert (trusting.violations, trusting.doubts) == ([], [])
+    assert sum(trusting.decisions_not_again.values()) == trusting.decisions

@@ -162,6 +162,8 @@ def test_a_leader_refuses_a_choice_that_names_a_parameter_it_did_not_record() ->
 
     world.given(elected("newer"), chosen(jitter=0.5))
     assert world.cell.parameters.jitter == 0.5
+    world.given(replace(elected("older"), parameters=fewer))
+    assert world.cell.parameters.jitter == UNRECORDED.jitter
 
 
 def test_a_smaller_bound_on_kinds_holds_from_the_next_one_on() -> None:

@@ -57,7 +57,7 @@ def unknown_to(term: Term, choice: PolicyChanged) -> list[str]:
 def in_force(term: Term, strategy: Strategy, chosen: Mapping[str, float]) -> Parameters:
     """Return the parameters of a term under a strategy, with what clients chose.
 
-    A leader that records no rules knows nothing of chosen parameters.
+    What the term does not know does nothing; one without recorded rules knows of no choice at all.
     """
-    parameters = changed(term.parameters, term.strategies.get(strategy, {}))
-    return parameters if term.rules == UNRECORDED_RULES else changed(parameters, chosen)
+    known = {name: value for name, value in chosen.items() if name in term.names}
+    return changed(changed(term.parameters, term.strategies.get(strategy, {})), known)
