@@ -44,7 +44,7 @@ from tests.kit import facts
 from tests.kit.parameters import SIZES, quick, some
 from tests.kit.world import World
 
-CALM_ROUNDS_MAX = 2_000
+CALM_ROUNDS_MAX = 5_000
 FAULTS = [
     Reason.WORKER_LOST,
     Reason.DISK_FULL,
