@@ -20,6 +20,7 @@ from dtest.events.fields import CellId
 from dtest.events.parameters import UNRECORDED, UNRECORDED_STRATEGIES
 from dtest.journal.port import Stored
 from dtest.leadership.audit import verify
+from dtest.leadership.rules import RULES
 from dtest.state.cell import Cell
 from dtest.state.fold import apply
 from dtest.state.snapshot import dump, load
@@ -101,8 +102,12 @@ async def test_the_audit_finds_no_violation_and_the_same_sums(directory: Path) -
     assert (report.violations, report.doubts) == ([], [])
     not_again = sum(report.decisions_not_again.values())
     assert report.decisions_again == report.decisions - not_again
-    assert not_again == 0 or len(report.terms) > 1, "only older leaders after newer ones"
-    assert sums_of(report) == expected(directory)["sums"]
+    sums = expected(directory)["sums"]
+    if int(directory.parent.name.removeprefix("rules-")) in RULES:
+        assert not_again == 0 or len(report.terms) > 1, "only older leaders after newer ones"
+    else:  # these rules are not kept any more: their decisions are checked in their facts
+        sums["decisions_partial"] = 0
+    assert sums_of(report) == sums
 
 
 def test_what_was_in_force_without_being_recorded_never_changes() -> None:

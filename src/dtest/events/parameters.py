@@ -6,7 +6,6 @@ terms that recorded none. **A default never changes**: what new terms begin with
 rules (``dtest.leadership.rules``), and a new parameter defaults to what was done without it.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -199,7 +198,9 @@ def check_names(names: Iterable[str]) -> tuple[str, ...]:
     checked = tuple(names)
     for name in checked:
         if name not in NAMES:
-            near = difflib.get_close_matches(name, sorted(NAMES), 1)
+            from difflib import get_close_matches  # noqa: PLC0415 - only who misspells pays for it
+
+            near = get_close_matches(name, sorted(NAMES), 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             message = f"no parameter is called {name[:100]!r}{hint}"
             raise ValueError(message)
