@@ -438,6 +438,15 @@ async def test_a_decision_from_before_its_leader_was_elected_is_found() -> None:
     assert any("before the election of its leader" in text for text in report.violations)
 
 
+async def test_what_newer_rules_write_of_an_earlier_basis_is_a_doubt() -> None:
+    world = World(OTHER).led().given(registered("w"), task("t"))
+    plant(world, TaskEnded(TaskId("t"), "cancelled", Reason.CANCELLED_USER), correlation="1.0")
+    report = await audited(world)
+
+    assert report.violations == []
+    assert any("before the election of its leader" in text for text in report.doubts)
+
+
 # -- what may be worded otherwise, or be otherwise, by the time it is recorded ----------------
 
 

@@ -9,6 +9,7 @@ from dtest.drills.load import seen_within
 from dtest.drills.report import Injection
 from dtest.events.parameters import Numbers
 from dtest.events.policy import PolicyChanged
+from dtest.journal.port import Stored
 
 DECIDED_S_MAX = 30.0
 
@@ -20,8 +21,10 @@ async def change(scene: Scene, number: int) -> Injection:
     """
     await _choose(scene, PolicyChanged(parameters=_drawn(scene)))
     injection = await kill(scene, number)
-    await _choose(scene, PolicyChanged(parameters=_drawn(scene), reset=("rejoin_s_max", "jitter")))
-    await _decided(scene)
+    changed_at = await _choose(
+        scene, PolicyChanged(parameters=_drawn(scene), reset=("rejoin_s_max", "jitter"))
+    )
+    await _decided(scene, changed_at)
     return injection
 
 
@@ -39,13 +42,18 @@ def _drawn(scene: Scene) -> Numbers:
     }
 
 
-async def _choose(scene: Scene, choice: PolicyChanged) -> None:
-    await scene.ground.client("drill").say([choice])
+async def _choose(scene: Scene, choice: PolicyChanged) -> int:
+    """Record a choice; return where it stands in the journal."""
+    return (await scene.ground.client("drill").say([choice]))[0].seq
 
 
-async def _decided(scene: Scene) -> None:
-    """Wait until something was assigned after the latest change. Raises TimedOut."""
-    async with scene.watcher.expecting(lambda kind, *_: kind == "attempt.assigned") as assigned:
+async def _decided(scene: Scene, changed_at: int) -> None:
+    """Wait until something is assigned after the message of a change. Raises TimedOut."""
+
+    def is_later(kind: str, _: object, stored: Stored) -> bool:
+        return kind == "attempt.assigned" and stored.seq > changed_at
+
+    async with scene.watcher.expecting(is_later) as assigned:
         await seen_within(assigned, DECIDED_S_MAX, "an assignment after the change")
 
 

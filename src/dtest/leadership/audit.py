@@ -127,8 +127,6 @@ async def verify(
 @dataclass(slots=True)
 class _Decided:
     now: float
-    seq: int
-    """Its first message."""
     events: _Recorded
     last_of_epoch: bool = False
 
@@ -144,7 +142,7 @@ async def _decisions(
             key = _decision_of(event)
             if key is None or not isinstance(event, Event):
                 continue
-            decided = found.setdefault(key, _Decided(event.time, record.seq, Counter()))
+            decided = found.setdefault(key, _Decided(event.time, Counter()))
             decided.events[record.subject, _digest(event.data)] += 1
             latest[key.epoch] = key
     for key in latest.values():
@@ -187,10 +185,6 @@ class _Checker:
         self.not_again: Counter[str] = Counter()
         self.by_basis: dict[int, list[tuple[Correlation, _Decided]]] = {}
         for key, decision in decided.items():
-            if decision.seq <= key.basis:
-                self._violated(f"decision {key}: recorded at {decision.seq}, before its basis")
-            if key.basis < key.epoch:
-                self._violated(f"decision {key}: its basis lies before the election of its leader")
             self.by_basis.setdefault(key.basis, []).append((key, decision))
 
     def take(self, record: Recorded) -> None:
@@ -226,14 +220,23 @@ class _Checker:
                 self.report.policy_changed += 1
                 _note(self.report.policy_changes, f"{record.seq}: {_told(data)} by {event.source}")
             case _ if event.type in _DECIDED:
-                key = Correlation.parse(event.correlation)
-                if key is None:
-                    self._violated(f"{event.type} at {record.seq} belongs to no decision")
-                elif key.epoch != self.cell.epoch:
-                    ended = f"is of the epoch {key.epoch}, which ended"
-                    self._violated(f"{event.type} at {record.seq} {ended}")
+                wrong = self._why_not_of(Correlation.parse(event.correlation), record)
+                if wrong:
+                    self._violated(f"{event.type} at {record.seq} {wrong}")
             case _:
                 pass
+
+    def _why_not_of(self, decision: Correlation | None, record: Recorded) -> str:
+        """Say why an event cannot be part of the decision that it names, or nothing."""
+        if decision is None:
+            return "belongs to no decision"
+        if decision.epoch != self.cell.epoch:
+            return f"is of the epoch {decision.epoch}, which ended"
+        if decision.basis >= record.seq:
+            return f"is recorded before the basis of its decision {decision}"
+        if decision.basis < decision.epoch:
+            return f"is of the decision {decision}, from before the election of its leader"
+        return ""
 
     def _decision(self, key: Correlation, recorded: _Decided) -> None:
         self.report.decisions += 1
