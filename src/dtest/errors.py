@@ -92,6 +92,13 @@ class TooManyFailures(DtestError):
     code = "too_many_failures"
 
 
+class SuiteStopped(DtestError):
+    """A suite ended its run itself, as by ``pytest.exit``."""
+
+    exit_code = 1
+    code = "suite_stopped"
+
+
 class NoWorkerMatches(DtestError):
     """A task waits that no worker of the cell could ever run."""
 

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -29,6 +29,7 @@ from dtest.events.reasons import Reason
 from dtest.events.worker import HeldAttempt, WorkerDraining, WorkerLeft, WorkerRegistered
 from dtest.journal.port import Outgoing
 from dtest.runtime.ids import IdSource
+from dtest.suites.session import SPEAKS
 from tests.kit import facts
 from tests.kit.agent import WORKER, FickleJournal
 from tests.kit.nats import eventually
@@ -183,7 +184,10 @@ async def test_it_registers_and_takes_what_is_assigned_afterwards() -> None:
         await eventually(lambda: site.executor.started != [])
 
         (registered,) = await site.registrations(1)
-        assert (registered.worker_id, registered.capability) == (WORKER, facts.machine(2))
+        assert (registered.worker_id, registered.capability) == (
+            WORKER,
+            replace(facts.machine(2), labels=dict(SPEAKS)),
+        )
         assert [each.task_id for each in site.executor.started] == ["after"]
 
 

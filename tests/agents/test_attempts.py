@@ -296,14 +296,14 @@ async def test_a_failed_attempt_s_artefacts_are_kept_too(cell: RealCell) -> None
     assert (end.outcome, [each.name for each in end.artifacts]) == ("failed", ["core"])
 
 
-async def test_a_program_that_does_not_exist_is_the_worker_s_fault(cell: RealCell) -> None:
+async def test_a_program_that_does_not_exist_is_the_fault_of_its_task(cell: RealCell) -> None:
     task = await cell.submit(["no-such-program"])
     first = await cell.wait(AttemptFinished, task)
-
-    assert (first.outcome, first.reason) == ("faulted", Reason.LAUNCH_FAILED)
-    assert "no-such-program" in first.detail
-    await cell.say(TaskCancelRequested(TaskId(task)))
     await cell.terminal(task)
+
+    assert (first.outcome, first.reason) == ("faulted", Reason.MISSING_INPUT)
+    assert "no-such-program" in first.detail
+    assert first.attempt == 1, "nobody tries it again elsewhere"
 
 
 async def test_many_short_attempts_each_end_once(cell: RealCell) -> None:

@@ -142,11 +142,11 @@ def test_what_is_no_entry_is_passed_over(tmp_path: Path) -> None:
 
 def test_long_texts_are_cut(tmp_path: Path) -> None:
     seen = reading(tmp_path)
-    seen.write(case("n" * 5_000, message="m" * 5_000, output="o" * 200_000))
+    seen.write(case("n" * 300_000, message="m" * 5_000, output="o" * 200_000))
 
     (told,) = seen.told
     lengths = (len(told.nodeid), len(told.message), len(told.output))
-    assert lengths == (4096, MESSAGE_CHARS_MAX, OUTPUT_CHARS_MAX)
+    assert lengths == (262_144, MESSAGE_CHARS_MAX, OUTPUT_CHARS_MAX)
 
 
 def test_a_restarted_agent_tells_the_whole_report_with_the_same_numbers(tmp_path: Path) -> None:

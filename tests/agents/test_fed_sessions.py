@@ -12,7 +12,7 @@ from dtest.agents.feeder import Feeder
 from dtest.events.attempt import AttemptFinished, TestcaseFinished
 from dtest.events.reasons import Reason
 from dtest.suites.suite import joined
-from dtest.suites.unit import Part, Unit, encode
+from dtest.suites.unit import Part, Test, Unit, encode
 from tests.kit.agent import Workbench, marked
 from tests.kit.nats import eventually
 from tests.kit.queue import MemoryQueue
@@ -43,9 +43,18 @@ def suite(tmp_path: Path, **files: str) -> Path:
     return root
 
 
-def unit(name: str, file: str, *tests: str, together: bool = False) -> Unit:
-    chosen = tuple((place, f"{file}::{test}") for place, test in enumerate(tests)) or None
-    return Unit(name, (Part(file, chosen, together),))
+def unit(name: str, file: str, *tests: str, count: int = 6, together: bool = False) -> Unit:
+    """Tests by name; of those with a parameter, which is their index, a function has ``count``."""
+    chosen = tuple(planned(place, f"{file}::{test}", count) for place, test in enumerate(tests))
+    return Unit(name, (Part(file, chosen, file if together else ""),))
+
+
+def planned(number: int, nodeid: str, count: int = 6) -> Test:
+    function, bracket, rest = nodeid.partition("::")[2].partition("[")
+    if not bracket:
+        return Test(number, function, name=nodeid)
+    index = int(rest.rstrip("]").rpartition("-")[2])
+    return Test(number, function, index, count, "", nodeid)
 
 
 class Fed:
@@ -403,7 +412,7 @@ async def test_who_has_nothing_to_do_gets_half_of_what_is_left(
     fed = Fed(bench, suite(tmp_path, test_a=text))
     names = [f"test_n[{n}]" for n in range(20)]
     async with bench.agent():
-        await fed.put(unit("u", "test_a.py", *names))
+        await fed.put(unit("u", "test_a.py", *names, count=20))
         fed.start("t")
         fed.start("t2")
 
@@ -448,8 +457,8 @@ async def test_ids_that_every_process_makes_anew_are_found_by_their_places(
     """
     fed = Fed(bench, suite(tmp_path, test_a=text))
     async with bench.agent():
-        tests = tuple((place, f"test_a.py::test_n[1-{place}]") for place in (1, 3))
-        missing = ((7, "test_a.py::test_n[1-7]"),)
+        tests = tuple(planned(n, f"test_a.py::test_n[1-{n}]", count=4) for n in (1, 3))
+        missing = (planned(7, "test_a.py::test_n[1-1]", count=8),)
         await fed.put(Unit("u", (Part("test_a.py", tests + missing),)))
         fed.start()
         await fed.end()
@@ -457,7 +466,8 @@ async def test_ids_that_every_process_makes_anew_are_found_by_their_places(
 
     assert Counter(case.outcome for case in cases) == {"passed": 2, "error": 1}
     (lost,) = (case for case in cases if case.outcome == "error")
-    assert "not found: test_a.py has 4 other tests" in lost.message
+    assert "test_n has 4 tests here, 8 where the suite was collected" in lost.message
+    assert {case.number for case in cases} == {1, 3, 7}
 
 
 async def test_a_restarted_agent_goes_on_feeding(bench: Workbench, tmp_path: Path) -> None:

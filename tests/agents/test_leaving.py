@@ -19,6 +19,7 @@ from dtest.roles import agent_main
 from dtest.roles.agent import default_worker_id
 from dtest.roles.agent_main import parse_kinds, parse_labels
 from dtest.state.worker import WorkerStatus
+from dtest.suites.session import SPEAKS
 from tests.agents.cell import RealCell, real_cell
 from tests.kit.agent import PYTHON, WITHIN_S, is_alive, keepers, marked
 from tests.kit.nats import Server, eventually
@@ -179,7 +180,7 @@ async def test_what_is_stated_goes_over_what_is_found(lab: RealCell, tmp_path: P
     capability = registered.capability
 
     assert (capability.slots, capability.memory_gb, capability.device_type) == (7, 12.5, "laptop")
-    assert capability.labels == {"room": "1", "rack": "b", "x": "y=z"}
+    assert capability.labels == {"room": "1", "rack": "b", "x": "y=z", **SPEAKS}
     (device,) = capability.devices
     assert (device.device_id, device.compute, device.declared) == ("cuda:0", 8.0, True)
     assert set(capability.declared) == {"slots", "memory_gb", "device_type", "labels", "devices"}

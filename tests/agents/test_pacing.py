@@ -5,18 +5,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtest.agents.pacing import SETUP_SLICES, SLICE_MAX, SLICE_S, Pace, given_from
-from dtest.suites.unit import Part, expected_s, weight
+from dtest.suites.unit import Part, Piece, Test, expected_s, weight
 
 QUICK_S = 0.001
 SLOW_S = 1.0
 
 
-def piece(seconds: float | None) -> Part:
-    return Part("a.py", ((0, "a.py::t"),), seconds=() if seconds is None else (seconds,))
+def piece(seconds: float | None) -> Piece:
+    known = () if seconds is None else (seconds,)
+    return (Part("a.py", (Test(0, name="a.py::t"),), seconds=known),)
 
 
 pieces = st.lists(
-    st.one_of(st.none(), st.floats(0, 10)).map(piece) | st.just(Part("whole.t")), max_size=600
+    st.one_of(st.none(), st.floats(0, 10)).map(piece) | st.just((Part("whole.t"),)), max_size=600
 )
 
 
@@ -29,7 +30,7 @@ def measured(*slices: tuple[float, float]) -> Pace:
 
 @given(pieces, st.lists(st.tuples(st.floats(0, 100), st.floats(1e-3, 100)), max_size=5))
 def test_a_slice_has_a_piece_and_is_never_too_long(
-    given_pieces: list[Part], slices: list[tuple[float, float]]
+    given_pieces: list[Piece], slices: list[tuple[float, float]]
 ) -> None:
     pace = measured(*slices)
 
@@ -88,7 +89,7 @@ def test_what_begins_slowly_gets_more_at_a_time() -> None:
 
 @given(st.lists(st.floats(0, 10).map(piece), min_size=1, max_size=50), st.integers(0, 49))
 def test_about_half_of_the_time_is_given_and_the_next_piece_kept(
-    held: list[Part], first: int
+    held: list[Piece], first: int
 ) -> None:
     first = min(first, len(held) - 1)
 

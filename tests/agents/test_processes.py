@@ -58,9 +58,10 @@ def waiting_for(path: Path) -> str:
 @pytest.mark.parametrize(
     ("kind", "config", "reason", "said"),
     [
-        ("command", {"command": ["no-such-program"]}, Reason.LAUNCH_FAILED, "no-such-program"),
+        ("command", {"command": ["no-such-program"]}, Reason.MISSING_INPUT, "no-such-program"),
         ("command", {"command": ["true"], "cwd": "/no/such"}, Reason.LAUNCH_FAILED, "/no/such"),
-        ("command", {"command": ["echo", "a\0b"]}, Reason.LAUNCH_FAILED, "null byte"),
+        ("command", {"command": ["echo", "a\0b"]}, Reason.MALFORMED_PAYLOAD, "null byte"),
+        ("command", {"command": ["/dev/null"]}, Reason.MISSING_INPUT, "/dev/null"),
         ("command", {"command": []}, Reason.MALFORMED_PAYLOAD, "at least 1 item"),
         ("command", {"command": "true", "env": {"A": 1}}, Reason.MALFORMED_PAYLOAD, "env.A"),
         ("test", {"paths": ["."]}, Reason.MALFORMED_PAYLOAD, "cwd"),

@@ -11,7 +11,7 @@ import pytest
 from dtest.events.attempt import AttemptFinished, TestcaseFinished
 from dtest.events.reasons import Reason
 from dtest.suites.suite import Suite, joined
-from dtest.suites.unit import Part, Unit, encode
+from dtest.suites.unit import Part, Test, Unit, encode
 from tests.kit import gtest_program
 from tests.kit.agent import Workbench, marked
 from tests.kit.nats import eventually
@@ -99,7 +99,7 @@ def whole(file: str) -> Part:
 
 
 def part_of(file: str, *names: str) -> Part:
-    return Part(file, tuple((place, f"{file}::{name}") for place, name in enumerate(names)))
+    return Part(file, tuple(Test(n, name=f"{file}::{name}") for n, name in enumerate(names)))
 
 
 async def test_a_command_that_writes_junit_becomes_cases(foreign: Foreign) -> None:
@@ -216,7 +216,7 @@ async def test_when_run_again_only_what_was_asked_for_is_told(foreign: Foreign) 
 
 
 async def test_a_run_that_was_wrong_as_a_whole_can_become_right(foreign: Foreign) -> None:
-    part = Part("sh", ((0, "sh"),))
+    part = Part("sh", (Test(name="sh"),))
     await foreign.run("command", "sh", "-c", GOOD, parts=[part])
 
     assert await foreign.outcomes() == {"sh": "passed", "sh::a": "passed"}
@@ -263,7 +263,7 @@ async def test_tests_of_a_program_are_listed_and_run_in_parts(foreign: Foreign) 
 async def test_a_crash_names_its_test_and_the_others_run_on(foreign: Foreign) -> None:
     foreign.gtest("DIE")
     names = [f"Math.{name}" for name in MATH]
-    await foreign.run("gtest", parts=[Part("t", part_of("t", *names).tests, together=True)])
+    await foreign.run("gtest", parts=[Part("t", part_of("t", *names).tests, group="t")])
 
     found = await foreign.cases()
     assert found["t::Math.Dies"].message == "crashed: signal SIGABRT"

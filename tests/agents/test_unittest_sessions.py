@@ -12,7 +12,7 @@ import pytest
 from dtest.events.attempt import AttemptFinished, TestcaseFinished
 from dtest.events.reasons import Reason
 from dtest.suites.suite import Suite, joined
-from dtest.suites.unit import Part, Unit, encode
+from dtest.suites.unit import Part, Test, Unit, encode
 from tests.kit.agent import Workbench, marked
 from tests.kit.nats import eventually
 
@@ -112,10 +112,9 @@ class Session:
         async with self.bench.agent():
             self.start(*arguments, collect=True, **config)
             self.suite = await self.told()
-            parts: dict[str, list[tuple[int, str]]] = {}
-            for nodeid, _ in self.suite.tests:
-                of_file = parts.setdefault(nodeid.partition("::")[0], [])
-                of_file.append((len(of_file), nodeid))
+            parts: dict[str, list[Test]] = {}
+            for place in range(len(self.suite.tests)):
+                parts.setdefault(self.suite.file_at(place), []).append(self.suite.test_at(place))
             units = [Unit(f"u{n}", (Part(f, tuple(t)),)) for n, (f, t) in enumerate(parts.items())]
             await self.queue.put((unit.id, encode(unit)) for unit in units)
             self.queue.closed = True
@@ -304,7 +303,11 @@ async def test_a_file_whose_import_ends_the_process_is_named_and_the_others_run(
 
 async def test_a_session_imports_only_the_files_of_its_units(session: Session) -> None:
     session.write(test_a=FIXTURES, test_b="raise RuntimeError('imported')")
-    part = Part("test_a.py", ((2, "test_a.py::Shared::test_b"), (9, "test_a.py::Shared::gone")))
+    tests = [
+        Test(n, f"Shared::{name}", name=f"test_a.py::Shared::{name}")
+        for n, name in ((2, "test_b"), (9, "gone"))
+    ]
+    part = Part("test_a.py", tuple(tests))
     async with session.bench.agent():
         await session.queue.put([("u", encode(Unit("u", (part,))))])
         session.queue.closed = True
@@ -314,7 +317,11 @@ async def test_a_session_imports_only_the_files_of_its_units(session: Session) -
     found = await session.cases()
     assert {name: (case.outcome, case.message) for name, case in found.items()} == {
         "test_a.py::Shared::test_b": ("passed", ""),
-        "test_a.py::Shared::gone": ("error", "not found: test_a.py has 3 other tests"),
+        "test_a.py::Shared::gone": (
+            "error",
+            "the tests differ between processes: Shared::gone has 0 tests here, "
+            "1 where the suite was collected",
+        ),
     }
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from dtest.cli.watching import exit_code
 from tests.cli.cell import CellUser, command, impossible, simulated
 from tests.cli.command import Person, eventually
 
@@ -168,24 +167,3 @@ def test_a_run_without_tasks_selects_nothing(cell: CellUser, tmp_path: Path) -> 
 
     assert ended.code == 5
     assert "holds no task" in ended.err
-
-
-@pytest.mark.parametrize(
-    ("sums", "code"),
-    [
-        ({"passed": 2}, 0),
-        ({"passed": 2, "failed": 1}, 1),
-        ({"testcases": {"passed": 3, "error": 1}, "errored": 1}, 1),
-        ({"errored": 1, "errored_by_work": 1}, 1),
-        ({"errored": 2, "errored_by_work": 1}, 3),
-        ({"passed": 1, "skipped": 1}, 3),
-        ({"expired": 1}, 3),
-        ({"passed": 1, "cancelled": 1}, 130),
-        ({"failed": 1, "cancelled": 1}, 1),
-    ],
-)
-def test_the_worst_that_happened_in_a_run_is_its_code(sums: dict[str, Any], code: int) -> None:
-    names = ("failed", "errored", "errored_by_work", "skipped", "expired", "cancelled")
-    run = {**dict.fromkeys(names, 0), "testcases": {}, **sums}
-
-    assert exit_code(run) == code

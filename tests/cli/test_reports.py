@@ -9,7 +9,6 @@ from junitparser import JUnitXml
 
 from dtest.cli.gathering import gather
 from dtest.errors import NotFound
-from dtest.reports.observation import Planned
 from tests.cli.cell import CellUser, command
 from tests.cli.conftest import Suite
 
@@ -133,12 +132,13 @@ def test_what_is_wrong_is_said_before_anything_is_asked(cell: CellUser) -> None:
     assert (missing.code, "cannot be read" in missing.err) == (2, True)
 
 
-def test_a_run_without_tests_has_a_report_that_says_so(cell: CellUser) -> None:
+def test_a_command_is_a_case_of_its_own_in_the_report(cell: CellUser) -> None:
     ended = cell.submit(command("true"), options=("--wait", "--json"))
 
     found = cell.here("report", "build", ended.lines[0]["run_id"], "--format", "json").good()
 
-    assert (found.json["results"], found.json["exit_code"]) == ([], 5)
+    (result,) = found.json["results"]
+    assert (result["verdict"], result["is_task"], found.json["exit_code"]) == ("passed", True, 0)
 
 
 class Told:
@@ -152,8 +152,9 @@ class Told:
         self.asked.append(path)
         if path == "/api/runs/r":
             return {"run_id": "r", "name": "r", "labels": {}, "opened_at": None, "finished": True}
-        if not path.startswith("/api/runs/") and query["run_id"] == "r":
-            rows = self.rows if path == "/api/testcases" else []
+        if path == "/api/runs/r/plan" or query.get("run_id") == "r":
+            held = {"/api/testcases": self.rows, "/api/runs/r/plan": PLAN}
+            rows = held.get(path, [])
             at = int(str(query["cursor"] or 0))
             return {"items": rows[at : at + 2], "next": str(at + 2) if len(rows) > at + 2 else None}
         message = "no run is called so"
@@ -163,13 +164,20 @@ class Told:
 def row(n: int) -> dict[str, Any]:
     where = {"task_id": "t", "attempt": 1, "ordinal": n, "seq": n, "worker_id": "w"}
     said = {"outcome": "passed", "phase": "call", "duration_s": 0.1, "message": "", "output": ""}
-    return {**where, **said, "nodeid": f"a.py::t{n}", "file": "a.py", "line": None}
+    more = {"number": None, "properties": None, "suite_properties": None}
+    return {**where, **said, **more, "nodeid": f"a.py::t{n}", "file": "a.py", "line": None}
+
+
+PLAN = [
+    {"nodeid": f"a.py::t{n}", "hardware": "", "cause": "", "applies": True, "number": None}
+    for n in (5, 6)
+]
 
 
 def test_every_page_of_the_rows_is_read_and_the_plan_is_held_against_them() -> None:
     api = Told([row(n) for n in range(5, 0, -1)])
 
-    report = gather(api, "r", planned=[Planned("a.py::t5"), Planned("a.py::t6")])
+    report = gather(api, "r")
 
     assert report.counts == {"not_proven": 1, "passed": 5}
     assert api.asked.count("/api/testcases") == 3

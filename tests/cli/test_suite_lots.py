@@ -6,17 +6,18 @@ from typing import Any
 import pytest
 
 from dtest.cli.suite_history import HistoryFile
-from dtest.cli.suite_lots import Lane, Planner, Share, lanes_of
+from dtest.cli.suite_lots import Lane, Lot, Planner, Share, lanes_of
 from dtest.cli.suite_options import Selection
-from dtest.cli.suite_run import predicted_s
+from dtest.cli.suite_run import keys_of, predicted_s
 from dtest.errors import NoWorkerMatches
 from dtest.events.fields import WorkerId
 from dtest.events.worker import Capability, Device
+from dtest.reports.observation import Known, Part, Planned
 from dtest.reports.report import compose
 from dtest.state.worker import Worker, whole
 from dtest.suites.requirement import parse_on
 from dtest.suites.rules import read_rules
-from dtest.suites.suite import Suite
+from dtest.suites.suite import Function, Suite
 from tests.reports.samples import known, seen, tried
 
 TESTS = Suite(tuple((f"{file}.py::t{n}", "") for file in ("a", "gpu") for n in range(4)))
@@ -46,8 +47,17 @@ def lanes(on: str = "", sessions: int | None = None, fleet: list[Worker] = FLEET
 
 def share(lane: Lane, history: HistoryFile, suite: Suite = TESTS, **options: Any) -> Share:
     planner = Planner(RULES, Selection(**options), history, FLEET, None)
-    (found,) = planner.shares([lane], [suite])
+    ((found,), _) = planner.shares([lane], [suite])
     return found
+
+
+def names(lot: Lot) -> list[str]:
+    return [test.nodeid for test in lot.tests]
+
+
+def kept(history: HistoryFile, run: Known) -> None:
+    """Have the history know a run."""
+    history.add(compose(run), {})
 
 
 def test_without_classes_there_is_one_lane_for_all_slots() -> None:
@@ -84,7 +94,7 @@ def test_a_class_without_a_worker_says_why_and_all_of_them_end_the_call() -> Non
 
 def test_tests_without_wishes_keep_the_sessions_that_warmed_up(history: HistoryFile) -> None:
     (lane,) = lanes()
-    found = share(lane, history, TESTS.only({"a.py::t0", "a.py::t1"}))
+    found = share(lane, history, TESTS.only(lambda place: place < 2))
 
     assert [(lot.queue, lot.sessions) for lot in found.lots] == [("q", 8)]
     assert not found.begins_anew
@@ -99,35 +109,31 @@ def test_tests_with_wishes_get_early_sessions_and_all_begin_anew(history: Histor
     assert early.requirements.hardware == ("cuda",)
     assert early.sessions == 2
     assert early.title == " (cuda)"
-    assert set(base.nodeids) | set(early.nodeids) == {nodeid for nodeid, _ in TESTS.tests}
+    assert {*names(base), *names(early)} == {nodeid for nodeid, _ in TESTS.tests}
 
 
 def test_a_class_that_nobody_has_plans_what_the_others_hold(history: HistoryFile) -> None:
     both = lanes("rocm | cpu")
     planner = Planner(RULES, Selection(), history, FLEET, None)
 
-    rocm, cpu = planner.shares(both, [None, TESTS])
+    (rocm, cpu), _ = planner.shares(both, [None, TESTS])
 
     assert rocm.lots == ()
-    assert {(each.hardware, each.applies) for each in rocm.unrun} == {
-        ("rocm", True),
-        ("rocm", False),
-    }
+    assert {each.applies for each in rocm.unrun} == {True, False}
     assert {each.cause for each in rocm.unrun if each.applies} == {both[0].why_not}
     assert {each.cause for each in rocm.unrun if not each.applies} == {"asks for cuda, not rocm"}
-    assert [len(lot.nodeids) for lot in cpu.lots] == [4]
+    assert [len(lot.tests) for lot in cpu.lots] == [4]
     assert len(cpu.unrun) == 4
 
 
 def test_history_is_kept_by_hardware(history: HistoryFile) -> None:
-    history.add(
-        compose(
-            known(
-                seen("a.py::t0", task="c", duration_s=1.0),
-                seen("a.py::t0", "failed", task="g", duration_s=3.0),
-                attempts=[tried("c"), tried("g", hardware="cuda")],
-            )
-        )
+    kept(
+        history,
+        known(
+            seen("a.py::t0", task="c", duration_s=1.0),
+            seen("a.py::t0", "failed", task="g", duration_s=3.0),
+            attempts=[tried("c"), tried("g", hardware="cuda")],
+        ),
     )
 
     assert (history.load("cpu").durations, history.load("cpu").failed) == ({"a.py::t0": 1.0}, set())
@@ -141,21 +147,66 @@ def test_history_is_kept_by_hardware(history: HistoryFile) -> None:
 def test_a_class_runs_again_what_failed_there(history: HistoryFile) -> None:
     attempts = [tried("c"), tried("g", hardware="cuda")]
     cases = [seen("a.py::t0", task="c"), seen("a.py::t0", "failed", task="g")]
-    history.add(compose(known(*cases, attempts=attempts)))
+    kept(history, known(*cases, attempts=attempts))
     classes = lanes("cuda | cpu")
     planner = Planner(RULES, Selection(last_failed=True), history, FLEET, None)
 
-    cuda, cpu = planner.shares(classes, [TESTS, TESTS])
+    (cuda, cpu), _ = planner.shares(classes, [TESTS, TESTS])
 
-    assert [lot.nodeids for lot in cuda.lots] == [("a.py::t0",)]
+    assert [names(lot) for lot in cuda.lots] == [["a.py::t0"]]
     assert (cpu.lots, cpu.unrun) == ((), ())
 
 
 def test_all_run_where_none_failed(history: HistoryFile) -> None:
-    history.add(compose(known(seen("a.py::t0", task="c"), attempts=[tried("c")])))
+    kept(history, known(seen("a.py::t0", task="c"), attempts=[tried("c")]))
     (lane,) = lanes()
+    planner = Planner(RULES, Selection(last_failed=True), history, FLEET, None)
 
-    assert len(share(lane, history, last_failed=True).planned) == len(TESTS.tests)
+    ((found,), notes) = planner.shares([lane], [TESTS])
+
+    assert sum(len(lot.tests) for lot in found.lots) == len(TESTS.tests)
+    assert notes == ["--last-failed: nothing failed when it last ran here; all tests run"]
+
+
+def test_a_file_that_could_not_be_collected_is_remembered_and_its_tests_run(
+    history: HistoryFile,
+) -> None:
+    (lane,) = lanes()
+    kept(history, known(seen("gpu.py", "error", phase="collect"), attempts=[tried()]))
+
+    chosen = share(lane, history, last_failed=True)
+    assert [name for lot in chosen.lots for name in names(lot)] == [
+        f"gpu.py::t{n}" for n in range(4)
+    ]
+
+    kept(
+        history,
+        known(seen("gpu.py::t0"), seen("gpu.py::t1", "failed", ordinal=2), attempts=[tried()]),
+    )
+    chosen = share(lane, history, last_failed=True)
+    assert [name for lot in chosen.lots for name in names(lot)] == ["gpu.py::t1"]
+
+
+def test_ids_that_are_new_in_each_run_are_remembered_by_their_places(history: HistoryFile) -> None:
+    def suite_of(run: int) -> Suite:
+        tests = tuple((f"a.py::t[{run}-{n}]", "") for n in range(3))
+        of = (Function("a.py", "t", 3, ""),)
+        return Suite(tests, functions=of, places=tuple((0, n, "") for n in range(3)))
+
+    (lane,) = lanes()
+    first = share(lane, history, suite_of(1))
+    plan = [Planned(f"a.py::t[1-{n}]", number=n) for n in range(3)]
+    parts = [Part("t1", "session", "failed", "assertion_failed", is_session=True)]
+    cases = [
+        seen(f"a.py::t[2-{n}]", "failed" if n == 1 else "passed", number=n, ordinal=n + 1)
+        for n in range(3)
+    ]
+    run = known(*cases, attempts=[tried()], parts=parts, planned=plan)
+    history.add(compose(run), keys_of([first]))
+
+    again = share(lane, history, suite_of(3), last_failed=True)
+
+    assert [name for lot in again.lots for name in names(lot)] == ["a.py::t[3-1]"]
 
 
 def test_a_prediction_counts_what_shares_slots(history: HistoryFile) -> None:
@@ -164,7 +215,7 @@ def test_a_prediction_counts_what_shares_slots(history: HistoryFile) -> None:
         for n, (nodeid, _) in enumerate(TESTS.tests)
     ]
     attempts = [tried("c"), tried("g", hardware="cuda")]
-    history.add(compose(known(*cases, attempts=attempts)))
+    kept(history, known(*cases, attempts=attempts))
     (lane,) = lanes()
 
     assert predicted_s([share(lane, history)]) == pytest.approx(4.0, abs=0.1)

@@ -9,7 +9,7 @@ from dtest.events.task import Requirements
 from dtest.suites.history import History
 from dtest.suites.pools import Pool
 from dtest.suites.suite import Suite
-from dtest.suites.unit import Part
+from dtest.suites.unit import Part, Test
 
 MIXED = Suite(
     tests=(("a.py::one", ""), ("a.py::two", "")), broken=("c.py",), whole=("slow.t", "quick.t")
@@ -26,11 +26,13 @@ def test_files_that_run_as_a_whole_are_units_longest_first() -> None:
 
 
 def test_what_failed_runs_again_alone_and_that_of_a_whole_file_together() -> None:
-    units = again(["slow.t::x", "a.py::two", "slow.t"], MIXED)
+    two, x, own = Test(1, name="a.py::two"), Test(name="slow.t::x"), Test(name="slow.t")
+
+    units = again([("slow.t", x), ("a.py", two), ("slow.t", own)], MIXED)
 
     assert [unit.parts[0] for unit in units] == [
-        Part("a.py", ((1, "a.py::two"),)),
-        Part("slow.t", ((0, "slow.t::x"), (0, "slow.t")), together=True),
+        Part("a.py", (two,)),
+        Part("slow.t", (x, own), group="slow.t"),
     ]
     assert len({unit.id for unit in units}) == 2
 

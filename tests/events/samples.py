@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from dtest.events import attempt, breaker, leader, policy, run, task, worker
+from dtest.events import attempt, breaker, leader, policy, run, suite, task, worker
 from dtest.events.catalogue import Payload
 from dtest.events.fields import RunId, TaskId, WorkerId
 from dtest.events.reasons import Reason, RefusalCode
@@ -48,6 +48,16 @@ SAMPLES: dict[str, Payload] = {
     for sample in (
         run.RunOpened(RUN, "nightly of main", LABELS),
         run.RunCancelRequested(RUN, "superseded"),
+        suite.SuitePlanned(
+            RUN,
+            2,
+            hardware="cuda",
+            tests=(
+                suite.PlannedTest(0, "a.py::test_a"),
+                suite.PlannedTest(1, "a.py::test_b", "asks for rocm, not cuda", applies=False),
+            ),
+            files=("broken.py",),
+        ),
         task.TaskQueued(
             TASK,
             "command",
@@ -137,6 +147,9 @@ SAMPLES: dict[str, Payload] = {
             output="…",
             file="tests/test_api.py",
             line=17,
+            number=3,
+            properties=(attempt.Property("requirement", "LAMP-17"),),
+            suite_properties=(attempt.Property("firmware", "4.2"),),
         ),
         worker.WorkerRegistered(
             WORKER,

@@ -9,7 +9,7 @@ from importlib import import_module
 import pytest
 
 import dtest.events
-from dtest.events.catalogue import PAYLOADS, ROLE_OF, VERSION, WRITTEN_BY, Payload
+from dtest.events.catalogue import PAYLOADS, ROLE_OF, WRITTEN_BY, Payload, version_of
 from dtest.events.codec import wire_type
 from dtest.events.reasons import MEANINGS, Reason, RefusalCode
 
@@ -53,7 +53,7 @@ def test_an_event_is_a_frozen_fact_with_a_name_of_its_entity(payload: type[Paylo
     assert payload.__dataclass_params__.frozen  # type: ignore[union-attr]
     assert hasattr(payload, "__slots__")
     assert re.fullmatch(r"[a-z]+\.[a-z_]+", payload.TYPE)
-    assert wire_type(payload.TYPE) == f"dev.dtest.{payload.TYPE}.v{VERSION}"
+    assert wire_type(payload.TYPE) == f"dev.dtest.{payload.TYPE}.v{version_of(payload)}"
 
 
 @pytest.mark.parametrize("payload", ALL, ids=lambda payload: payload.TYPE)

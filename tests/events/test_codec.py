@@ -120,7 +120,7 @@ def test_the_official_cloudevents_library_reads_what_is_written(event: Event) ->
 
     assert theirs.get_id() == event.id
     assert theirs.get_source() == event.source
-    assert theirs.get_type() == f"dev.dtest.{event.type}.v1"
+    assert theirs.get_type() == codec.wire_type(event.type)
     assert theirs.get_subject() == event.data.entity_id
     assert theirs.get_specversion() == "1.0"
     assert theirs.get_datacontenttype() == "application/json"

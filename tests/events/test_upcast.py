@@ -6,9 +6,10 @@ import orjson
 import pytest
 
 from dtest.events import codec, upcast
-from dtest.events.catalogue import VERSION
+from dtest.events.catalogue import PAYLOADS, version_of
 from dtest.events.envelope import Event, Malformed
 from dtest.events.reasons import RefusalCode
+from dtest.events.run import RunOpened
 from dtest.events.upcast import STEPS, Step
 
 SUBJECT = "dtest.main.client.c.run.opened"
@@ -49,8 +50,20 @@ def test_a_step_does_not_change_what_it_is_given() -> None:
 
 
 def test_each_older_version_has_its_step() -> None:
-    for _, version in STEPS:
-        assert 1 <= version < VERSION
+    older = {
+        (name, version)
+        for name, payload in PAYLOADS.items()
+        for version in range(1, version_of(payload))
+    }
+    assert set(STEPS) == older
+
+
+def test_what_an_older_limit_refused_stays_refused() -> None:
+    step = STEPS["testcase.finished", 1]
+
+    assert step({"nodeid": "x" * 4_096})["nodeid"] == "x" * 4_096
+    assert step({"nodeid": "x" * 4_097})["nodeid"] is None
+    assert step({"nodeid": 7}) == {"nodeid": 7}
 
 
 def read(version: int, data: object) -> Event | Malformed:
@@ -71,7 +84,7 @@ def version_2(monkeypatch: pytest.MonkeyPatch) -> None:
     """A world in which ``run.opened`` was once written with another name for its id."""
     uncached = codec._known.__wrapped__  # noqa: SLF001 - what it remembers is of version 1
     monkeypatch.setattr(codec, "_known", uncached)
-    monkeypatch.setattr(codec, "VERSION", 2)
+    monkeypatch.setattr(codec, "version_of", lambda payload: 1 + (payload is RunOpened))
     monkeypatch.setitem(
         STEPS, ("run.opened", 1), lambda data: {"run_id": data["run"], "name": data["name"]}
     )

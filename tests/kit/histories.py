@@ -28,6 +28,7 @@ from dtest.events.parameters import Numbers, Strategy
 from dtest.events.policy import PolicyChanged
 from dtest.events.reasons import Reason, RefusalCode
 from dtest.events.run import RunCancelRequested, RunOpened
+from dtest.events.suite import PlannedTest, SuitePlanned
 from dtest.events.task import (
     Remedy,
     Requirements,
@@ -251,6 +252,10 @@ def _elected(rng: Random) -> LeaderElected:
 MAKERS: dict[type[Payload], tuple[Role, Make]] = {
     TaskQueued: ("client", queued),
     RunOpened: ("client", lambda rng: RunOpened(rng.choice(RUNS))),
+    SuitePlanned: (
+        "client",
+        lambda rng: SuitePlanned(rng.choice(RUNS), 1, tests=(PlannedTest(0, "t"),)),
+    ),
     RunCancelRequested: ("client", lambda rng: RunCancelRequested(rng.choice(RUNS))),
     TaskCancelRequested: ("client", lambda rng: TaskCancelRequested(_task(rng))),
     TaskRetryRequested: ("client", lambda rng: TaskRetryRequested(_task(rng))),

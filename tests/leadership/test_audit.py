@@ -248,7 +248,9 @@ async def test_a_journal_of_rules_that_are_not_kept_any_more_is_checked_in_its_f
     world = led_by(CURRENT)
     report = await verify(Recording(world.journal), facts.CELL, rules=kept)
     assert (report.violations, report.doubts, report.decisions_again) == ([], [], 0)
-    assert list(report.decisions_not_again) == ["rules 1, older than this version keeps"]
+    assert list(report.decisions_not_again) == [
+        f"rules {CURRENT.version}, older than this version keeps"
+    ]
 
     twice = replace(only_assigned(world), attempt=2)
     plant(world, twice, correlation=str(Correlation(world.cell.epoch, world.cell.seq)))
@@ -288,7 +290,7 @@ async def test_an_older_leader_after_newer_rules_is_checked_in_its_facts() -> No
     assert (report.violations, report.doubts) == ([], [])
     assert report.decisions_again == report.decisions - 1
     (why,) = report.decisions_not_again
-    assert why == "unrecorded rules, after rules 1 that its leader may not know"
+    assert why == f"unrecorded rules, after rules {CURRENT.version} that its leader may not know"
 
 
 async def test_terms_that_recorded_no_rules_are_decided_again_and_differences_are_doubts() -> None:

@@ -19,11 +19,11 @@ from dtest.events.attempt import (
 from dtest.events.catalogue import ROLE_OF, Payload
 from dtest.events.envelope import Event
 from dtest.events.fields import CellId, ClientId, EventId, RunId, TaskId, WorkerId
-from dtest.events.leader import LeaderElected
 from dtest.events.run import RunOpened
 from dtest.events.task import RetryPolicy, TaskQueued
 from dtest.events.worker import Capability, WorkerLost, WorkerRegistered
 from dtest.journal.port import Bounds, Outgoing, Stored
+from dtest.leadership.rules import elected
 from dtest.leadership.snapshots import SnapshotFiles
 from dtest.projections.projector import Projector, Source
 from dtest.projections.store import Store
@@ -83,7 +83,7 @@ class History:
     # -- the usual facts ----------------------------------------------------------------------
 
     def elect(self, leader_id: str = "lead-1") -> int:
-        return self.say(LeaderElected(leader_id, 0, "host-1", "0.1.0"))
+        return self.say(elected(leader_id, 0, "host-1", "0.1.0"))
 
     def join(self, worker_id: str, *, slots: int = 4, incarnation: str = "i1") -> int:
         capability = Capability(slots=slots, cpus=8.0, memory_gb=32.0)

@@ -83,10 +83,10 @@ def test_junit_counts_and_names_every_test_once() -> None:
     cases = [case for suite in read for case in suite]
 
     names = {(case.classname, case.name) for case in cases}
-    assert len(names) == len(cases) == len(report.results) + len(report.faults)
+    assert len(names) == len(cases) == len(report.results)
     assert read.tests == len(cases)
     assert read.failures == report.counts["failed"] - 2, "those that are muted"
-    assert read.errors == report.counts["error"] + report.counts["not_proven"] + 1
+    assert read.errors == report.counts["error"] + report.counts["not_proven"]
     for suite in read:
         stored = (suite.tests, suite.failures, suite.errors, suite.skipped)
         suite.update_statistics()  # type: ignore[no-untyped-call]
@@ -235,14 +235,14 @@ def test_markdown_tells_what_matters() -> None:
         "| failed | error | not proven | flaky | xpassed | xfailed | skipped | passed | tests |"
         in written
     )
-    assert "| 7 | 4 | 1 | 1 | 2 | 2 | 2 | 4 | 23 |" in written
+    assert "| 7 | 4 | 2 | 1 | 2 | 2 | 2 | 4 | 24 |" in written
     assert "### Failures: 9 in 6 kinds" in written
     assert "### Muted: 2" in written
     assert "### Flaky: 1" in written
-    assert "### Not proven: 1" in written
+    assert "### Not proven: 2" in written
     assert "### Hardware: 2 of 12 tests differ" in written
     assert "| `tests/test_a.py::TestA::test_flaky[x::y]` | flaky | failed |" in written
-    assert "### Tasks without a verdict: 1" in written
+    assert "### Tasks that came to no good end: 1" in written
 
 
 def test_markdown_of_nothing_says_so() -> None:

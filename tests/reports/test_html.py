@@ -99,7 +99,7 @@ def test_the_worst_stands_first() -> None:
     order = data["tests"]["verdict"]
     assert order == sorted(order)
     assert data["verdicts"][order[0]] == "failed"
-    assert sum(data["counts"].values()) == len(order) == 23
+    assert sum(data["counts"].values()) == len(order) == 24
 
 
 def test_artefacts_are_linked_and_only_to_the_api() -> None:

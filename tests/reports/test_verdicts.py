@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtest.events.reasons import Reason
+from dtest.reports.ends import ends
 from dtest.reports.observation import Attempt, Known, Observation, Outcome, Part, Planned
-from dtest.reports.verdicts import VERDICTS, Verdict, faults, is_of_work, judge, verdicts
+from dtest.reports.verdicts import VERDICTS, Verdict, is_of_work, judge, verdicts
 from tests.reports.samples import everything, known, seen, tried
 
 OUTCOMES: tuple[Outcome, ...] = ("passed", "failed", "skipped", "xfailed", "xpassed", "error")
@@ -366,11 +367,11 @@ def test_a_task_whose_end_leaves_unknown_tests_unproven_is_told(
 ) -> None:
     run = known(seen("a.py::t", outcome), parts=[part(status=status, reason=reason)])
 
-    assert [fault.task_id for fault in faults(run)] == (["t1"] if told else [])
+    assert [fault.task_id for fault in ends(run).faults] == (["t1"] if told else [])
 
 
 def test_a_task_that_names_its_tests_is_no_fault_of_its_own() -> None:
-    assert faults(known(parts=[part("a.py::t")])) == ()
+    assert ends(known(parts=[part("a.py::t")])).faults == ()
 
 
 def test_every_reason_blames_the_suite_or_does_not() -> None:

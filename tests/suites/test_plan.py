@@ -1,6 +1,7 @@
 """Plans: every test once, in units that shrink, what belongs together in one."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -8,13 +9,16 @@ from hypothesis import strategies as st
 
 from dtest.errors import InvalidDocument
 from dtest.suites import suite as module
-from dtest.suites.history import GUESS_S, History
+from dtest.suites.history import GUESS_S, Case, History
 from dtest.suites.plan import PlannedTest, makespan_s, plan
+from dtest.suites.pools import PoolTest
 from dtest.suites.suite import Suite, parts_of
 from dtest.suites.suite import joined as whole
 from dtest.suites.unit import (
     TESTS_MAX,
+    UNIT_BYTES_MAX,
     Part,
+    Test,
     Unit,
     decode,
     encode,
@@ -30,61 +34,70 @@ SECONDS = st.floats(0, 100, allow_nan=False)
 @st.composite
 def suites(draw: st.DrawFn) -> list[PlannedTest]:
     """Tests in the order of collection, some in groups."""
-    tests = []
+    tests: list[PlannedTest] = []
     for file in range(draw(st.integers(0, 6))):
         for group in draw(st.lists(st.sampled_from(["", "A", "B"]), max_size=6, unique=True)):
             tests += [
-                PlannedTest(
-                    f"f{file}.py::{group}test_{n}", group and f"f{file}.py::{group}", draw(SECONDS)
+                planned(
+                    f"f{file}.py", len(tests) + n, group and f"f{file}.py::{group}", draw(SECONDS)
                 )
                 for n in range(draw(st.integers(1, 12)))
             ]
+    for test in draw(st.lists(st.integers(0, max(0, len(tests) - 1)), max_size=8, unique=True)):
+        if tests:
+            tests[test] = replace(tests[test], group="@printer")
     return tests
 
 
-def told(units: list[Unit]) -> Counter[str]:
-    """All node ids of units."""
+def planned(file: str, number: int, group: str = "", seconds: float = 0.0) -> PlannedTest:
+    """A test of a function of its own."""
+    return PlannedTest(Test(number, f"test_{number}", name=f"{file}::t"), file, group, seconds)
+
+
+def told(units: list[Unit]) -> Counter[tuple[str, int | None]]:
+    """File and number of all tests of units."""
     return Counter(
-        nodeid for unit in units for part in unit.parts for _, nodeid in part.tests or ()
+        (part.file, test.number)
+        for unit in units
+        for part in unit.parts
+        for test in part.tests or ()
     )
+
+
+def numbers(tests: list[PlannedTest]) -> Counter[tuple[str, int | None]]:
+    """File and number of all tests of a plan."""
+    return Counter((test.file, test.test.number) for test in tests)
 
 
 @given(tests=suites(), sessions=st.integers(1, 9))
 def test_every_test_is_in_one_unit_at_its_place(tests: list[PlannedTest], sessions: int) -> None:
     units = plan(tests, sessions=sessions)
 
-    assert told(units) == Counter(test.nodeid for test in tests)
+    assert told(units) == numbers(tests)
     assert all(part.tests for unit in units for part in unit.parts)
     assert len({unit.id for unit in units}) == len(units)
-    order: dict[str, list[str]] = {}
-    for test in tests:
-        order.setdefault(test.file, []).append(test.nodeid)
-    for unit in units:
-        for part in unit.parts:
-            for place, nodeid in part.tests or ():
-                assert order[part.file][place] == nodeid
 
 
 @given(tests=suites(), sessions=st.integers(1, 9))
 def test_a_group_is_never_parted(tests: list[PlannedTest], sessions: int) -> None:
-    group_of = {test.nodeid: test.group for test in tests}
+    group_of = {test.test.number: test.group for test in tests}
     pieces = [piece for unit in plan(tests, sessions=sessions) for piece in pieces_of(unit)]
 
-    where = Counter(group_of[piece.tests[0][1]] for piece in pieces if piece.tests)
-    assert all(count == 1 for group, count in where.items() if group)
-    for piece in pieces:
-        assert len({group_of[nodeid] for _, nodeid in piece.tests or ()}) <= 1
-        if piece.together:
-            assert group_of[(piece.tests or ())[0][1]]
+    groups = [
+        {group_of[test.number] for part in piece for test in part.tests or ()} for piece in pieces
+    ]
+    assert all(len(some) == 1 for some in groups)
+    where = Counter(group for (group,) in groups if group.startswith("@"))
+    assert all(count == 1 for count in where.values()), "one session has the whole group"
+    for piece, (group,) in zip(pieces, groups, strict=True):
+        assert {part.group for part in piece} == {group}
 
 
 @given(tests=suites(), sessions=st.integers(1, 9))
-def test_the_longest_come_first(tests: list[PlannedTest], sessions: int) -> None:
+def test_the_sessions_end_at_about_the_same_time(tests: list[PlannedTest], sessions: int) -> None:
     units = plan(tests, sessions=sessions)
     total_s = sum(unit.seconds for unit in units)
 
-    singles = [unit.seconds for unit in units if len(unit.parts) == 1]
-    assert singles == sorted(singles, reverse=True) or any(len(u.parts) > 1 for u in units)
     largest = max((unit.seconds for unit in units), default=0.0)
     made = makespan_s(units, sessions=sessions)
     # Graham's bound for a list that is handed out in order.
@@ -93,8 +106,8 @@ def test_the_longest_come_first(tests: list[PlannedTest], sessions: int) -> None
 
 
 def test_a_large_file_is_cut_and_small_ones_are_put_together() -> None:
-    tests = [PlannedTest(f"large.py::test_{n}", seconds=1.0) for n in range(100)]
-    tests += [PlannedTest(f"s{n}.py::test", seconds=0.001) for n in range(200)]
+    tests = [planned("large.py", n, seconds=1.0) for n in range(100)]
+    tests += [planned(f"s{n}.py", 100 + n, seconds=0.001) for n in range(200)]
 
     units = plan(tests, sessions=2)
 
@@ -106,19 +119,56 @@ def test_a_large_file_is_cut_and_small_ones_are_put_together() -> None:
 
 
 def test_no_unit_holds_more_than_a_message_can() -> None:
-    tests = [PlannedTest(f"a.py::test_{n}") for n in range(3 * TESTS_MAX)]
+    tests = [planned("a.py", n) for n in range(3 * TESTS_MAX)]
 
     units = plan(tests, sessions=1)
 
-    assert told(units) == Counter(test.nodeid for test in tests)
-    assert all(sum(map(weight, unit.parts)) <= TESTS_MAX for unit in units)
+    assert told(units) == numbers(tests)
+    assert all(sum(map(weight, pieces_of(unit))) <= TESTS_MAX for unit in units)
 
 
-TESTS = st.lists(st.tuples(st.integers(0, 99), st.text(max_size=5)), min_size=1, max_size=9)
+def test_no_unit_is_larger_than_a_message_however_long_the_names_are() -> None:
+    tests = [planned("a.py", n, group="" if n % 2 else "a.py::T") for n in range(600)]
+    tests = [replace(each, test=replace(each.test, name="y" * 4_000)) for each in tests]
+
+    units = plan(tests, sessions=1)
+
+    assert told(units) == numbers(tests)
+    assert max(len(encode(unit)) for unit in units) < 2 * UNIT_BYTES_MAX
+
+
+def test_only_what_is_long_comes_before_its_turn() -> None:
+    tests = [planned(f"f{n}.py", n, seconds=0.01 * (1 + n % 3)) for n in range(40)]
+    tests += [planned("slow.py", 40, seconds=5.0)]
+
+    first, *rest = [
+        test.number
+        for unit in plan(tests, sessions=2)
+        for part in unit.parts
+        for test in part.tests or ()
+    ]
+
+    assert first == 40
+    assert rest == list(range(40)), "the others keep the order of collection"
+
+
+TEST = st.builds(Test, st.integers(0, 99), st.text(max_size=5))
+TESTS = st.lists(TEST, min_size=1, max_size=9)
 PART = st.builds(
-    Part, st.sampled_from(["a.py", "b.py"]), st.none() | TESTS.map(tuple), st.booleans()
+    Part,
+    st.sampled_from(["a.py", "b.py"]),
+    st.none() | TESTS.map(tuple),
+    st.sampled_from(["", "A", "@B"]),
 )
 PARTS = st.lists(PART, min_size=1, max_size=6)
+
+
+def content(unit: Unit) -> list[list[tuple[str, str, Test | None]]]:
+    """What goes together: file, group and test of each."""
+    return [
+        [(part.file, part.group, test) for part in piece for test in part.tests or (None,)]
+        for piece in pieces_of(unit)
+    ]
 
 
 @given(parts=PARTS, count=st.integers(1, 9))
@@ -128,9 +178,9 @@ def test_splitting_keeps_every_piece_in_order(parts: list[Part], count: int) -> 
     made = split(unit, count)
 
     assert 1 <= len(made) <= count
-    assert [piece for each in made for piece in pieces_of(each)] == pieces_of(unit)
+    assert [each for part in made for each in content(part)] == content(unit)
     assert sum(each.seconds for each in made) == pytest.approx(1.0)
-    assert pieces_of(Unit("u", joined(pieces_of(unit)))) == pieces_of(unit)
+    assert content(Unit("u", joined(pieces_of(unit)))) == content(unit)
     for each in made:
         assert decode(encode(each)) == each
 
@@ -155,7 +205,8 @@ def test_what_says_nothing_of_a_suite_is_refused() -> None:
 
 
 def test_what_is_not_known_is_guessed_from_its_neighbours() -> None:
-    tests = [("a.py::one", ""), ("a.py::two", ""), ("b.py::three", "")]
+    names = ("a.py::one", "a.py::two", "b.py::three")
+    tests = [PoolTest(Test(n), name, name[:4], "", (name, "")) for n, name in enumerate(names)]
 
     assert [test.seconds for test in History().predicted(tests)] == [GUESS_S] * 3
     known = History({"a.py::one": 4.0})
@@ -175,10 +226,10 @@ def test_a_history_is_completed_by_what_others_know_and_keeps_its_own() -> None:
 
 
 def test_a_history_follows_the_latest_runs() -> None:
-    history = History().with_run([("a", 4.0, True), ("b", 1.0, False)])
+    history = History().with_run([Case("a", 4.0, True), Case("b", 1.0, False)])
     assert (history.durations, set(history.failed)) == ({"a": 4.0, "b": 1.0}, {"a"})
 
-    history = history.with_run([("a", 2.0, False)])
+    history = history.with_run([Case("a", 2.0, False)])
     assert (history.durations["a"], set(history.failed)) == (3.0, set())
 
 

@@ -34,10 +34,12 @@ def test_tests_that_ask_for_the_same_are_one_pool() -> None:
 
     found = divide(tests, [ANYWHERE, CUDA, ANYWHERE, ANYWHERE, CUDA], ANYWHERE)
 
-    told = [(pool.requirements, [(t.nodeid, t.place) for t in pool.tests]) for pool in found.pools]
+    told = [
+        (pool.requirements, [(t.nodeid, t.test.number) for t in pool.tests]) for pool in found.pools
+    ]
     assert told == [
-        (ANYWHERE, [("a.py::t", 0), ("b.py::t", 0), ("a.py::u", 2)]),
-        (CUDA, [("a.py::gpu", 1), ("b.py::gpu", 1)]),
+        (ANYWHERE, [("a.py::t", 0), ("b.py::t", 2), ("a.py::u", 3)]),
+        (CUDA, [("a.py::gpu", 1), ("b.py::gpu", 4)]),
     ]
     assert found.not_for_it == ()
 
@@ -51,14 +53,15 @@ def test_a_class_of_hardware_has_no_tests_that_ask_for_another() -> None:
         ROCM,
         Requirements(hardware=("rocm",), min_memory_gb=8.0),
     ]
-    assert found.not_for_it == (("a.py::gpu", "asks for cuda, not rocm"),)
+    assert found.not_for_it == ((1, "a.py::gpu", "asks for cuda, not rocm"),)
 
 
-def test_what_was_not_chosen_still_counts_for_the_place_of_others() -> None:
-    found = divide(suite("a.py::t", "a.py::u"), [ANYWHERE] * 2, ANYWHERE, only={"a.py::u"})
+def test_what_is_left_of_a_suite_keeps_its_numbers() -> None:
+    chosen = suite("a.py::t", "a.py::u").only(lambda place: place == 1)
 
-    (pool,) = found.pools
-    assert [(test.nodeid, test.place) for test in pool.tests] == [("a.py::u", 1)]
+    (pool,) = divide(chosen, [ANYWHERE], ANYWHERE).pools
+
+    assert [(each.nodeid, each.test.number) for each in pool.tests] == [("a.py::u", 1)]
 
 
 @given(st.lists(st.sampled_from((ANYWHERE, CUDA, ROCM, LARGE))), st.sampled_from((ANYWHERE, CUDA)))
@@ -70,7 +73,7 @@ def test_every_test_is_in_one_pool_or_not_for_it(
     found = divide(tests, needs, base)
 
     pooled = [test.nodeid for pool in found.pools for test in pool.tests]
-    elsewhere = [nodeid for nodeid, _ in found.not_for_it]
+    elsewhere = [each.nodeid for each in found.not_for_it]
     assert sorted(pooled + elsewhere) == sorted(nodeid for nodeid, _ in tests.tests)
     assert all(pool.tests for pool in found.pools)
 

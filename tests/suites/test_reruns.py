@@ -35,10 +35,10 @@ def test_every_test_is_run_again_once_by_bounded_means() -> None:
 
         found = elsewhere(failed, sessions=sessions)
 
-        nodeids = [nodeid for group in found for nodeid in group.nodeids]
+        nodeids = [nodeid for group in found for nodeid in group.tests]
         assert sorted(nodeids) == sorted(nodeid for nodeid, _ in failed)
         assert len(found) <= GROUPS_MAX + 1
         assert all(len(group.avoid) <= AVOIDED_MAX for group in found)
-        assert all(1 <= group.sessions <= len(group.nodeids) for group in found)
+        assert all(1 <= group.sessions <= len(group.tests) for group in found)
         known = {nodeid: set(where) for nodeid, where in failed}
-        assert all(set(group.avoid) <= known[each] for group in found for each in group.nodeids)
+        assert all(set(group.avoid) <= known[each] for group in found for each in group.tests)

@@ -5,7 +5,7 @@ What an attempt is, an executor knows; what is true of the cell, the journal kno
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import orjson
@@ -20,6 +20,7 @@ from dtest.events.fields import CellId, EventId, WorkerId
 from dtest.events.worker import Capability, WorkerDraining, WorkerLeft, WorkerRegistered
 from dtest.journal.port import Appended, Journal, Outgoing
 from dtest.runtime.ids import IdSource
+from dtest.suites.session import SPEAKS
 
 log = structlog.get_logger()
 
@@ -152,11 +153,14 @@ class Agent:
 
     def _registration(self) -> WorkerRegistered:
         me = self._identity
+        has = self._capability
+        if not me.simulated:
+            has = replace(has, labels={**has.labels, **SPEAKS})
         return WorkerRegistered(
             me.worker_id,
             me.incarnation,
             me.host,
-            self._capability,
+            has,
             me.simulated,
             me.version,
             me.pid,

@@ -47,6 +47,8 @@ _BAD_LAUNCH = {
         Reason.LAUNCH_FAILED,
     ),
 }
+_BAD_COMMAND = dict.fromkeys(("E2BIG", "ENAMETOOLONG", "ValueError"), Reason.MALFORMED_PAYLOAD)
+"""Why no worker can start a program; any other reason is that there is none of the name."""
 
 
 class RunningAttempt:
@@ -360,6 +362,9 @@ class RunningAttempt:
         )
 
     def _meaning(self, end: dict[str, Any]) -> Meaning:
+        if end.get("op") == "failed" and end.get("of_program") and self.assigned.type != "test":
+            reason = _BAD_COMMAND.get(str(end.get("errno")), Reason.MISSING_INPUT)
+            return "faulted", reason, str(end.get("detail", ""))
         if end.get("op") == "failed":
             reason = end.get("reason") or _BAD_LAUNCH.get(str(end.get("errno")), Reason.AGENT_CRASH)
             return "faulted", reason, str(end.get("detail", ""))

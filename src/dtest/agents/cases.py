@@ -23,7 +23,8 @@ from dtest.events.reasons import Reason
 log = structlog.get_logger()
 
 FAILING = frozenset({"failed", "error"})
-NODEID_CHARS_MAX = 4_096
+NODEID_CHARS_MAX = 262_144
+PROPERTIES_MAX = 1_000
 MESSAGE_CHARS_MAX = 4_000
 OUTPUT_CHARS_MAX = 100_000
 _CASE: TypeAdapter[TestcaseFinished] = TypeAdapter(TestcaseFinished)
@@ -42,6 +43,7 @@ class CaseReport:
     ) -> None:
         self._path = path
         self._heard = heard
+        self._ended = ("", "")
         self._attempt = attempt
         self._tell = tell
         self._offset = 0
@@ -63,6 +65,7 @@ class CaseReport:
             tuple(self._crashed),
             self._skipped,
             self._device_faults,
+            *self._ended,
         )
 
     def read(self) -> None:
@@ -92,6 +95,8 @@ class CaseReport:
                 self._case(entry)
             case {"kind": "crash", "nodeid": str(nodeid)}:
                 self._crashed.append(nodeid)
+            case {"kind": "ended", "how": str(how), "text": str(text)}:
+                self._ended = (how, text[:MESSAGE_CHARS_MAX])
             case {"unit": str()} | {"kind": "collected"} if self._heard is not None:
                 self._heard(entry)
 
@@ -110,6 +115,10 @@ class CaseReport:
             "output": str(entry.get("output") or "")[:OUTPUT_CHARS_MAX],
             "file": str(entry.get("file") or ""),
             "line": entry.get("line"),
+            # A plan numbers the tests of sessions that are fed by it; others count for themselves.
+            "number": entry.get("number") if self._heard is not None else None,
+            "properties": _properties(entry.get("properties")),
+            "suite_properties": _properties(entry.get("suite_properties")),
         }
         try:
             case = _CASE.validate_python(content)
@@ -129,3 +138,11 @@ class CaseReport:
         elif case.outcome == "skipped":
             self._skipped += 1
         self._tell(case)
+
+
+def _properties(told: object) -> list[dict[str, str]]:
+    found = told if isinstance(told, list) else []
+    return [
+        {"name": str(name)[:MESSAGE_CHARS_MAX], "value": str(value)[:MESSAGE_CHARS_MAX]}
+        for name, value in found[:PROPERTIES_MAX]
+    ]

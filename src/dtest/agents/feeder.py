@@ -18,8 +18,8 @@ import structlog
 from dtest.agents.pacing import Pace, given_from
 from dtest.agents.queue_port import Pulled, Queue
 from dtest.errors import DtestError, InvalidDocument, NotFound, Unavailable
-from dtest.suites.suite import Marks, Suite
-from dtest.suites.unit import Part, Unit, decode, encode, expected_s, joined, pieces_of, split
+from dtest.suites.suite import Function, Marks, Suite
+from dtest.suites.unit import Piece, Unit, decode, encode, expected_s, joined, pieces_of, split
 
 log = structlog.get_logger()
 
@@ -49,7 +49,7 @@ class _Held:
 
     unit: Unit
     handle: str
-    pieces: list[Part] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
     """What may go elsewhere as long as the session has not got it; from ``given`` on."""
     given: int = 0
     slices: int = 0
@@ -133,6 +133,9 @@ class Feeder:
                     tuple(entry.get("whole", ())),
                     tuple(Marks(**marks) for marks in entry.get("marks", ())),
                     tuple(entry.get("marked", ())),
+                    tuple(Function(*each) for each in entry.get("functions", ())),
+                    tuple(tuple(place) for place in entry.get("places", ())),
+                    tuple(entry.get("notes", ())),
                 )
 
     def end_test(self, why: str) -> None:

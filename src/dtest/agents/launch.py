@@ -22,6 +22,9 @@ _ORDER = {"cuda": {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}}
 """CUDA numbers devices by speed unless told; the probe numbers them as the driver does."""
 
 
+RUN_CHARS = 32
+"""Of the id of a run, in the name that its sessions share: the end of it is the random part."""
+
 UNPREPARED = Prepared()
 
 
@@ -63,9 +66,12 @@ def launch(assigned: AttemptAssigned, directory: Path, prepared: Prepared = UNPR
         case TestConfig():
             cwd = _place(prepared, config.cwd)
             if config.runner is None:
-                argv = (*_session(config, cwd, _python(prepared), directory), "--", *config.args)
+                of_run = _named(config, assigned) if config.queue is not None else ()
+                session = _session(config, cwd, _python(prepared), directory)
+                argv = (*session, *of_run, "--", *config.args)
             else:
-                argv = _foreign(config, config.runner, cwd, _python(prepared), directory)
+                python = _python(prepared)
+                argv = _foreign(config, config.runner, cwd, python, directory, assigned)
             return Launch(argv, cwd, {**env, **config.env}, config.paths)
         case None:
             message = f"this agent does not run tasks of type {assigned.type}"
@@ -89,8 +95,19 @@ def _session(config: TestConfig, cwd: str, python: str, directory: Path) -> tupl
     return (*fed, "--feed", str(directory / "feed.jsonl"), *limited, *collecting)
 
 
+def _named(config: TestConfig, assigned: AttemptAssigned) -> tuple[str, ...]:
+    """Return what tells a session who it is among those of its run."""
+    run = (assigned.run_id or assigned.task_id).replace("-", "")[-RUN_CHARS:]
+    return ("--worker", config.worker, "--workers", str(config.workers), "--run", run)
+
+
 def _foreign(
-    config: TestConfig, runner: Runner, cwd: str, python: str, directory: Path
+    config: TestConfig,
+    runner: Runner,
+    cwd: str,
+    python: str,
+    directory: Path,
+    assigned: AttemptAssigned,
 ) -> tuple[str, ...]:
     """Return what runs tests by another runner. Raises ValueError for one that is not known."""
     if runner.name != UNITTEST and runner.name not in ADAPTERS:
@@ -107,7 +124,9 @@ def _foreign(
         *(("--collect",) if config.collect else ()),
     )
     if runner.name == UNITTEST:
-        named = ("-m", UNITTEST_MODULE, "--python", config.python or python)
+        of_run = _named(config, assigned)
+        named: tuple[str, ...] = ("-m", UNITTEST_MODULE, "--python", config.python or python)
+        named = (*named, *of_run)
     else:
         results = ("--results", runner.results) if runner.results is not None else ()
         named = ("-m", RUNNER_MODULE, "--runner", runner.name, *results)

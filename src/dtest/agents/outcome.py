@@ -16,6 +16,7 @@ from dtest.agents.pytest_session import (
     EXIT_USAGE,
 )
 from dtest.events.reasons import Reason
+from dtest.suites.ends import STOPPED
 
 Outcome = Literal["passed", "failed", "faulted", "cancelled"]
 CRASHED_NAMED_MAX = 5
@@ -42,6 +43,9 @@ class Cases:
     """A file that skips itself is one of them, though pytest then says that no tests ran."""
     device_faults: Mapping[Reason, int] = field(default_factory=dict)
     """How many of the failed tests failed because of their device."""
+    ended: str = ""
+    """How the session ended, if that says more than its tests do; see ``pytest_session.ending``."""
+    ended_text: str = ""
 
 
 Meaning = tuple[Outcome, Reason | None, str]
@@ -68,6 +72,16 @@ def _stopped(stop: Reason, cases: Cases) -> Meaning:
 
 
 def _tested(end: Exit, cases: Cases) -> Meaning:
+    if cases.ended and end.code in {EXIT_PASSED, EXIT_FAILED}:
+        if cases.ended == "lingered" and not cases.failed:
+            return "passed", None, cases.ended_text
+        if cases.ended != "lingered":
+            how = STOPPED if cases.ended == "stopped" else ""
+            return "failed", Reason.EXIT_NONZERO, how + cases.ended_text
+    return _by_status(end, cases)
+
+
+def _by_status(end: Exit, cases: Cases) -> Meaning:
     match end.code:
         case code if code == EXIT_PASSED or (code == EXIT_NO_TESTS and cases.skipped):
             return "passed", None, ""

@@ -8,7 +8,7 @@ and the session would wait for each of them.
 from collections.abc import Iterable
 from itertools import islice
 
-from dtest.suites.unit import Part, expected_s, weight
+from dtest.suites.unit import Piece, expected_s, weight
 
 SLICE_S = 0.1
 """Seconds that a slice is to take."""
@@ -39,7 +39,7 @@ class Pace:
         """Learn how many seconds it takes to begin a slice: most of the time is for its tests."""
         self._slice_s = max(SLICE_S, SETUP_SLICES * setup_s)
 
-    def fitting(self, pieces: Iterable[Part]) -> int:
+    def fitting(self, pieces: Iterable[Piece]) -> int:
         """Return how many of these pieces make the next slice; one at least, if there is one."""
         if not self._expected_s:
             return sum(1 for _ in islice(pieces, FIRST_SLICE))
@@ -55,7 +55,7 @@ class Pace:
         return count
 
 
-def given_from(pieces: list[Part], first: int) -> int:
+def given_from(pieces: list[Piece], first: int) -> int:
     """Return from which piece on to give away, of those from ``first`` on, about half of the time.
 
     The giver keeps what comes next, unless only one piece is left.

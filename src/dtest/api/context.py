@@ -17,7 +17,7 @@ from dtest.journal.queue import UnitQueue
 from dtest.journal.room import JournalRoom
 from dtest.journal.stores import ObjectStore, OutputStore
 from dtest.projections.projector import Projector
-from dtest.projections.store import Answer, Store
+from dtest.projections.store import ROWS_MAX, Answer, Store
 from dtest.state.task import Task
 
 READ_S_MAX = 5.0
@@ -48,10 +48,12 @@ class ApiContext:
         """Return how many tasks the cell has to finish."""
         return self.admission.backlog.unfinished(self.projector.rows.cell)
 
-    async def read(self, sql: str, parameters: Sequence[object] = ()) -> Answer:
+    async def read(
+        self, sql: str, parameters: Sequence[object] = (), *, rows_max: int = ROWS_MAX
+    ) -> Answer:
         """Run a trusted statement; a few at once, away from the loop that takes submissions."""
         async with self.admission.reading:
-            return await asyncio.to_thread(self.store.query, sql, parameters)
+            return await asyncio.to_thread(self.store.query, sql, parameters, rows_max=rows_max)
 
     async def caught_up(self, after: int | None) -> None:
         """Wait until the read model holds a sequence number. Raises InvalidDocument or TimedOut."""

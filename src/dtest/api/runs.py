@@ -8,6 +8,8 @@ from dtest.api.body import StrictRoute
 from dtest.api.context import Context
 from dtest.api.listing import After, Cursor, Limit, Listing, page, readable
 from dtest.api.models import Page, ReasonBody, Requested
+from dtest.api.plans import PLANS, PlanBody, planned_events
+from dtest.api.verdict import VerdictAnswer, verdict_of
 from dtest.errors import NotFound
 from dtest.events.fields import RunId
 from dtest.events.run import RunCancelRequested
@@ -75,11 +77,41 @@ async def cancel_run(context: Context, run_id: str, body: ReasonBody | None = No
     return Requested(seq=placed[0].seq)
 
 
+@router.post("/{run_id}/plan", status_code=202, summary="Say what a run is to prove")
+async def plan(context: Context, run_id: str, body: PlanBody) -> Requested:
+    """Record tests by their numbers: each is to have a result, or the run is not proven."""
+    facts = planned_events(_find(context, run_id), body)
+    placed = await context.client.say(facts)
+    return Requested(seq=placed[-1].seq)
+
+
+@router.get("/{run_id}/plan", summary="What a run is to prove")
+async def show_plan(
+    context: Context,
+    run_id: str,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+    after: After = None,
+) -> Page:
+    """Return the planned tests, the last ones first; files to be collected have no number."""
+    await context.caught_up(after)
+    filters = {"run_id = ?": _find(context, run_id)}
+    return await page(context, PLANS, filters, limit=limit, cursor=cursor, after=after)
+
+
+@router.get("/{run_id}/verdict", summary="What a run came to, as a gate would say")
+async def show_verdict(context: Context, run_id: str, after: After = None) -> VerdictAnswer:
+    """Judge all that is known of the run by the function that all reports ask."""
+    await context.caught_up(after)
+    return await verdict_of(context, _find(context, run_id))
+
+
 def _find(context: Context, name: str) -> RunId:
     runs = context.projector.rows.cell.runs
     known = list(runs.values())  # a copy: the projector's thread adds to them
-    if name == "@last" and known:
-        return max(known, key=lambda run: run.opened_at).id
+    filled = [run for run in known if run.task_ids]  # one whose tasks were refused is no run
+    if name == "@last" and filled:
+        return max(filled, key=lambda run: run.opened_at).id
     if RunId(name) in runs:
         return RunId(name)
     begins = [run.id for run in known if run.id.startswith(name)][:2] if name else []

@@ -34,6 +34,7 @@ CASES = Listing(
     "AS page_key FROM testcases)",
     "page_key",
     str,
+    frozenset({"properties", "suite_properties"}),
 )
 EXAMPLE = {
     "type": "command",

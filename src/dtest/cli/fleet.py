@@ -5,10 +5,12 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from dtest.cli import output
 from dtest.cli.api_client import ApiClient
 from dtest.events.fields import WorkerId
 from dtest.events.worker import Capability
 from dtest.state.worker import Worker, WorkerStatus, whole
+from dtest.suites.session import speaks
 
 PAGE_ITEMS = 1_000
 _HERE = frozenset({WorkerStatus.ACTIVE, WorkerStatus.SUSPECTED})
@@ -57,3 +59,13 @@ def is_remote(fleet: list[Worker]) -> bool:
 def slots_of(fleet: list[Worker]) -> int:
     """Return how many sessions the workers have room for."""
     return sum(worker.capability.slots for worker in ready(fleet))
+
+
+def for_suites(fleet: list[Worker]) -> list[Worker]:
+    """Return the workers that can run sessions of suites; say which cannot."""
+    able = [worker for worker in fleet if speaks(worker.capability.labels)]
+    for worker in ready(fleet):
+        if worker not in able:
+            said = f"{worker.id} runs an older dtest, which knows tests by their node ids alone"
+            output.say(f"{said}: it takes no part; install this version there")
+    return [worker for worker in fleet if worker in able or worker.simulated]

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from dtest.cli import output
 from dtest.cli.api_client import ApiClient, open_api
 from dtest.cli.options import DEFAULTS, CallOptions
-from dtest.cli.watching import Patience, exit_code, watch_run
+from dtest.cli.watching import Patience, concluded, watch_run
 from dtest.errors import NOTHING_SELECTED
 
 COLUMNS = ("run_id", "name", "tasks", "passed", "failed", "errored", "waiting", "running")
@@ -56,7 +56,7 @@ def show(run: str = "@last", *, call: CallOptions = DEFAULTS) -> int:
         sums = {name: found[name] for name in COLUMNS}
         output.table([{**sums, "finished": found["finished"]}], (*COLUMNS, "finished"))
         output.table(tasks, ("task_id", "name", "status", "reason", "attempt", "worker_id"))
-    return exit_code(found) if found["finished"] else 0
+    return concluded(api, found, quiet=call.json) if found["finished"] else 0
 
 
 def every_task(api: ApiClient, run_id: str) -> list[dict[str, Any]]:
@@ -98,7 +98,7 @@ def watch(
     found = watch_run(api, begun["run_id"], patience=patience, as_json=call.json)
     if call.json:
         output.as_json(found)
-    return exit_code(found)
+    return concluded(api, found, quiet=call.json)
 
 
 def cancel(run: str, *, reason: str = "", call: CallOptions = DEFAULTS) -> int:

@@ -12,7 +12,7 @@ from dtest.cli.api_client import open_api
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.recipes import recipe_of
 from dtest.cli.shipping import ship_tree
-from dtest.cli.watching import Patience, exit_code, watch_run
+from dtest.cli.watching import Patience, concluded, watch_run
 from dtest.errors import UsageError
 from dtest.events.config import CONFIGS
 
@@ -86,7 +86,8 @@ def submit(  # noqa: PLR0913 - one option each
     )
     if call.json:
         output.as_json(run)
-    return REFUSED if refused else exit_code(run)
+    code = concluded(api, run, quiet=call.json)
+    return REFUSED if refused else code
 
 
 def _body(given: list[str]) -> dict[str, Any]:

@@ -1,33 +1,33 @@
 """How ``dtest test`` cuts a suite, by what is known of it."""
 
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from dtest.cli.suite_options import Selection
 from dtest.suites.history import History
 from dtest.suites.plan import plan
 from dtest.suites.pools import Pool
 from dtest.suites.suite import Suite
-from dtest.suites.unit import Part, Unit
+from dtest.suites.unit import Part, Test, Unit
 
 
 def units_of(
     pool: Pool, selection: Selection, history: History, *, sessions: int, whole: Sequence[str] = ()
 ) -> list[Unit]:
     """Cut tests, and files that run as a whole, into what the sessions take at a time."""
-    predicted = history.predicted(
-        [(test.nodeid, test.group) for test in pool.tests], [test.place for test in pool.tests]
-    )
-    units = plan(predicted, sessions=sessions)
+    units = plan(history.predicted(pool.tests), sessions=sessions)
     timed = sorted(((history.of_file(file), file) for file in whole), reverse=True)
     units += (Unit(f"w{n}", (Part(file),), took_s) for n, (took_s, file) in enumerate(timed))
     if selection.failed_first:
-        units.sort(key=lambda unit: not _holds(unit, history.failed))
+        failed = {
+            each.test.number for each in pool.tests if history.has_failed(each.keys, each.file)
+        }
+        units.sort(
+            key=lambda unit: (
+                not any(test.number in failed for part in unit.parts for test in part.tests or ())
+            )
+        )
     return units
-
-
-def _holds(unit: Unit, nodeids: Collection[str]) -> bool:
-    return any(nodeid in nodeids for part in unit.parts for _, nodeid in part.tests or ())
 
 
 def shown(found: Suite) -> str:
@@ -38,17 +38,14 @@ def shown(found: Suite) -> str:
     return f"{len(found.tests)} tests in {len(found.files)} files{broken}"
 
 
-def again(nodeids: Iterable[str], found: Suite) -> list[Unit]:
-    """Return units that run each test alone; those of a file that runs as a whole, together."""
-    places = found.places()
-    whole: dict[str, list[tuple[int, str]]] = {file: [] for file in found.whole}
+def again(tests: Iterable[tuple[str, Test]], found: Suite) -> list[Unit]:
+    """Return units that run each test alone, given with its file; those of a whole one together."""
+    whole: dict[str, list[Test]] = {file: [] for file in found.whole}
     parts: list[Part] = []
-    for nodeid in nodeids:
-        file = nodeid.partition("::")[0]
-        test = (places.get(nodeid, 0), nodeid)
+    for file, test in tests:
         if file in whole:
             whole[file].append(test)
         else:
             parts.append(Part(file, (test,)))
-    parts += (Part(file, tuple(tests), together=True) for file, tests in whole.items() if tests)
+    parts += (Part(file, tuple(tests), file) for file, tests in whole.items() if tests)
     return [Unit(f"again-{uuid.uuid4().hex}", (part,)) for part in parts]

@@ -9,7 +9,7 @@ from pathlib import Path
 from dtest.cli import output
 from dtest.cli.api_client import ApiClient
 from dtest.cli.cell_memory import CellMemory
-from dtest.cli.fleet import fleet_of, is_remote
+from dtest.cli.fleet import fleet_of, for_suites, is_remote
 from dtest.cli.reports import write_report
 from dtest.cli.suite import shown
 from dtest.cli.suite_cell import interpreter_of, shipped_here
@@ -17,8 +17,8 @@ from dtest.cli.suite_command import SuiteCommand
 from dtest.cli.suite_history import HistoryFile
 from dtest.cli.suite_lots import Lane, Planner, Share, kinds_of, lanes_of, refuse_unmatched
 from dtest.cli.suite_options import ReportFiles
-from dtest.cli.suite_run import RunEnd, SuitePlace, SuiteRun
-from dtest.errors import NOTHING_SELECTED, DtestError, TooManyFailures
+from dtest.cli.suite_run import RunEnd, SuitePlace, SuiteRun, keys_of
+from dtest.errors import NOTHING_SELECTED, DtestError, SuiteStopped, TooManyFailures
 from dtest.state.worker import Worker
 from dtest.suites.requirement import in_words
 
@@ -28,7 +28,7 @@ INTERRUPTED = 130
 def conduct(api: ApiClient, wanted: SuiteCommand) -> int:
     """Run the suite in a cell; return the exit code."""
     kept = HistoryFile(Path.cwd())
-    fleet = fleet_of(api)
+    fleet = for_suites(fleet_of(api))
     lanes = _lanes(wanted, fleet)
     run = SuiteRun(api, Path.cwd().name or "tests", wanted.flaky, as_json=wanted.as_json)
     run.start(_place(wanted, api, fleet), wanted.paths, wanted.bounds, lanes)
@@ -46,7 +46,7 @@ def conduct(api: ApiClient, wanted: SuiteCommand) -> int:
     if not wanted.as_json:
         _tell_plan(shares)
     end = run.carry(shares, wanted.bounds)
-    kept.add(end.report)
+    kept.add(end.report, keys_of(shares))
     return _concluded(end, wanted.reports, as_json=wanted.as_json)
 
 
@@ -81,10 +81,12 @@ def _planned(
         suite and wanted.by.selected(suite, wanted.selection)
         for suite in run.collected(wanted.bounds)
     ]
-    shares = planner.shares(lanes, found)
+    shares, notes = planner.shares(lanes, found)
+    for note in notes:
+        output.say(note)
     if wanted.bounds.fail_unmatched:
         refuse_unmatched(
-            (each.nodeid, each.cause) for s in shares for each in s.unrun if each.applies
+            (each.nodeid, each.cause) for share in shares for each in share.unrun if each.applies
         )
     return shares
 
@@ -96,7 +98,7 @@ def _tell_plan(shares: Sequence[Share]) -> None:
         output.say(f"{name}: {shown(suite)}" if name else shown(suite))
         for lot in share.lots:
             if lot.is_early:
-                output.say(f"  {len(lot.nodeids)} ask for {in_words(lot.requirements)}")
+                output.say(f"  {len(lot.tests)} ask for {in_words(lot.requirements)}")
         elsewhere = sum(not each.applies for each in share.unrun)
         if elsewhere:
             output.say(f"  {elsewhere} are not for {name or 'these machines'}")
@@ -117,7 +119,7 @@ def _concluded(end: RunEnd, reports: ReportFiles, *, as_json: bool) -> int:
         tell(report, end, durations=reports.durations)
     for path, form, _ in reports.files:
         write_report(path, form, report)
-    if end.cut is not None and not isinstance(end.cut, TooManyFailures):
+    if end.cut is not None and not isinstance(end.cut, TooManyFailures | SuiteStopped):
         raise end.cut
     return code
 

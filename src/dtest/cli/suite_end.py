@@ -1,14 +1,15 @@
 """What ``dtest test`` tells people and programs of a run that has ended."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
 from dtest.cli import output
 from dtest.cli.suite_run import RunEnd
-from dtest.errors import TooManyFailures
+from dtest.errors import SuiteStopped, TooManyFailures
 from dtest.reports.matrix import Matrix, matrix
 from dtest.reports.report import Report, title
+from dtest.reports.terminal import shortened
 from dtest.reports.verdicts import BAD, Result, Verdict
 
 LISTED_MAX = 50
@@ -27,12 +28,14 @@ def as_document(report: Report, end: RunEnd) -> dict[str, Any]:
     return {
         "run_id": report.run.run_id,
         "counts": report.counts,
+        "planned": report.planned,
+        "notes": list(report.notes),
         "hardware": report.hardware,
         "testcases": [_case(result) for result in report.results],
         "faults": [
             {"task_id": each.task_id, "name": each.name, "status": each.status}
-            | {"reason": each.reason}
-            for each in end.faults
+            | {"reason": each.reason, "detail": each.detail}
+            for each in report.faults
         ],
         "seconds": round(end.took_s, 3),
         "predicted_seconds": round(end.predicted_s, 3),
@@ -59,13 +62,7 @@ def _case(result: Result) -> dict[str, Any]:
 def tell(report: Report, end: RunEnd, *, durations: int) -> None:
     """Tell people: what failed and how, what was not proven, and the numbers last."""
     several = report.is_matrix
-    told = [result for result in report.results if result.verdict in BAD]
-    for result in told[:LISTED_MAX]:
-        if result.bad[-1].output:
-            output.say(f"\n--- {result.verdict.upper()} {title(result.key, several=several)}")
-            output.say(result.bad[-1].output)
-    if len(told) > LISTED_MAX:
-        output.say(f"... and {len(told) - LISTED_MAX} more")
+    _tell_failures(report, several=several)
     for group in report.groups:
         if len(group.results) > 1:
             same = group.signature
@@ -73,20 +70,59 @@ def tell(report: Report, end: RunEnd, *, durations: int) -> None:
             output.say(f"{len(group.results)} x {same.kind}: {same.message}{where}")
     _tell_unproven(report, several=several)
     for nodeid, entry in sorted(report.muted.items()):
-        output.say(f"MUTED {nodeid} until {entry.expires}: {entry.reason}")
-    for fault in end.faults:
-        output.say(f"{fault.name}: {fault.status}, {fault.reason}")
+        output.say(f"MUTED {shortened(nodeid)} until {entry.expires}: {entry.reason}")
+    for fault in report.faults:
+        output.say(f"{fault.name}: {fault.text}")
+    for note in report.notes:
+        output.say(note)
     timed = [(found.duration_s, result) for result in report.results if (found := result.deciding)]
     for seconds, result in sorted(timed, key=lambda item: -item[0])[:durations]:
-        output.say(f"{seconds:8.2f} s  {title(result.key, several=several)}")
+        output.say(f"{seconds:8.2f} s  {_name(result, several=several)}")
     if several:
         _tell_matrix(matrix(report))
     output.say(f"{end.took_s:.2f} s; predicted {end.predicted_s:.2f} s")
-    if isinstance(end.cut, TooManyFailures):
+    if isinstance(end.cut, TooManyFailures | SuiteStopped):
         output.say(end.cut.message)
-    counts = report.counts
-    shown = [f"{counts[name]} {name.replace('_', ' ')}" for name in SHOWN if name in counts]
-    print(", ".join(shown) or "no tests ran")
+    output.say(_of_plan(report))
+    print(_sums(report))
+
+
+def _sums(report: Report) -> str:
+    """Return the last line: what tests came to, and what else went wrong."""
+    counts = Counter(result.verdict for result in report.results if not result.is_task)
+    shown = [f"{counts[name]} {name.replace('_', ' ')}" for name in SHOWN if counts[name]]
+    ends = sum(result.is_task and result.verdict in BAD for result in report.results)
+    more = f"; {ends} {'session' if ends == 1 else 'sessions'} failed" if ends else ""
+    return (", ".join(shown) or "no tests ran") + more
+
+
+def _of_plan(report: Report) -> str:
+    """Say how many results were planned, and how many of them there are."""
+    if report.planned is None:
+        return "not planned: nobody knows how many tests there were to be"
+    missing = sum(result.verdict == "not_proven" for result in report.tests)
+    return f"{report.planned} planned, {missing or 'none'} without a result"
+
+
+def _tell_failures(report: Report, *, several: bool) -> None:
+    """Tell what failed and how; what failed alike is told once, with all the names."""
+    alike: dict[tuple[str, str], list[Result]] = defaultdict(list)
+    for result in report.results:
+        if result.verdict in BAD and result.bad[-1].output:
+            alike[result.verdict, result.bad[-1].output].append(result)
+    for (verdict, text), results in list(alike.items())[:LISTED_MAX]:
+        names = [_name(result, several=several) for result in results[:ALIKE_MAX]]
+        more = f" and {len(results) - ALIKE_MAX} more" if len(results) > ALIKE_MAX else ""
+        count = f"{len(results)} x " if len(results) > 1 else ""
+        output.say(f"\n--- {count}{verdict.upper()} {', '.join(names)}{more}")
+        output.say(text)
+    if len(alike) > LISTED_MAX:
+        output.say(f"... and {len(alike) - LISTED_MAX} more")
+
+
+def _name(result: Result, *, several: bool) -> str:
+    """Return the name of a test as a terminal can show it."""
+    return shortened(title(result.key, several=several))
 
 
 def _tell_unproven(report: Report, *, several: bool) -> None:
@@ -94,7 +130,7 @@ def _tell_unproven(report: Report, *, several: bool) -> None:
     alike: dict[tuple[str, str], list[Result]] = defaultdict(list)
     for result in report.results:
         if result.verdict == "flaky":
-            output.say(f"FLAKY {title(result.key, several=several)}")
+            output.say(f"FLAKY {_name(result, several=several)}")
         elif result.verdict == "not_proven":
             alike[result.key.hardware, result.cause].append(result)
     for (hardware, cause), results in alike.items():
@@ -104,7 +140,7 @@ def _tell_unproven(report: Report, *, several: bool) -> None:
             output.say(f"NOT_PROVEN {len(results)} tests{where}{why}")
             continue
         for result in results:
-            output.say(f"NOT_PROVEN {title(result.key, several=several)}{why}")
+            output.say(f"NOT_PROVEN {_name(result, several=several)}{why}")
 
 
 def _tell_matrix(found: Matrix) -> None:
@@ -123,6 +159,6 @@ def _tell_matrix(found: Matrix) -> None:
     if found.rows:
         output.say("\n" + line("", found.classes) + "  test")
     for row in found.rows[:LISTED_MAX]:
-        output.say(line("", row.cells) + f"  {row.name}")
+        output.say(line("", row.cells) + f"  {shortened(row.name)}")
     if len(found.rows) > LISTED_MAX:
         output.say(f"... and {len(found.rows) - LISTED_MAX} more")

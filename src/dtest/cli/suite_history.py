@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections import ChainMap, defaultdict
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ import orjson
 import platformdirs
 from pydantic import TypeAdapter, ValidationError
 
-from dtest.suites.history import History
+from dtest.reports.verdicts import BAD
+from dtest.suites.history import Case, History
+from dtest.suites.suite import key_of
 
 if TYPE_CHECKING:
     from dtest.reports.report import Report
@@ -53,16 +56,23 @@ class HistoryFile:
         failed = frozenset(nodeid for kept in found for nodeid in kept.failed)
         return History(dict(durations), failed)
 
-    def add(self, report: "Report") -> None:
-        """Keep what a run told, by hardware. An unwritable cache costs knowledge only."""
-        from dtest.reports.verdicts import BAD
+    def add(self, report: "Report", keys: Mapping[tuple[str, int | None], tuple[str, str]]) -> None:
+        """Keep what a run told, by hardware. An unwritable cache costs knowledge only.
 
-        cases: dict[str, list[tuple[str, float, bool]]] = defaultdict(list)
+        ``keys`` name planned tests in other runs, by class of hardware and number.
+        """
+        cases: dict[str, list[Case]] = defaultdict(list)
         for result in report.results:
             found = result.deciding
-            if found is not None and found.phase != "collect":
-                case = (result.key.nodeid, found.duration_s, result.verdict in BAD)
-                cases[result.key.hardware].append(case)
+            if found is None or result.is_task:
+                continue
+            of_class = result.key.hardware, result.number
+            by_id, by_place = keys.get(of_class) or keys.get(("", result.number)) or ("", "")
+            key = by_id or key_of(result.key.nodeid, result.key.occurrence)
+            if by_place and found.nodeid != result.key.nodeid:
+                key = by_place  # ids are new in each process
+            took_s = found.duration_s if found.phase != "collect" else None
+            cases[result.key.hardware].append(Case(key, took_s, result.verdict in BAD))
         every = self._read()
         for hardware, some in cases.items():
             history = self.load(hardware).with_run(some)

@@ -4,19 +4,20 @@ Plans only: which sessions and queues there are to be, and which tests cannot ru
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import reduce
+from typing import NamedTuple
 
 from dtest.cli.cell_memory import Past
 from dtest.cli.suite import units_of
 from dtest.cli.suite_options import Selection
 from dtest.errors import NoWorkerMatches
+from dtest.events.suite import PlannedTest
 from dtest.events.task import Requirements
-from dtest.reports.observation import Planned
 from dtest.state.matching import Refusal
 from dtest.state.worker import Worker
-from dtest.suites.pools import Division, Pool, capacity, divide
+from dtest.suites.pools import Division, Pool, PoolTest, capacity, divide
 from dtest.suites.requirement import HardwareClass, both, in_words, key_of
 from dtest.suites.rules import Rule, general, needs_of
 from dtest.suites.suite import Suite
@@ -62,7 +63,7 @@ class Lot:
     requirements: Requirements
     sessions: int
     units: Sequence[Unit]
-    nodeids: tuple[str, ...]
+    tests: tuple[PoolTest, ...]
 
     @property
     def is_early(self) -> bool:
@@ -83,13 +84,22 @@ class Share:
     lane: Lane
     suite: Suite
     lots: tuple[Lot, ...] = ()
-    unrun: tuple[Planned, ...] = ()
+    unrun: tuple[PlannedTest, ...] = ()
     """Tests that have no lot, each with the cause."""
 
     @property
-    def planned(self) -> list[Planned]:
-        """The tests of all lots."""
-        return [Planned(nodeid, self.lane.hardware) for lot in self.lots for nodeid in lot.nodeids]
+    def plan(self) -> dict[str, object]:
+        """The document that tells what is to have a result."""
+        tests = [
+            {"number": each.test.number, "nodeid": each.nodeid}
+            for lot in self.lots
+            for each in lot.tests
+        ]
+        return {
+            "hardware": self.lane.name,
+            "tests": [*tests, *map(asdict, self.unrun)],
+            "files": [*self.suite.broken, *self.suite.skipped],
+        }
 
     @property
     def begins_anew(self) -> bool:
@@ -162,7 +172,7 @@ class Planner:
     fleet: Sequence[Worker]
     sessions: int | None
 
-    def shares(self, lanes: Sequence[Lane], found: Sequence[Suite | None]) -> list[Share]:
+    def shares(self, lanes: Sequence[Lane], found: Sequence[Suite | None]) -> "Shares":
         """Return the share of each lane; what nobody could collect holds what the others hold.
 
         Raises UsageError for marks that make no sense.
@@ -171,45 +181,40 @@ class Planner:
         known = [
             suite if suite is not None else replace(union, broken=(), skipped=()) for suite in found
         ]
+        notes = [note for suite in found if suite is not None for note in suite.notes]
+        if self.selection.last_failed:
+            failed = [self._failed(*each) for each in zip(lanes, known, strict=True)]
+            if any(suite.tests or suite.broken for suite in failed):
+                known = failed
+            else:
+                notes.append("--last-failed: nothing failed when it last ran here; all tests run")
         needs = [needs_of(suite, self.rules) for suite in known]
-        failed = [self._failed(*each) for each in zip(lanes, known, needs, strict=True)]
-        if not any(failed):
-            failed = [None] * len(lanes)
-        return [self._share(*each) for each in zip(lanes, known, needs, failed, strict=True)]
+        shares = [self._share(*each) for each in zip(lanes, known, needs, strict=True)]
+        return Shares(shares, list(dict.fromkeys(notes)))
 
-    def _failed(
-        self, lane: Lane, suite: Suite, needs: Sequence[Requirements]
-    ) -> Collection[str] | None:
-        """Return the tests that failed on such hardware when they last ran, if only these run."""
-        if not self.selection.last_failed:
-            return None
-        asked = () if lane.name else needs
-        failed = self.history.load(*kept_under(lane, lane.requirements, *asked)).failed
-        return {nodeid for nodeid, _ in suite.only(failed).tests}
+    def _failed(self, lane: Lane, suite: Suite) -> Suite:
+        """Return the tests that failed on such hardware when they last ran."""
+        asked = () if lane.name else needs_of(suite, self.rules)
+        history = self.history.load(*kept_under(lane, lane.requirements, *asked))
+        keys = list(suite.keys())
+        failed = suite.only(lambda place: history.has_failed(keys[place], suite.file_at(place)))
+        return replace(failed, whole=())
 
-    def _share(
-        self,
-        lane: Lane,
-        suite: Suite,
-        needs: Sequence[Requirements],
-        only: Collection[str] | None,
-    ) -> Share:
-        division = divide(suite, needs, lane.requirements, only=only)
-        whole = suite.whole if only is None else ()
+    def _share(self, lane: Lane, suite: Suite, needs: Sequence[Requirements]) -> Share:
+        division = divide(suite, needs, lane.requirements)
         unrun = [
-            Planned(nodeid, lane.hardware, why, applies=False)
-            for nodeid, why in division.not_for_it
+            PlannedTest(each.number, each.nodeid, each.why, applies=False)
+            for each in division.not_for_it
         ]
-        lots, impossible = self._lots(lane, division, whole)
-        chosen = suite if only is None else suite.only(only)
-        return Share(lane, chosen, tuple(lots), (*unrun, *impossible))
+        lots, impossible = self._lots(lane, division, suite)
+        return Share(lane, suite, tuple(lots), (*unrun, *impossible))
 
     def _lots(
-        self, lane: Lane, division: Division, whole: Sequence[str]
-    ) -> tuple[list[Lot], list[Planned]]:
-        base = key_of(lane.requirements)
+        self, lane: Lane, division: Division, suite: Suite
+    ) -> tuple[list[Lot], list[PlannedTest]]:
+        base, whole = key_of(lane.requirements), suite.whole
         lots: list[Lot] = []
-        impossible: list[Planned] = []
+        impossible: list[PlannedTest] = []
         pools = division.pools
         if whole and not any(key_of(pool.requirements) == base for pool in pools):
             pools = (Pool(lane.requirements, ()), *pools)
@@ -218,8 +223,14 @@ class Planner:
             room = capacity(pool.requirements, self.fleet)
             why_not = lane.why_not if is_base else room.why_not if not room.sessions else ""
             if why_not:
-                named = [*(test.nodeid for test in pool.tests), *(whole if is_base else ())]
-                impossible += (Planned(nodeid, lane.hardware, why_not) for nodeid in named)
+                impossible += (
+                    PlannedTest(each.test.number or 0, each.nodeid, why_not) for each in pool.tests
+                )
+                first = 1 + max(suite.numbers or (len(suite.tests),))
+                impossible += (
+                    PlannedTest(first + place, file, why_not)
+                    for place, file in enumerate(whole if is_base else ())
+                )
                 continue
             most = lane.sessions if is_base else min(self.sessions or SESSIONS_MAX, room.sessions)
             count = min(most, SESSIONS_MAX)
@@ -234,8 +245,14 @@ class Planner:
     def _lot(self, lane: Lane, pool: Pool, queue: str, sessions: int, whole: Sequence[str]) -> Lot:
         past = self.history.load(*kept_under(lane, pool.requirements))
         units = units_of(pool, self.selection, past, sessions=sessions, whole=whole)
-        nodeids = tuple(test.nodeid for test in pool.tests)
-        return Lot(lane, queue, pool.requirements, sessions, units, nodeids)
+        return Lot(lane, queue, pool.requirements, sessions, units, pool.tests)
+
+
+class Shares(NamedTuple):
+    """The shares of all lanes, and what is to be said of them."""
+
+    shares: list[Share]
+    notes: list[str]
 
 
 def kept_under(lane: Lane, *asked: Requirements) -> list[str]:

@@ -9,31 +9,32 @@ from pydantic import TypeAdapter
 
 from dtest.cli import output
 from dtest.cli.api_client import ApiClient
-from dtest.cli.reports import today
 from dtest.cli.suite import again
 from dtest.cli.suite_lots import EARLY_PRIORITY, USUAL_PRIORITY, Lane, Lot, Share
 from dtest.cli.suite_options import Bounds
 from dtest.cli.watching import Patience, watch_run
-from dtest.errors import NoWorkerMatches, TimedOut, TooManyFailures, UsageError
+from dtest.errors import NoWorkerMatches, SuiteStopped, TimedOut, TooManyFailures, UsageError
 from dtest.events.task import Requirements
-from dtest.reports.observation import HARDWARE_CLASS, Planned
+from dtest.reports.observation import HARDWARE_CLASS
 from dtest.state.task import TERMINAL
 from dtest.suites.plan import makespan_s
 from dtest.suites.requirement import document
 from dtest.suites.reruns import elsewhere
+from dtest.suites.session import SPEAKS
 from dtest.suites.suite import Suite
-from dtest.suites.unit import Unit
+from dtest.suites.unit import Test, Unit
 
 if TYPE_CHECKING:
     from dtest.reports.muting import KnownFlaky
     from dtest.reports.report import Report
-    from dtest.reports.verdicts import Fault, Result
+    from dtest.reports.verdicts import Result
 
 _SUITE: TypeAdapter[Suite] = TypeAdapter(Suite)
 LISTED_S = 0.5
 """Longest wait for the list of the tests, between two looks at whether that is still made."""
 STOP_S_MAX = 20.0
 """How long the run may take to end once it is cancelled."""
+_CUTS = (KeyboardInterrupt, SystemExit, TimedOut, NoWorkerMatches, TooManyFailures, SuiteStopped)
 REFILLS_MAX = 3
 """How often sessions that ended before their work are replaced."""
 
@@ -59,8 +60,6 @@ class RunEnd:
     """What is known of the run, and what cut it short if something did."""
 
     report: "Report"
-    faults: tuple["Fault", ...]
-    """Sessions that came to no good end. What that did to tests is in their verdicts."""
     took_s: float
     """Since the tests were handed in."""
     predicted_s: float
@@ -82,6 +81,8 @@ class SuiteRun:
         self._lanes: Sequence[Lane] = ()
         self._first: dict[str, str] = {}
         """The session that collects the suite, by the lane's queue."""
+        self._named = 0
+        """How many sessions have a name by which suites tell them apart."""
         self.news: Callable[[], None] | None = None
         """Called at each look at the run, in the place of the words about it."""
 
@@ -112,13 +113,15 @@ class SuiteRun:
         }
         tasks: list[dict[str, Any]] = []
         firsts: dict[int, str] = {}
+        count = sum(lane.first_sessions for lane in lanes)
         for lane in lanes:
             if lane.sessions:
                 firsts[len(tasks)] = lane.queue
             title = f" ({lane.name})" if lane.name else ""
             for number in range(1, lane.first_sessions + 1):
-                task = self._session(lane, lane.queue, lane.requirements)
+                task = self._session(lane, lane.queue, lane.requirements, len(tasks), count)
                 tasks.append({**task, "name": f"session {number}/{lane.first_sessions}{title}"})
+        self._named = count
         for number in firsts:
             tasks[number]["config"] = {**tasks[number]["config"], "collect": True}
         answer = self._api.submit({"name": self.name, "tasks": tasks})
@@ -126,12 +129,17 @@ class SuiteRun:
         names = [str(task["task_id"]) for task in answer["tasks"]]
         self._first = {queue: names[number] for number, queue in firsts.items()}
 
-    def _session(self, lane: Lane, queue: str, requirements: Requirements) -> dict[str, Any]:
-        task = {**self._document, "config": {**self._document["config"], "queue": queue}}
+    def _session(
+        self, lane: Lane, queue: str, requirements: Requirements, worker: int, count: int
+    ) -> dict[str, Any]:
+        """Return a session by its place among ``count`` that may run at the same time."""
+        name = {"worker": f"gw{worker}", "workers": count}
+        config = {**self._document["config"], "queue": queue, **name}
+        task = {**self._document, "config": config}
         if lane.name:
             task["labels"] = {HARDWARE_CLASS: lane.name}
         asked = document(requirements)
-        return {**task, "requirements": asked} if asked else task
+        return {**task, "requirements": {**asked, "labels": {**asked.get("labels", {}), **SPEAKS}}}
 
     def collected(self, bounds: Bounds) -> list[Suite | None]:
         """Wait until each lane has collected the suite; none for a lane that no worker can run.
@@ -199,8 +207,9 @@ class SuiteRun:
             bounds.timeout,
             bounds.fail_unmatched,
             bounds.failures_max or max(share.suite.failures_max for share in shares) or None,
-            None if several else sum(len(lot.nodeids) for lot in lots),
+            None if several else sum(len(lot.tests) for lot in lots),
             several,
+            heeds_stop=True,
         )
         cut: BaseException | None = None
         try:
@@ -210,16 +219,11 @@ class SuiteRun:
             for lot in lots:
                 self._finish(lot, until)
             self._rerun(shares, bounds, until)
-        except (KeyboardInterrupt, SystemExit, TimedOut, NoWorkerMatches, TooManyFailures) as error:
+        except _CUTS as error:
             cut = error
             self.stop(reason=type(error).__name__)
-        from dtest.reports.report import gate
-
         took_s = time.monotonic() - started
-        report = self._report(shares)
-        code = gate(report.results, self._flaky, today=today())
-        proven = replace(report, faults=(), exit_code=code)
-        return RunEnd(proven, report.faults, took_s, predicted_s(shares), cut)
+        return RunEnd(self._report(), took_s, predicted_s(shares), cut)
 
     def _hand_out(self, shares: Sequence[Share]) -> None:
         """Fill the queues. Where some tests ask for more, all sessions of a class begin anew.
@@ -228,36 +232,33 @@ class SuiteRun:
         """
         tasks: list[dict[str, Any]] = []
         for share in shares:
+            self._seq = int(self._api.post(f"/api/runs/{self._run_id}/plan", share.plan)["seq"])
+        for share in shares:
             for lot in share.lots:
                 self._fill(lot.queue, lot.units)
             if share.lane.sessions and all(lot.queue != share.lane.queue for lot in share.lots):
                 self._fill(share.lane.queue, [])
-            if share.begins_anew:
-                tasks += (task for lot in share.lots for task in self._sessions(lot))
+        anew = [lot for share in shares if share.begins_anew for lot in share.lots]
+        count = self._named + sum(lot.sessions for lot in anew)
+        for lot in anew:
+            tasks += self._sessions(lot, self._named, count)
+            self._named += lot.sessions
         if tasks:
             self._seq = int(
                 self._api.submit({"name": self.name, "run_id": self._run_id, "tasks": tasks})["seq"]
             )
 
-    def _sessions(self, lot: Lot) -> Iterator[dict[str, Any]]:
-        task = self._session(lot.lane, lot.queue, lot.requirements)
+    def _sessions(self, lot: Lot, first: int, count: int) -> Iterator[dict[str, Any]]:
         priority = EARLY_PRIORITY if lot.is_early else USUAL_PRIORITY
-        for number in range(1, lot.sessions + 1):
-            name = f"tests {number}/{lot.sessions}{lot.title}"
+        for number in range(lot.sessions):
+            task = self._session(lot.lane, lot.queue, lot.requirements, first + number, count)
+            name = f"tests {number + 1}/{lot.sessions}{lot.title}"
             yield {**task, "name": name, "priority": priority}
 
-    def _report(self, shares: Sequence[Share]) -> "Report":
-        unrun = [planned for share in shares for planned in share.unrun]
-        planned = {share.lane.name: share.planned for share in shares}
-        every = [*unrun, *(item for some in planned.values() for item in some)]
+    def _report(self) -> "Report":
         from dtest.cli.gathering import gather
 
-        report = gather(self._api, self._run_id, planned=every, flaky=self._flaky)
-        odd = {name for name, some in planned.items() if _ran_under_other_names(report, name, some)}
-        if odd:
-            known = (item for name, some in planned.items() if name not in odd for item in some)
-            report = gather(self._api, self._run_id, planned=[*unrun, *known], flaky=self._flaky)
-        return replace(report, run=replace(report.run, api_url=self._api.url))
+        return gather(self._api, self._run_id, api_url=self._api.url, flaky=self._flaky)
 
     def _fill(self, queue: str, units: Iterable[Unit]) -> None:
         body = {"units": [asdict(unit) for unit in units], "close": True}
@@ -284,7 +285,7 @@ class SuiteRun:
             if self._api.get(f"/api/runs/{self._run_id}")["cancelled"]:
                 return  # somebody has, and means it
             output.say("all sessions have ended before their work; starting another one")
-            self._add(lot, lot.queue, "session again", rerun=0)
+            self._add(lot, lot.queue, "session again", 0)
             self._watched(patience)
 
     def _add(
@@ -292,15 +293,18 @@ class SuiteRun:
         lot: Lot,
         queue: str,
         name: str,
+        worker: int,
         *,
-        rerun: int,
-        kind: str = "",
-        avoid: Sequence[str] = (),
+        rerun: int = 0,
+        at: tuple[str, Sequence[str]] = ("", ()),
     ) -> None:
+        """Add a session, with ``at`` on a kind of hardware and not on some workers."""
+        kind, avoid = at
         requirements = lot.requirements
         if kind in requirements.hardware:  # where it failed, not on any of several kinds
             requirements = replace(requirements, hardware=(kind,))
-        task = {**self._session(lot.lane, queue, requirements), "name": name}
+        count = max(self._named, worker + 1)
+        task = {**self._session(lot.lane, queue, requirements, worker, count), "name": name}
         if rerun:
             task["labels"] = {**task.get("labels", {}), "rerun": str(rerun)}
         task["avoid_workers"] = list(avoid)
@@ -310,18 +314,21 @@ class SuiteRun:
         """Run what failed again, in new processes and elsewhere; what passes then is flaky."""
         suites = {share.lane.name: share.suite for share in shares}
         for number in range(1, (bounds.reruns or 0) + 1):
-            failed = [result for result in self._report(shares).results if _is_worth_it(result)]
+            failed = [result for result in self._report().results if _is_worth_it(result)]
             if not failed:
                 return
             output.say(f"running {len(failed)} again ({number}/{bounds.reruns})")
-            for count, (lot, kind, results) in enumerate(_by_lot(failed, shares)):
-                where = [(each.key.nodeid, [bad.worker_id for bad in each.bad]) for each in results]
+            worker = 0  # the sessions before have ended, and their names are free
+            for count, (lot, kind, some) in enumerate(_by_lot(failed, shares)):
+                where = [(test, [bad.worker_id for bad in each.bad]) for test, each in some]
                 for group, part in enumerate(elsewhere(where, sessions=lot.sessions)):
                     queue = f"{lot.queue}r{number}x{count}g{group}"
                     for session in range(1, part.sessions + 1):
                         name = f"re-run {number}.{group + 1}, session {session}{lot.title}"
-                        self._add(lot, queue, name, rerun=number, kind=kind, avoid=part.avoid)
-                    self._fill(queue, again(part.nodeids, suites[lot.lane.name]))
+                        at = (kind, part.avoid)
+                        self._add(lot, queue, name, worker, rerun=number, at=at)
+                        worker += 1
+                    self._fill(queue, again(part.tests, suites[lot.lane.name]))
             self._watched(patience)
 
     def stop(self, *, reason: str) -> None:
@@ -345,36 +352,44 @@ def _is_worth_it(result: "Result") -> bool:
     from dtest.reports.verdicts import BAD
 
     found = result.deciding
-    return result.verdict in BAD and found is not None and found.phase != "collect"
+    is_known = result.number is not None or not result.is_task
+    return result.verdict in BAD and is_known and found is not None and found.phase != "collect"
+
+
+_Failed = tuple[tuple[str, Test], "Result"]
+"""File and place of a test, and what it came to."""
 
 
 def _by_lot(
     failed: Sequence["Result"], shares: Sequence[Share]
-) -> list[tuple[Lot, str, list["Result"]]]:
+) -> list[tuple[Lot, str, list[_Failed]]]:
     """Sort results by the lot that their tests are of, and the hardware that they failed on."""
     homes = {
-        (lot.lane.name, nodeid): lot
+        (lot.lane.name, each.test.number): (lot, (each.file, each.test))
         for share in shares
         for lot in share.lots
-        for nodeid in lot.nodeids
+        for each in lot.tests
     }
     others = {share.lane.name: share.lots[0] for share in shares if share.lots}
-    groups: dict[tuple[str, str], tuple[Lot, list[Result]]] = {}
+    groups: dict[tuple[str, str], tuple[Lot, list[_Failed]]] = {}
     for result in failed:
-        nodeid, kind, _ = result.key
+        kind = result.key.hardware
         name = kind if kind in others else ""
-        lot = homes.get((name, nodeid)) or others[name]  # else every process makes its own ids
-        groups.setdefault((lot.queue, kind), (lot, []))[1].append(result)
-    return [(lot, kind, results) for (_, kind), (lot, results) in groups.items()]
+        file = result.key.nodeid.partition("::")[0]
+        known = homes.get((name, result.number)) if result.number is not None else None
+        lot, test = known or (others[name], (file, Test(name=result.key.nodeid)))
+        groups.setdefault((lot.queue, kind), (lot, []))[1].append((test, result))
+    return [(lot, kind, some) for (_, kind), (lot, some) in groups.items()]
 
 
-def _ran_under_other_names(report: "Report", lane: str, planned: Sequence[Planned]) -> bool:
-    """Say whether every process makes ids of its own: something is missing, and nothing is."""
-    ids = {item.nodeid for item in planned}
-    results = [result for result in report.results if lane in ("", result.key.hardware)]
-    lost = sum(result.verdict == "not_proven" and result.key.nodeid in ids for result in results)
-    seen = sum(bool(result.observations) for result in results)
-    return bool(lost) and seen >= len(planned)
+def keys_of(shares: Sequence[Share]) -> dict[tuple[str, int | None], tuple[str, str]]:
+    """Return what names each planned test in other runs, by its class and number."""
+    return {
+        (share.lane.name, each.test.number): each.keys
+        for share in shares
+        for lot in share.lots
+        for each in lot.tests
+    }
 
 
 def predicted_s(shares: Sequence[Share]) -> float:

@@ -74,12 +74,12 @@ class ChosenRunner:
         if self.chosen.name == PYTEST or not selection.keyword:
             return found
         word = selection.keyword
-        matching = {
-            nodeid
-            for nodeid, _ in found.tests
-            if (fnmatchcase(nodeid, word) if "*" in word else word in nodeid)
-        }
-        return found.only(matching)
+
+        def matches(place: int) -> bool:
+            nodeid, _ = found.tests[place]
+            return fnmatchcase(nodeid, word) if "*" in word else word in nodeid
+
+        return found.only(matches)
 
     def check_paths(self, paths: tuple[str, ...]) -> None:
         """Raise UsageError if the runner needs to be told what to test, and is not."""

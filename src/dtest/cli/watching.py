@@ -11,7 +11,9 @@ from typing import Any, Protocol
 from dtest.cli.api_client import ApiClient, Asked
 from dtest.cli.output import say
 from dtest.cli.unmatched import unmatched_of
-from dtest.errors import TimedOut, TooManyFailures, Unavailable
+from dtest.errors import SuiteStopped, TimedOut, TooManyFailures, Unavailable
+from dtest.reports.terminal import shortened
+from dtest.suites.ends import STOPPED
 
 LOOK_EVERY_S = 0.1
 LOOK_EVERY_S_MAX = 0.5
@@ -120,6 +122,8 @@ class Patience:
     several: bool = False
     """Tests run once for each of several classes of hardware: a pass may follow a failure that
     counts."""
+    heeds_stop: bool = False
+    """Do not wait once the suite itself says that nothing more is to run."""
 
 
 UNTIL_ENDED = Patience()
@@ -157,6 +161,7 @@ def watch_run(
                 news()
             if run["finished"] and run["tasks"]:
                 return run
+            watch.look_for_stop(run)
             failures = watch.failures(run)
             if patience.failures_max is not None and failures >= patience.failures_max:
                 message = f"ended after {failures} failures"
@@ -213,6 +218,8 @@ class _Watch:
     """Tests that failed on some class of hardware, where there are several."""
     unmatched: set[str] = field(default_factory=set)
     looked_at: float | None = None
+    ended_badly: int = 0
+    """Tasks that had failed when their ends were last looked at."""
 
     def tell(self, run: dict[str, Any]) -> None:
         """Tell failures that are new, and how far the run is."""
@@ -224,11 +231,21 @@ class _Watch:
             return
         for case in fresh:
             attempt = f" (attempt {case['attempt']})" if case["attempt"] > 1 else ""
-            self.screen.line(f"{case['outcome'].upper():6} {case['nodeid']}{attempt}")
+            self.screen.line(f"{case['outcome'].upper():6} {shortened(case['nodeid'])}{attempt}")
             if case["message"]:
                 self.screen.line(f"       {case['message'].splitlines()[0][:200]}")
         since_s = time.monotonic() - self.started
         self.screen.state(progress_of(run, self.patience.tests, since_s))
+
+    def look_for_stop(self, run: dict[str, Any]) -> None:
+        """Raise SuiteStopped once a session says that the suite has ended its run."""
+        if not self.patience.heeds_stop or run["failed"] <= self.ended_badly:
+            return
+        self.ended_badly = run["failed"]
+        page = self.api.get("/api/attempts", run_id=run["run_id"], status=["failed"], limit=1000)
+        for attempt in page["items"]:
+            if (attempt["detail"] or "").startswith(STOPPED):
+                raise SuiteStopped(attempt["detail"], hint="what it had not run is not proven")
 
     def failures(self, run: dict[str, Any]) -> int:
         """Count the failures of a run that was just told."""
@@ -266,12 +283,13 @@ def _failures(
     return fresh
 
 
-def exit_code(run: dict[str, Any]) -> int:
-    """Return what a run's end means: 0 all well, 1 work failed, 3 infrastructure, 130 cancelled."""
-    if run["failed"] or any(run["testcases"].get(name) for name in _FAILING):
-        return 1
-    if run["errored"]:
-        return 1 if run["errored"] == run["errored_by_work"] else 3
-    if run["skipped"] or run["expired"]:
-        return 3
-    return 130 if run["cancelled"] else 0
+def concluded(api: Asked, run: dict[str, Any], *, quiet: bool) -> int:
+    """Tell what did not pass, and return the exit code: the verdict that every report has."""
+    found = api.get(f"/api/runs/{run['run_id']}/verdict", after=run["as_of_seq"])
+    for each in () if quiet else found["told"]:
+        where = f" @ {each['hardware']}" if each["hardware"] else ""
+        name = shortened(each["name"]) + where
+        say(f"{each['verdict'].upper()} {name}: {each['message']}".rstrip(": "))
+    for note in () if quiet else found["notes"]:
+        say(note)
+    return int(found["exit_code"])

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dtest.events import subject
-from dtest.events.catalogue import PAYLOADS, ROLE_OF, VERSION, WRITTEN_BY, Role
+from dtest.events.catalogue import FIRST_VERSION, PAYLOADS, ROLE_OF, WRITTEN_BY, Role
 from dtest.events.codec import EVENTS_PER_MESSAGE_MAX, MESSAGE_BYTES_MAX, wire_type
 from dtest.events.fields import TOKEN_PATTERN, CellId, ClientId, TaskId, WorkerId
 from dtest.events.schema import event_schema, schema_file
@@ -94,7 +94,7 @@ def asyncapi(streams: Sequence[Mapping[str, Any]]) -> Node:
         "asyncapi": "3.0.0",
         "info": {
             "title": "dtest",
-            "version": f"{VERSION}.0.0",
+            "version": f"{FIRST_VERSION}.0.0",
             "description": "The subjects of a cell, the events on them and who may write which. "
             "docs/publishing.md says how to use them.",
             "license": {"name": "Apache-2.0"},

@@ -246,18 +246,28 @@ class AttemptReturned:
 
 
 @dataclass(frozen=True, slots=True)
+class Property:
+    """Something that a test recorded of itself, or of its suite."""
+
+    name: Text
+    value: Text = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TestcaseFinished:
     """One test case inside an attempt of a ``test`` task has its verdict."""
 
     __test__: ClassVar[bool] = False  # pytest must not take the class for a test
     TYPE: ClassVar[str] = "testcase.finished"
+    VERSION: ClassVar[int] = 2
+    """Node ids may be long, and a test has its number."""
 
     task_id: TaskToken
     attempt: Ordinal
     worker_id: WorkerToken
     ordinal: Ordinal
     """Position in the attempt's report; with task and attempt it identifies the case."""
-    nodeid: Annotated[str, Field(min_length=1, max_length=4096)]
+    nodeid: Annotated[str, Field(min_length=1, max_length=262_144)]
     outcome: Literal["passed", "failed", "skipped", "xfailed", "xpassed", "error"]
     phase: Literal["setup", "call", "teardown", "collect"] = "call"
     duration_s: Annotated[Number, Field(ge=0)] = 0.0
@@ -265,6 +275,13 @@ class TestcaseFinished:
     output: Text = ""
     file: Text = ""
     line: Count | None = None
+    number: Count | None = None
+    """In the plan of its class of hardware: what makes it the same test in all sessions of a run.
+    None for what stands in no plan."""
+    properties: tuple[Property, ...] = ()
+    """What the test recorded of itself."""
+    suite_properties: tuple[Property, ...] = ()
+    """The same of the whole suite, recorded while this test ran."""
 
     @property
     def entity_id(self) -> str:

@@ -21,6 +21,7 @@ from dtest.events.breaker import BreakerClosed, BreakerHalfOpened, BreakerOpened
 from dtest.events.leader import EventRefused, LeaderElected
 from dtest.events.policy import PolicyChanged
 from dtest.events.run import RunCancelRequested, RunOpened
+from dtest.events.suite import SuitePlanned
 from dtest.events.task import (
     TaskCancelRequested,
     TaskEnded,
@@ -53,6 +54,7 @@ ClientPayload = (
     | WorkerQuarantineRequested
     | WorkerReinstateRequested
     | PolicyChanged
+    | SuitePlanned
 )
 AgentPayload = (
     WorkerRegistered
@@ -95,5 +97,10 @@ PAYLOADS: dict[str, type[Payload]] = {
 ROLE_OF: dict[str, Role] = {
     payload.TYPE: role for role, payloads in WRITTEN_BY.items() for payload in payloads
 }
-VERSION = 1
-"""Version of every event's meaning; a changed meaning gets the next one and an upcast."""
+FIRST_VERSION = 1
+
+
+def version_of(payload: type[Payload]) -> int:
+    """Return the version of an event's meaning; a changed meaning gets the next, and an upcast."""
+    version: int = getattr(payload, "VERSION", FIRST_VERSION)
+    return version

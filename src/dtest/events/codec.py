@@ -16,7 +16,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from dtest.events import subject as subjects
-from dtest.events.catalogue import PAYLOADS, VERSION, Payload
+from dtest.events.catalogue import PAYLOADS, Payload, version_of
 from dtest.events.envelope import Event, Malformed, Recorded
 from dtest.events.fields import EventId
 from dtest.events.problem import DETAIL_CHARACTERS_MAX, explain
@@ -45,12 +45,12 @@ def adapter(payload: type[Payload]) -> TypeAdapter[Any]:
 @functools.cache
 def wire_type(event_type: str) -> str:
     """The CloudEvents ``type`` of an event."""
-    return f"{TYPE_PREFIX}{event_type}.v{VERSION}"
+    return f"{TYPE_PREFIX}{event_type}.v{version_of(PAYLOADS[event_type])}"
 
 
 @functools.cache
 def _schema_urn(event_type: str) -> str:
-    return f"urn:dtest:schema:{event_type}:v{VERSION}"
+    return f"urn:dtest:schema:{event_type}:v{version_of(PAYLOADS[event_type])}"
 
 
 _FIELDS: dict[type[Any], tuple[tuple[str, object, bool], ...]] = {}
@@ -213,7 +213,10 @@ class _Reading:
             return Malformed(RefusalCode.NOT_CLOUDEVENT, detail)
         if time.tzinfo is None or time.year not in YEARS:
             return Malformed(RefusalCode.NOT_CLOUDEVENT, "time lacks its zone, or is out of range")
-        fact = self._fact(wire, written_by, data)
+        known = _known(wire)
+        if known is None:
+            return Malformed(RefusalCode.UNKNOWN_EVENT, f"no event has the type {wire[:200]!r}")
+        fact = self._fact(known, written_by, data)
         if isinstance(fact, Malformed):
             return fact
         return Event(
@@ -222,12 +225,15 @@ class _Reading:
             time.timestamp(),
             fact,
             correlation if isinstance(correlation, str) else None,
+            known[2],
         )
 
-    def _fact(self, wire: str, written_by: str, data: Any) -> Payload | Malformed:  # noqa: ANN401
-        known = _known(wire)
-        if known is None:
-            return Malformed(RefusalCode.UNKNOWN_EVENT, f"no event has the type {wire[:200]!r}")
+    def _fact(
+        self,
+        known: tuple[type[Payload], str, int],
+        written_by: str,
+        data: Any,  # noqa: ANN401 - whatever was written
+    ) -> Payload | Malformed:
         payload, event_type, version = known
         if event_type not in self._address.types:
             detail = f"{event_type} may not stand on this subject"
@@ -236,8 +242,9 @@ class _Reading:
             detail = f"source is {written_by[:200]!r}, the subject belongs to {self._source!r}"
             return Malformed(RefusalCode.FORGED_SOURCE, detail)
         try:
-            if version != VERSION and isinstance(data, dict):
-                data = upcast(event_type, version, data, to_version=VERSION)
+            newest = version_of(payload)
+            if version != newest and isinstance(data, dict):
+                data = upcast(event_type, version, data, to_version=newest)
             fact: Payload = adapter(payload).validate_python(data)
         except ValidationError as error:
             return Malformed(RefusalCode.INVALID_DATA, explain(error))
@@ -262,7 +269,7 @@ def _known(wire: str) -> tuple[type[Payload], str, int] | None:
         return None
     payload = PAYLOADS.get(match[1])
     version = int(match[2])
-    if payload is None or version > VERSION:
+    if payload is None or version > version_of(payload):
         return None
     return payload, match[1], version
 

@@ -75,6 +75,11 @@ class TestConfig:
     """As for ``command``."""
     environment: Environment | None = None
     """As for ``command``; pytest is among its requirements, if that runs the tests."""
+    worker: Annotated[str, Field(pattern=r"^gw[0-9]{1,6}$")] = "gw0"
+    """With a queue: what the session is called among those of its run that run at the same time;
+    suites read it in `PYTEST_XDIST_WORKER`."""
+    workers: Annotated[int, Field(ge=1)] = 1
+    """With a queue: how many sessions the run has, for `PYTEST_XDIST_WORKER_COUNT`."""
     runner: Runner | None = None
     """What runs the tests, by default pytest. With a queue only."""
     simulate: "Simulation | None" = None

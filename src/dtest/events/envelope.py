@@ -1,7 +1,7 @@
 """The envelope around every fact (CloudEvents 1.0) and the record of it in the journal."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dtest.events.catalogue import Payload
 from dtest.events.fields import EventId
@@ -22,6 +22,8 @@ class Event:
     data: Payload
     correlation: str | None = None
     """For a decision: ``<epoch>.<basis>``, shared by all that was decided together."""
+    version: int | None = field(default=None, compare=False)
+    """Of its type, as it was written; none for one that this process made."""
 
     @property
     def type(self) -> str:

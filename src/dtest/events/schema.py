@@ -15,7 +15,7 @@ from typing import Any, get_args, get_type_hints
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from dtest.events.catalogue import PAYLOADS, ROLE_OF, VERSION
+from dtest.events.catalogue import PAYLOADS, ROLE_OF, version_of
 from dtest.events.codec import wire_type
 from dtest.events.config import CommandConfig, TestConfig
 from dtest.events.fields import TOKEN_PATTERN
@@ -59,12 +59,12 @@ def event_schema(event_type: str) -> Schema:
 
 def schema_id(event_type: str) -> str:
     """Return the name of an event's schema, which stands in its ``dataschema``."""
-    return f"urn:dtest:schema:{event_type}:v{VERSION}"
+    return f"urn:dtest:schema:{event_type}:v{version_of(PAYLOADS[event_type])}"
 
 
 def schema_file(event_type: str) -> str:
     """Return the name of the file that holds an event's schema."""
-    return f"{event_type}.v{VERSION}.json"
+    return f"{event_type}.v{version_of(PAYLOADS[event_type])}.json"
 
 
 def _envelope(event_type: str) -> Schema:

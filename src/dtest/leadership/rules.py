@@ -43,6 +43,8 @@ RULES: dict[int, Rules] = {
         Rules(UNRECORDED_RULES, decide_unrecorded, UNRECORDED, UNRECORDED_STRATEGIES),
         # Parameters are recorded and can be changed; a part of the rulings is a part by name.
         Rules(1, decide, UNRECORDED, UNRECORDED_STRATEGIES),
+        # Plans of suites are facts; a test has its number, and its node id may be long.
+        Rules(2, decide, UNRECORDED, UNRECORDED_STRATEGIES),
     )
 }
 CURRENT = RULES[max(RULES)]

@@ -15,6 +15,7 @@ from dtest.events.attempt import (
     AttemptCheckpointFailed,
     AttemptFinished,
     AttemptStarted,
+    Property,
     TestcaseFinished,
 )
 from dtest.events.breaker import BreakerClosed, BreakerHalfOpened, BreakerOpened
@@ -24,6 +25,7 @@ from dtest.events.leader import LeaderElected
 from dtest.events.parameters import Parameters
 from dtest.events.reasons import Reason
 from dtest.events.run import RunOpened
+from dtest.events.suite import NODEIDS_MAX, SuitePlanned
 from dtest.events.task import TaskQueued
 from dtest.recovery.guards import score
 from dtest.state.cell import Cell, PendingRefusal
@@ -50,6 +52,11 @@ _ENDED_AS: dict[Reason, str] = {
     Reason.MIGRATED: "released",
     Reason.NOT_ACCEPTED: "returned",
 }
+
+
+def _pairs(properties: tuple[Property, ...]) -> str | None:
+    pairs = [(each.name, each.value) for each in properties]
+    return orjson.dumps(pairs).decode() if pairs else None
 
 
 class Rows:
@@ -197,6 +204,8 @@ class Rows:
                 self._assigned(data, record)
             case TestcaseFinished() as data:
                 self._testcase(data, record, index)
+            case SuitePlanned() as data:
+                self._planned(data, record, index)
             case LeaderElected() as data:
                 when = micros(record.stored_at)
                 row = (record.seq, data.leader_id, data.previous_epoch, data.host, when)
@@ -248,8 +257,23 @@ class Rows:
         verdict = (data.nodeid, data.outcome, data.phase, data.duration_s)
         self._row(
             "testcases",
-            (*key, *verdict, data.message, data.output, data.file, data.line, record.seq),
+            (
+                *(*key, *verdict, data.message, data.output, data.file, data.line, data.number),
+                *(_pairs(data.properties), _pairs(data.suite_properties), record.seq),
+            ),
         )
+
+    def _planned(self, data: SuitePlanned, record: Recorded, index: int) -> None:
+        if data.run_id not in self.cell.runs or (record.seq, index) in self.cell.refusals:
+            return
+        first = index * NODEIDS_MAX * 2
+        for place, test in enumerate(data.tests):
+            named = (data.run_id, data.hardware, test.number, test.nodeid, test.cause, test.applies)
+            self._row("plans", (*named, record.seq, first + place))
+        first += len(data.tests)
+        for place, file in enumerate(data.files):
+            where = (record.seq, first + place)
+            self._row("plans", (data.run_id, data.hardware, None, file, "", True, *where))
 
     def _breaker(self, key: str, closed: object = None) -> None:
         """Note a breaker as it stands after an event about it, if it ever opened."""

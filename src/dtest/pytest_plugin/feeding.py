@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from _pytest.junitxml import xml_key
 
 from dtest.pytest_plugin.reports import (
     collect_report_of,
@@ -22,7 +23,7 @@ from dtest.reports.verdicts import BAD, Result
 _CUT_SHORT = ("crashed:", "interrupted:")
 """Such an observation may not count in the end: the verdict says."""
 Key = tuple[str, int]
-"""Node id, and place among equal ones in an attempt."""
+"""Node id, and place among equal ones in an attempt; of a planned test nothing, and its number."""
 
 
 @dataclass(slots=True)
@@ -35,12 +36,15 @@ class Feeding:
     """Failures are tried again: none is told before it is known what became of it."""
     told: dict[Key, str] = field(default_factory=dict)
     held: set[Key] = field(default_factory=set)
+    _of_suite: list[tuple[str, str]] = field(default_factory=list)
     _places: Counter[tuple[str, int, str]] = field(default_factory=Counter)
 
     def live(self, seen: Observation) -> None:
         """Take an observation, in the order of the journal; tell it if nothing can change it."""
         self._places[seen.task_id, seen.attempt, seen.nodeid] += 1
         key = seen.nodeid, self._places[seen.task_id, seen.attempt, seen.nodeid]
+        if seen.number is not None:
+            key = "", seen.number
         if key in self.told or key in self.held:
             return
         uncertain = self.reruns or seen.message.startswith(_CUT_SHORT)
@@ -52,7 +56,11 @@ class Feeding:
     def finish(self, results: Iterable[Result], *, cut: bool) -> None:
         """Tell all verdicts that pytest does not know yet; of a run cut short, what was seen."""
         for result in results:
+            if result.is_task:
+                continue
             key = result.key.nodeid, result.key.occurrence
+            if result.number is not None:
+                key = "", result.number
             seen = result.deciding
             if self.told.get(key) == result.verdict:
                 continue
@@ -67,6 +75,7 @@ class Feeding:
     def _tell(self, key: Key, verdict: str, seen: Observation) -> None:
         with _whole():
             self.told[key] = verdict
+            self._tell_of_suite(seen)
             if seen.phase == "collect":
                 self._tell_collection(seen)
                 return
@@ -82,6 +91,18 @@ class Feeding:
         self.config.hook.pytest_collectreport(report=collect_report_of(seen))
         if isatty:
             terminal.isatty = True
+
+    def _tell_of_suite(self, seen: Observation) -> None:
+        """Record what the test recorded of the whole suite, where a report of pytest's takes it."""
+        for name, value in seen.suite_properties:
+            if (name, value) not in self._of_suite:
+                self._of_suite.append((name, value))
+                stash: Any = getattr(self.config, "stash", None) or getattr(
+                    self.config, "_store", {}
+                )
+                report = stash.get(xml_key, None)
+                if report is not None:
+                    report.add_global_property(name, value)
 
     def _report(self, nodeid: str, reports: list[pytest.TestReport]) -> None:
         hook, location = self.config.hook, reports[0].location

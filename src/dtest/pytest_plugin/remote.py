@@ -14,7 +14,7 @@ import pytest
 
 from dtest.cli.api_client import ApiClient
 from dtest.cli.cell_memory import CellMemory, Past
-from dtest.cli.fleet import fleet_of, is_remote
+from dtest.cli.fleet import fleet_of, for_suites, is_remote
 from dtest.cli.gathering import fresh_observations
 from dtest.cli.options import CallOptions
 from dtest.cli.recipes import recipe_of
@@ -23,16 +23,23 @@ from dtest.cli.suite_cell import cell_of, interpreter_of, shipped_here
 from dtest.cli.suite_history import HistoryFile
 from dtest.cli.suite_lots import Planner, kinds_of, lanes_of
 from dtest.cli.suite_options import Bounds, Selection
-from dtest.cli.suite_run import RunEnd, SuitePlace, SuiteRun
+from dtest.cli.suite_run import RunEnd, SuitePlace, SuiteRun, keys_of
 from dtest.cli.suite_settings import suite_settings
 from dtest.cli.testing import environment_of
-from dtest.errors import DtestError, TimedOut, TooManyFailures, Unavailable, UsageError
+from dtest.errors import (
+    DtestError,
+    SuiteStopped,
+    TimedOut,
+    TooManyFailures,
+    Unavailable,
+    UsageError,
+)
 from dtest.pytest_plugin import invocation
 from dtest.pytest_plugin.feeding import Feeding
 from dtest.pytest_plugin.reports import FLAKY, NOT_PROVEN
+from dtest.reports.report import FAILED
 from dtest.reports.report import NOT_PROVEN as GATE_NOT_PROVEN
 from dtest.suites.history import History
-from dtest.suites.suite import Suite
 
 EXIT_NOT_PROVEN = 7
 """No test failed, but some could not be run. Neither pytest nor dtest means anything else by it."""
@@ -119,6 +126,8 @@ class RemoteTests:
         self._end = end
         if end is None:
             return True
+        if isinstance(end.cut, SuiteStopped):
+            pytest.exit(end.cut.message, returncode=int(pytest.ExitCode.INTERRUPTED))
         if end.cut is not None and not isinstance(end.cut, TooManyFailures):
             if isinstance(end.cut, DtestError):
                 pytest.exit(_worded(end.cut), returncode=end.cut.exit_code)
@@ -131,7 +140,7 @@ class RemoteTests:
         here = Path.cwd()
         kept = HistoryFile(here)
         with cell_of(self._settings, self._workers) as api:
-            fleet = fleet_of(api)
+            fleet = for_suites(fleet_of(api))
             queue = f"q{uuid.uuid4().hex}"
             lanes = lanes_of((), self._rules, fleet, queue=queue, sessions=self._workers)
             run = SuiteRun(api, here.name or "tests", self._flaky, as_json=True)
@@ -142,14 +151,16 @@ class RemoteTests:
             past = CellMemory(api, run.name, kinds_of(lanes), kept=kept)
             try:
                 (found,) = run.collected(self._bounds)
-                again = self._failed_last_time(found)
+                again = self._failed_last_time()
                 planner = Planner(
                     self._rules, self._selection(), _KnownFailed(past, again), fleet, self._workers
                 )
-                shares = planner.shares(lanes, [found])
+                shares, notes = planner.shares(lanes, [found])
             except BaseException as error:
                 run.stop(reason=type(error).__name__)
                 raise
+            for note in notes:
+                self._line(note)
             none = self._selection().last_failed and not again and self._lfnf == "none"
             if none or all(share.suite.is_empty for share in shares):
                 run.stop(reason="no tests")
@@ -160,7 +171,7 @@ class RemoteTests:
             self._line(f"{told}\n")
             end = run.carry(shares, self._bounds)
         self._feeding.finish(end.report.results, cut=end.cut is not None)
-        kept.add(end.report)
+        kept.add(end.report, keys_of(shares))
         return end
 
     def _place(self, api: ApiClient, *, shipped: bool) -> SuitePlace:
@@ -185,15 +196,11 @@ class RemoteTests:
             last_failed=bool(option("lf", False)), failed_first=bool(option("failedfirst", False))
         )
 
-    def _failed_last_time(self, found: Suite | None) -> frozenset[str]:
+    def _failed_last_time(self) -> frozenset[str]:
+        """Return the node ids; a file stands among them that could not be collected."""
         cache = getattr(self._config, "cache", None)
         failed: Mapping[str, Any] = cache.get("cache/lastfailed", {}) if cache is not None else {}
-        # A file stands there that could not be collected: by now it may have tests.
-        return frozenset(
-            nodeid
-            for nodeid, _ in (found.tests if found is not None else ())
-            if nodeid in failed or nodeid.partition("::")[0] in failed
-        )
+        return frozenset(failed)
 
     # -- how it is shown --------------------------------------------------------------------------
 
@@ -222,8 +229,12 @@ class RemoteTests:
             f"NOT PROVEN {each.nodeid}: {getattr(each, NOT_PROVEN)}"
             for each in terminalreporter.stats.get("not proven", ())
         ]
-        faults = self._end.faults if self._end is not None else ()
-        lines += [f"{each.name}: {each.status}, {each.reason}" for each in faults]
+        if self._end is not None:
+            lines += [f"{each.name}: {each.text}" for each in self._end.report.faults]
+            lines += self._end.report.notes
+            unrun = self._end.report.counts.get("not_proven", 0)
+            if self._end.cut is not None and unrun:
+                lines.append(f"{unrun} tests were not run")
         if lines:
             terminalreporter.section("dtest")
             for line in lines:
@@ -233,9 +244,13 @@ class RemoteTests:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Let the verdicts decide where pytest's count of failures cannot."""
         end = self._end
-        if end is None or end.cut is not None or session.exitstatus != pytest.ExitCode.TESTS_FAILED:
+        if end is None or end.cut is not None:
             return
-        code = end.report.exit_code
+        code, told = end.report.exit_code, session.exitstatus
+        if code == FAILED and told == pytest.ExitCode.OK:  # a session says so, and no test
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if told != pytest.ExitCode.TESTS_FAILED:
+            return
         if code == GATE_NOT_PROVEN:
             session.exitstatus = EXIT_NOT_PROVEN
         elif code == 0:  # what failed in a lost attempt passed in the one that replaced it

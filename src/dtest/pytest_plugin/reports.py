@@ -127,7 +127,10 @@ def _report(
     head, bracket, parameters = names.partition("[")
     domain = f"{head.replace('::', '.')}{bracket}{parameters}" or file
     line = seen.line - 1 if seen.line else 0
-    properties = [(WORKER, seen.worker_id)] if seen.worker_id and phase == "teardown" else []
+    properties: list[tuple[str, object]] = []
+    if phase == "teardown":
+        properties += [(WORKER, seen.worker_id)] if seen.worker_id else []
+        properties += seen.properties
     return pytest.TestReport(
         nodeid=seen.nodeid,
         location=(file, line, domain),

@@ -45,7 +45,13 @@ def ctrf(report: Report) -> bytes:
         "suites": len({split(result.key.nodeid)[0] for result in report.results}),
         "start": _ms(begun),
         "stop": _ms(ended),
-        "extra": {"verdicts": report.counts, "exit_code": report.exit_code},
+        "extra": {
+            "verdicts": report.counts,
+            "exit_code": report.exit_code,
+            "planned": report.planned,
+            "notes": list(report.notes),
+            "properties": [list(pair) for pair in report.properties],
+        },
     }
     document = {
         "reportFormat": "CTRF",
@@ -87,15 +93,20 @@ def _test(report: Report, result: Result, *, several: bool) -> dict[str, Any]:
         test["labels"] = {"hardware": result.key.hardware}
     if result.key.nodeid in report.muted:
         test["tags"] = ["muted"]
+    if result.is_task:
+        test |= {"type": "task", "suite": ["dtest.task"]}
+        del test["filePath"]
     if last is None:
         return {**test, "message": result.cause}
+    if last.properties:
+        test["extra"] = {"properties": [list(pair) for pair in last.properties]}
     if last.worker_id:
         test["threadId"] = last.worker_id
     if last.line is not None:
         test["line"] = last.line
     test |= _said(last)
     if last.outcome in BAD:
-        test["extra"] = {"signature": signature(last).id}
+        test["extra"] = {**test.get("extra", {}), "signature": signature(last).id}
     earlier = [item for item in result.observations if item is not last]
     if earlier:
         test["retries"] = len(earlier)
@@ -120,7 +131,13 @@ def _said(item: Observation) -> dict[str, str]:
 
 def _faults(report: Report) -> list[dict[str, Any]]:
     return [
-        {"task": item.task_id, "name": item.name, "status": item.status, "reason": item.reason}
+        {
+            "task": item.task_id,
+            "name": item.name,
+            "status": item.status,
+            "reason": item.reason,
+            "detail": item.detail,
+        }
         for item in report.faults
     ]
 

@@ -30,6 +30,9 @@ def document(report: Report) -> bytes:
             "finished": run.finished,
         },
         "exit_code": report.exit_code,
+        "planned": report.planned,
+        "notes": list(report.notes),
+        "properties": [list(pair) for pair in report.properties],
         "counts": report.counts,
         "hardware": report.hardware,
         "results": [_result(report, result) for result in report.results],
@@ -41,6 +44,7 @@ def document(report: Report) -> bytes:
                 "status": item.status,
                 "reason": item.reason,
                 "of_work": item.of_work,
+                "detail": item.detail,
             }
             for item in report.faults
         ],
@@ -60,6 +64,7 @@ def _result(report: Report, result: Result) -> dict[str, Any]:
         "occurrence": result.key.occurrence,
         "hardware": result.key.hardware or None,
         "verdict": result.verdict,
+        "is_task": result.is_task,
         "cause": result.cause or None,
         "muted": muted,
         "signature": signature(blamed(result)).id if result.bad else None,
@@ -81,6 +86,8 @@ def _observation(item: Observation) -> dict[str, Any]:
         "output": item.output,
         "file": item.file,
         "line": item.line,
+        "number": item.number,
+        "properties": [list(pair) for pair in item.properties],
     }
 
 

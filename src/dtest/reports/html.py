@@ -127,7 +127,7 @@ def _data(report: Report, results: list[Result]) -> tuple[dict[str, Any], dict[i
             }
             for group in groups
         ],
-        "faults": [f"{item.name}: {item.status}, {item.reason}" for item in report.faults],
+        "faults": [*(f"{item.name}: {item.text}" for item in report.faults), *report.notes],
         "attempts": [
             _attempt(item, report, names.get(item.task_id, item.task_id), workers)
             for item in report.attempts

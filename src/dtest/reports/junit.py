@@ -10,9 +10,9 @@ from xml.etree import ElementTree as ET
 
 from dtest.reports.observation import Observation
 from dtest.reports.plan import split
-from dtest.reports.report import Report, blamed, duration_s
+from dtest.reports.report import Report, blamed, duration_s, title
 from dtest.reports.terminal import uncoloured
-from dtest.reports.verdicts import CaseKey, Fault, Result
+from dtest.reports.verdicts import CaseKey, Result
 
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SUITE_OF_TASKS = "dtest"
@@ -24,14 +24,12 @@ def junit(report: Report) -> bytes:
     suites: dict[tuple[str, str, str], list[Result]] = {}
     for result in report.results:
         decided = result.deciding
-        file, _ = split(result.key.nodeid)
+        file = _SUITE_OF_TASKS if result.is_task else split(result.key.nodeid)[0]
         where = (file, result.key.hardware, decided.worker_id if decided is not None else "")
         suites.setdefault(where, []).append(result)
     root = ET.Element("testsuites", name=printable(report.run.name))
     for where, results in sorted(suites.items()):
         _suite(root, report, where, [_case(report, result, several) for result in results])
-    if report.faults:
-        _suite(root, report, (_SUITE_OF_TASKS, "", ""), [_fault(item) for item in report.faults])
     for name in ("tests", "failures", "errors"):
         root.set(name, str(sum(int(suite.get(name, 0)) for suite in root)))
     root.set("time", f"{sum(duration_s(result) for result in report.results):.3f}")
@@ -63,13 +61,19 @@ def _suite(
     for name, value in {**stated, "commit": report.commit}.items():
         if value:
             ET.SubElement(properties, "property", name=f"dtest.{name}", value=printable(value))
+    for name, value in report.properties:
+        ET.SubElement(properties, "property", name=printable(name), value=printable(value))
     suite.extend(cases)
 
 
 def _case(report: Report, result: Result, several: bool) -> ET.Element:  # noqa: FBT001 - private
-    classname, name = _names(result.key, several=several)
+    if result.is_task:
+        classname, name = "dtest.task", printable(title(result.key, several=False))
+    else:
+        classname, name = _names(result.key, several=several)
     case = ET.Element("testcase", classname=classname, name=name)
     case.set("time", f"{duration_s(result):.3f}")
+    _properties(case, result)
     entry = report.muted.get(result.key.nodeid)
     match result.verdict:
         case "failed" | "error" if entry is not None:
@@ -93,18 +97,20 @@ def _case(report: Report, result: Result, several: bool) -> ET.Element:  # noqa:
     return case
 
 
+def _properties(case: ET.Element, result: Result) -> None:
+    """Write what the test recorded of itself, where pytest writes it and trackers read it."""
+    recorded = result.deciding.properties if result.deciding is not None else ()
+    if recorded:
+        holder = ET.SubElement(case, "properties")
+        for name, value in recorded:
+            ET.SubElement(holder, "property", name=printable(name), value=printable(value))
+
+
 def _earlier(case: ET.Element, word: str, bad: tuple[Observation, ...]) -> None:
     for item in bad:
         kind = "Failure" if item.outcome == "failed" else "Error"
         child = _child(case, f"{word}{kind}", item.message, item.outcome)
         ET.SubElement(child, "stackTrace").text = printable(item.output)
-
-
-def _fault(fault: Fault) -> ET.Element:
-    case = ET.Element("testcase", classname="dtest.task", name=printable(fault.name), time="0.000")
-    message = f"not proven: {fault.status}, {fault.reason or 'no reason known'}"
-    _child(case, "error", f"{message} (task {fault.task_id})", "not_proven")
-    return case
 
 
 def _child(case: ET.Element, tag: str, message: str, kind: str, text: str = "") -> ET.Element:

@@ -8,15 +8,8 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 
-from dtest.errors import NOTHING_SELECTED
 from dtest.reports.matrix import NOT_FOR_IT, matrix
-from dtest.reports.report import (
-    ALL_WELL,
-    FAILED,
-    NOT_PROVEN,
-    Report,
-    title,
-)
+from dtest.reports.report import Report, title
 from dtest.reports.terminal import uncoloured
 from dtest.reports.verdicts import BAD, VERDICTS, Result
 
@@ -24,12 +17,6 @@ CHARS_MAX = 60_000
 """Comments on GitHub end at 65,536 characters."""
 GROUPS_MAX, LISTED_MAX, MATRIX_ROWS_MAX = 25, 50, 50
 OUTPUT_CHARS_MAX, NAME_CHARS_MAX = 1_500, 300
-_SAYS = {
-    ALL_WELL: "All well",
-    FAILED: "Failed",
-    NOT_PROVEN: "Not proven",
-    NOTHING_SELECTED: "No tests ran",
-}
 _NO_MARKUP = str.maketrans({char: f"\\{char}" for char in r"\`*_{}[]<>#|!~"})
 
 
@@ -41,7 +28,7 @@ def markdown(report: Report) -> str:
         muted = result.verdict in BAD and result.key.nodeid in report.muted
         by_verdict["muted" if muted else result.verdict].append(result)
     several = report.is_matrix
-    sections.append(_faults(report))
+    sections += [_faults(report), _notes(report)]
     for word, heading in (("not_proven", "Not proven"), ("flaky", "Flaky"), ("muted", "Muted")):
         sections.append(_listed(report, heading, by_verdict[word], several=several))
     if several:
@@ -67,7 +54,7 @@ def _joined(sections: Iterable[str]) -> str:
 
 def _head(report: Report) -> str:
     run = report.run
-    lines = [f"## {_SAYS[report.exit_code]}: {_plain(run.name)}", ""]
+    lines = [f"## {report.in_words}: {_plain(run.name)}", ""]
     if not run.finished:
         lines += ["*The run has not ended: this is what is known so far.*", ""]
     counts = report.counts
@@ -128,12 +115,16 @@ def _groups(report: Report) -> str:
 def _faults(report: Report) -> str:
     if not report.faults:
         return ""
-    lines = [f"### Tasks without a verdict: {len(report.faults)}", ""]
+    lines = [f"### Tasks that came to no good end: {len(report.faults)}", ""]
     lines += [
-        f"- {_plain(fault.name)}: {fault.status}, {fault.reason or 'no reason known'}"
-        for fault in report.faults[:LISTED_MAX]
+        f"- {_plain(fault.name)}: {_plain(fault.text)}" for fault in report.faults[:LISTED_MAX]
     ]
     return "\n".join([*lines, *_more(len(report.faults)), ""])
+
+
+def _notes(report: Report) -> str:
+    lines = [f"- {_plain(note)}" for note in report.notes[:LISTED_MAX]]
+    return "\n".join(["### Notes", "", *lines, *_more(len(report.notes)), ""]) if lines else ""
 
 
 def _listed(report: Report, heading: str, results: list[Result], *, several: bool) -> str:
@@ -152,7 +143,7 @@ def _listed(report: Report, heading: str, results: list[Result], *, several: boo
 def _matrix(report: Report) -> str:
     """Return the tests that do not come to the same on every class of hardware."""
     found = matrix(report)
-    tests = {(result.key.nodeid, result.key.occurrence) for result in report.results}
+    tests = {(result.key.nodeid, result.key.occurrence) for result in report.tests}
     differing = [row for row in found.rows if len({*row.cells} - {NOT_FOR_IT}) > 1]
     lines = [f"### Hardware: {len(differing)} of {len(tests)} tests differ", ""]
     lines += (f"- {_code(name)} nothing is proven: {_plain(why)}" for name, why in found.unproven)

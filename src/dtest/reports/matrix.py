@@ -39,7 +39,7 @@ def matrix(report: Report) -> Matrix:
     """Return the matrix of a report."""
     classes = report.hardware
     tests: dict[tuple[str, int], dict[str, Result]] = defaultdict(dict)
-    for result in report.results:
+    for result in report.tests:
         tests[result.key.nodeid, result.key.occurrence][result.key.hardware] = result
     of_class = {
         name: [row[name] for row in tests.values() if name in row and not _is_elsewhere(row[name])]
@@ -81,7 +81,7 @@ def _cell(result: Result | None) -> str:
 def _counts(report: Report, classes: tuple[str, ...]) -> tuple[tuple[str, tuple[int, ...]], ...]:
     found = Counter(
         (NOT_FOR_IT if _is_elsewhere(result) else result.verdict, result.key.hardware)
-        for result in report.results
+        for result in report.tests
     )
     words: list[tuple[Verdict | str, str]] = [
         *((verdict, verdict.replace("_", " ")) for verdict in VERDICTS),

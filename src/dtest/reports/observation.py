@@ -34,6 +34,12 @@ class Observation:
     file: str = ""
     line: int | None = None
     worker_id: str = ""
+    number: int | None = None
+    """In the plan of its class of hardware; none for what stands in no plan."""
+    properties: tuple[tuple[str, str], ...] = ()
+    """What the test recorded of itself."""
+    suite_properties: tuple[tuple[str, str], ...] = ()
+    """What it recorded of the whole suite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +82,17 @@ class Part:
     or any at all, would do."""
     rerun: int = 0
     """Which re-run of failures it is; 0 is the first time."""
+    kind: str = "test"
+    """The task's type."""
+    is_session: bool = False
+    """It runs tests of a plan, as others do."""
+    upstream: str = ""
+    """The task because of which it could not run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A test that was to run."""
+    """A test that was to run; without a number a file, or a test that only its name tells."""
 
     nodeid: str
     hardware: str | None = None
@@ -89,6 +101,8 @@ class Planned:
     """Why it did not run, where that is known."""
     applies: bool = True
     """False for a test that is not made for this class of hardware: it is skipped."""
+    number: int | None = None
+    """What its results are known by."""
 
 
 @dataclass(frozen=True, slots=True)

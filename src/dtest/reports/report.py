@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 
 from dtest.errors import NOTHING_SELECTED
+from dtest.reports.ends import Ends, Fault, ends
 from dtest.reports.muting import NONE_MUTED, KnownFlaky, Muted
 from dtest.reports.observation import Attempt, Known, Observation, Part, Run
 from dtest.reports.signatures import Signature, signature
@@ -13,15 +14,21 @@ from dtest.reports.verdicts import (
     BAD,
     VERDICTS,
     CaseKey,
-    Fault,
     Result,
     Verdict,
-    faults,
     verdicts,
 )
 
-ALL_WELL, FAILED, NOT_PROVEN = 0, 1, 3
+ALL_WELL, FAILED, NOT_PROVEN, STOPPED = 0, 1, 3, 130
 """Exit codes."""
+SAYS = {
+    ALL_WELL: "All well",
+    FAILED: "Failed",
+    NOT_PROVEN: "Not proven",
+    NOTHING_SELECTED: "No tests ran",
+    STOPPED: "Stopped",
+}
+"""What they mean, for people."""
 COMMIT_LABELS = ("commit", "revision")
 """Labels of a run that name the tested commit, the first that is there."""
 
@@ -46,6 +53,36 @@ class Report:
     muted: Mapping[str, Muted] = field(default_factory=dict)
     """Entries of the list of known flaky tests, by node id."""
     exit_code: int = ALL_WELL
+    planned: int | None = None
+    """How many results were planned; none where nobody planned any."""
+    notes: tuple[str, ...] = ()
+    """What is worth a line and makes nothing red."""
+
+    @property
+    def tests(self) -> list[Result]:
+        """The results of tests, without those of tasks themselves."""
+        return [result for result in self.results if not result.is_task]
+
+    @property
+    def in_words(self) -> str:
+        """What the exit code says."""
+        return SAYS.get(self.exit_code, f"Ended with {self.exit_code}")
+
+    @property
+    def worst_first(self) -> list[Result]:
+        """All results, the worst verdicts first."""
+        return sorted(self.results, key=lambda item: (VERDICTS.index(item.verdict), item.key))
+
+    @property
+    def properties(self) -> tuple[tuple[str, str], ...]:
+        """What tests recorded of the whole suite, each once."""
+        told = (
+            pair
+            for result in self.results
+            for item in result.observations
+            for pair in item.suite_properties
+        )
+        return tuple(dict.fromkeys(told))
 
     @property
     def counts(self) -> dict[Verdict, int]:
@@ -56,13 +93,13 @@ class Report:
     @property
     def hardware(self) -> tuple[str, ...]:
         """The classes of hardware that are known, sorted."""
-        return tuple(sorted({result.key.hardware for result in self.results} - {""}))
+        return tuple(sorted({result.key.hardware for result in self.tests} - {""}))
 
     @property
     def is_matrix(self) -> bool:
         """Whether some test has a verdict for each of several classes of hardware."""
-        tests = {(result.key.nodeid, result.key.occurrence) for result in self.results}
-        return len(tests) < len(self.results)
+        tests = {(result.key.nodeid, result.key.occurrence) for result in self.tests}
+        return len(tests) < len(self.tests)
 
     @property
     def commit(self) -> str:
@@ -91,44 +128,47 @@ class Report:
 
 
 def compose(known: Known, *, flaky: KnownFlaky = NONE_MUTED) -> Report:
-    """Judge all that is known of a run."""
-    results, open_ends = verdicts(known), faults(known)
+    """Judge all that is known of a run: everybody who wants its verdict asks this function."""
+    own = ends(known)
+    results = (*verdicts(known), *own.results)
     muted = flaky.of(result.key.nodeid for result in results)
+    planned = [item for item in known.planned if item.applies or item.number is not None]
     return Report(
         known.run,
         results,
-        open_ends,
+        own.faults,
         known.parts,
         tuple(sorted(known.attempts, key=lambda item: (item.task_id, item.attempt))),
         muted,
-        _code(results, open_ends, muted),
+        _code(results, own, known.parts, muted),
+        len(planned) if planned else None,
+        own.notes,
     )
 
 
-def gate(
-    results: Iterable[Result],
-    flaky: KnownFlaky = NONE_MUTED,
-    *,
-    today: date,
-    faults: Iterable[Fault] = (),
-) -> int:
+def gate(results: Iterable[Result], flaky: KnownFlaky = NONE_MUTED, *, today: date) -> int:
     """Return the exit code: 1 failures, 3 not proven, 5 nothing selected, 0 all well.
 
     Entries of the list mute their tests until the day that they state.
     """
     listed = tuple(results)
     holding = KnownFlaky(tuple(entry for entry in flaky.entries if entry.expires >= today))
-    return _code(listed, tuple(faults), holding.of(result.key.nodeid for result in listed))
+    return _code(listed, Ends(), (), holding.of(result.key.nodeid for result in listed))
 
 
 def _code(
-    results: tuple[Result, ...], open_ends: tuple[Fault, ...], muted: Mapping[str, Muted]
+    results: tuple[Result, ...],
+    own: Ends,
+    parts: Iterable[Part],
+    muted: Mapping[str, Muted],
 ) -> int:
     gating = {result.verdict for result in results if result.key.nodeid not in muted}
-    if gating & BAD or any(fault.of_work for fault in open_ends):
+    if gating & BAD:
         return FAILED
-    if "not_proven" in gating or open_ends:
-        return NOT_PROVEN
+    if "not_proven" in gating:
+        lost = {part.status for part in parts} - {"passed", "failed"}
+        broken = any(not fault.of_work and fault.status != "cancelled" for fault in own.faults)
+        return STOPPED if lost == {"cancelled"} and not broken else NOT_PROVEN
     return NOTHING_SELECTED if all(map(_skips_itself, results)) else ALL_WELL
 
 

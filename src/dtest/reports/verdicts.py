@@ -1,14 +1,15 @@
 """Exactly one verdict for each test, from its ordered observations. Pure.
 
-A test is a node id, its place among the reports of that node id in one attempt (subtests share
-one), and the class of hardware it ran on. Which worker ran it, in which attempt or re-run, makes no
-other test of it. What infrastructure did to a test is never held against the test.
+A planned test is its number: it has one verdict, whatever its node id is in each process. A test
+that stands in no plan is its node id, its place among the reports of that node id in one attempt
+(subtests share one), and the class of hardware it ran on. Which worker ran it, in which attempt or
+re-run, makes no other test of it. What infrastructure did to a test is never held against the test.
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from dtest.events.reasons import MEANINGS, Reason
@@ -24,13 +25,11 @@ VERDICTS: tuple[Verdict, ...] = (
 )
 """Worst first."""
 BAD: frozenset[str] = frozenset({"failed", "error"})
-JUDGED = frozenset({"passed", "failed"})
-"""States of a task that came to a verdict of its own."""
 _CUT_SHORT = ("crashed:", "interrupted:")
 """How the message of a test begins that was taken down with its process."""
-_COMPLETE = frozenset({Reason.CRASH_SIGNAL, Reason.COLLECTION_ERROR})
-"""Ends of a session that ran all its tests and named the ones to blame."""
 _FAMILIES: dict[str, str] = {str(reason): meaning.family for reason, meaning in MEANINGS.items()}
+_NO_CAUSE = frozenset({"passed", "queued", "assigned", "running"})
+NOT_REPORTED = "no task reported it"
 _WHILE = re.compile(r"while (.+) ran", re.DOTALL)
 
 
@@ -52,6 +51,18 @@ class Result:
     observations: tuple[Observation, ...] = ()
     cause: str = ""
     """Why it is not proven, or was skipped without a try."""
+    is_task: bool = False
+    """It is a task of its own, or the end of one, and no test."""
+    number: int | None = None
+    """Of a planned test."""
+
+    @property
+    def message(self) -> str:
+        """Return what there is to say of it, in one line."""
+        if self.bad:
+            return self.bad[-1].message
+        decided = self.deciding
+        return self.cause or (decided.message if decided is not None else "")
 
     @property
     def deciding(self) -> Observation | None:
@@ -65,18 +76,6 @@ class Result:
     def bad(self) -> tuple[Observation, ...]:
         """Its failures and errors, in order."""
         return tuple(item for item in self.observations if item.outcome in BAD)
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A task that came to no verdict, some of whose tests are unknown by name."""
-
-    task_id: str
-    name: str
-    status: str
-    reason: str | None
-    of_work: bool
-    """Whether the suite is to blame (a time limit, no tests), not the infrastructure."""
 
 
 def judge(outcomes: Sequence[Outcome]) -> Verdict:
@@ -94,28 +93,112 @@ def judge(outcomes: Sequence[Outcome]) -> Verdict:
     return "flaky"
 
 
+_Numbered = dict[tuple[str | None, int], list[Observation]]
+
+
 def verdicts(known: Known) -> tuple[Result, ...]:
     """Return one result for each test, by node id, hardware and occurrence."""
     attempts = {(item.task_id, item.attempt): item for item in known.attempts}
-    seen = _by_test(_counted(known, attempts), _hardware(known))
-    results = []
-    for key, observations in seen.items():
+    hardware = _hardware(known)
+    numbered: _Numbered = defaultdict(list)
+    others: list[Observation] = []
+    home = _classes(known)
+    for item in _counted(known, attempts):
+        if item.number is not None and item.task_id in home:
+            numbered[home[item.task_id], item.number].append(item)
+        else:
+            others.append(item)
+    loose = _by_test(others, hardware)
+    results = _planned_results(known, numbered, loose, hardware)
+    for key, observations in loose.items():
         verdict = judge([item.outcome for item in observations])
         results.append(Result(key, verdict, tuple(observations)))
-    results += _not_proven(known, seen)
+    results += _not_proven(known, [result.key for result in results])
     return tuple(sorted(results, key=lambda result: result.key))
 
 
-def faults(known: Known) -> tuple[Fault, ...]:
-    """Return the tasks whose end leaves tests unproven that no result names."""
-    blamed = {item.task_id for item in known.observations if item.outcome in BAD}
-    return tuple(
-        Fault(part.task_id, part.name, part.status, part.reason, of_work=is_of_work(part.reason))
+def _classes(known: Known) -> dict[str, str | None]:
+    """Return of each session the class of hardware whose plan it runs."""
+    planned = {item.hardware for item in known.planned if item.number is not None}
+    return {
+        part.task_id: part.hardware if part.hardware in planned or not planned else None
         for part in known.parts
-        if part.status not in JUDGED
-        and not part.planned
-        and not (part.reason in _COMPLETE and part.task_id in blamed)
-    )
+        if part.is_session
+    }
+
+
+def _planned_results(
+    known: Known,
+    numbered: _Numbered,
+    loose: dict[CaseKey, list[Observation]],
+    hardware: dict[tuple[str, int], str],
+) -> list[Result]:
+    """Return one result for each number; takes out of ``loose`` what answers to a planned name."""
+    plan = {(item.hardware, item.number): item for item in known.planned if item.number is not None}
+    names: dict[str | None, Counter[str]] = defaultdict(Counter)
+    for (of_class, _), item in plan.items():
+        names[of_class][item.nodeid] += 1
+    missing = _causes(known)
+    places: Counter[tuple[str, str]] = Counter()
+    results = []
+    for where in sorted({*plan, *numbered}, key=lambda where: (where[0] or "", where[1])):
+        planned, seen = plan.get(where), numbered.get(where, [])
+        seen.sort(key=_in_order)
+        if planned is None:
+            seen = [_unknown(item) if plan else item for item in seen]
+        else:
+            seen = [_own(item, planned, names[where[0]]) for item in seen]
+        nodeid = planned.nodeid if planned is not None else seen[-1].nodeid
+        kind = where[0] or (hardware.get((seen[-1].task_id, seen[-1].attempt), "") if seen else "")
+        places[nodeid, kind] += 1
+        key = CaseKey(nodeid, kind, places[nodeid, kind])
+        if not seen and planned is not None and planned.applies:
+            seen = _answering(loose, key)
+        if seen:
+            verdict = judge([item.outcome for item in seen])
+            results.append(Result(key, verdict, tuple(seen), number=where[1]))
+        elif planned is not None:
+            cause = planned.cause or missing.get(where[0], "") or NOT_REPORTED
+            outcome: Verdict = "not_proven" if planned.applies else "skipped"
+            results.append(Result(key, outcome, cause=cause, number=where[1]))
+    return results
+
+
+def _answering(loose: dict[CaseKey, list[Observation]], key: CaseKey) -> list[Observation]:
+    """Return what an older agent reported of a test: it knows its name only."""
+    for found in loose:
+        same = (found.nodeid, found.occurrence) == (key.nodeid, key.occurrence)
+        if same and key.hardware in ("", found.hardware):
+            return loose.pop(found)
+    return []
+
+
+def _own(item: Observation, planned: Planned, names: Counter[str]) -> Observation:
+    """Return what was seen of a test, or that another planned one ran in its place."""
+    if item.nodeid == planned.nodeid or not names[item.nodeid] or item.phase == "collect":
+        return item
+    message = f"another test ran in its place: {item.nodeid}"
+    return replace(item, outcome="error", message=message)
+
+
+def _unknown(item: Observation) -> Observation:
+    message = f"no test of the plan has the number {item.number}"
+    return replace(item, outcome="error", message=message)
+
+
+def _causes(known: Known) -> dict[str | None, str]:
+    """Return for each class why tests of it may lack a result: how its sessions ended."""
+    causes: dict[str | None, str] = {}
+    home = _classes(known)
+    last = {item.task_id: item for item in sorted(known.attempts, key=lambda item: item.attempt)}
+    # What a session says of itself tells more than that others were cancelled because of it.
+    telling = sorted(known.parts, key=lambda part: (part.status == "cancelled", part.seq))
+    for part in telling:
+        if part.is_session and part.status not in _NO_CAUSE:
+            attempt = last.get(part.task_id)
+            said = attempt.detail if attempt is not None else ""
+            causes.setdefault(home[part.task_id], _cause(part) + (f": {said}" if said else ""))
+    return causes
 
 
 def is_of_work(reason: str | None) -> bool:
@@ -198,12 +281,16 @@ def _by_test(
             tests[CaseKey(item.nodeid, kind, occurrences[item.nodeid])].append(item)
     for found in tests.values():
         if len(found) > 1:
-            found.sort(key=lambda item: (item.seq, item.attempt, item.ordinal, item.task_id))
+            found.sort(key=_in_order)
     return tests
 
 
+def _in_order(item: Observation) -> tuple[int, int, int, str]:
+    return (item.seq, item.attempt, item.ordinal, item.task_id)
+
+
 def _not_proven(known: Known, seen: Iterable[CaseKey]) -> list[Result]:
-    """Return the planned tests of which nothing was seen, once for each class of hardware."""
+    """Return what is planned by name alone and was not seen, once for each class of hardware."""
     causes: dict[Planned, str] = {}
     for part in sorted(known.parts, key=lambda part: (part.rerun, part.seq, part.task_id)):
         for nodeid in part.planned:
@@ -212,12 +299,13 @@ def _not_proven(known: Known, seen: Iterable[CaseKey]) -> list[Result]:
     missing = unseen(causes, observed)
     # What a part has named already may stand in the plan by another path.
     answered = [*observed, *((item.nodeid, item.hardware or "") for item in missing)]
-    missing += unseen(dict.fromkeys(known.planned), answered)
+    by_name = [item for item in known.planned if item.number is None]
+    missing += unseen(dict.fromkeys(by_name), answered)
     return [
         Result(
             CaseKey(item.nodeid, item.hardware or "", 1),
             "not_proven" if item.applies else "skipped",
-            cause=item.cause or causes.get(item, "no task reported it"),
+            cause=item.cause or causes.get(item, NOT_REPORTED),
         )
         for item in missing
     ]

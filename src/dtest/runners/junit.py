@@ -14,6 +14,7 @@ START = (b"<?xml", b"<testsuites", b"<testsuite")
 """How a line begins where the report does; package managers talk before it."""
 _JUNK_BEHIND = expat.errors.codes[expat.errors.XML_ERROR_JUNK_AFTER_DOC_ELEMENT]
 DEPTH_MAX = 100
+BAD_TAGS = frozenset({"error", "failure"})
 NODE_CLASS = "test"
 """Node.js writes it for every test: it names nothing."""
 
@@ -49,6 +50,8 @@ class _Suite:
     declared: int | None
     errors: int
     cases: int = 0
+    bad: int = 0
+    """Elements of failures and errors in it."""
     nested: bool = False
 
     @property
@@ -60,6 +63,19 @@ class _Suite:
             and self.declared - self.errors > self.cases
         )
 
+    @property
+    def problem(self) -> str:
+        """Say what of its counts does not fit what it holds."""
+        if self.is_short:
+            return (
+                f"the suite {self.name!r} says it has {self.declared} tests and holds {self.cases}"
+            )
+        if self.errors > self.bad and not self.nested:
+            return (
+                f"the suite {self.name!r} says that {self.errors} failed, and tells of {self.bad}"
+            )
+        return ""
+
 
 class _Parser:
     """Collects test cases while the file is read."""
@@ -67,7 +83,7 @@ class _Parser:
     def __init__(self) -> None:
         self.found: list[Element] = []
         self.short = ""
-        """The first suite that says it has more tests than it holds."""
+        """What of the counts of the first such suite does not fit."""
         self._open: list[_Suite | Element | None] = []
         self._expat = expat.ParserCreate()
         self._expat.buffer_text = True
@@ -109,21 +125,31 @@ class _Parser:
             self._open.append(
                 _Suite(attributes.get("name", ""), count(attributes.get("tests")), errors)
             )
+        elif tag in BAD_TAGS and isinstance(self._open[-1] if self._open else None, _Suite):
+            suites = tuple(item.name for item in self._open if isinstance(item, _Suite))
+            own = Element("testcase", {"name": "(suite)"}, suites=tuple(filter(None, suites)))
+            own.children.append(Element(tag, attributes))
+            self.found.append(own)
+            self._open.append(own.children[0])
+            self._count_bad(1)
         else:
             self._open.append(None)
 
+    def _count_bad(self, count: int) -> None:
+        suite = self._suite()
+        if suite is not None:
+            suite.bad += count
+
     def _end(self, _tag: str) -> None:
         ended = self._open.pop()
-        if isinstance(ended, Element) and self._element() is None:
+        if isinstance(ended, Element) and ended.tag == "testcase":
             self.found.append(ended)
+            self._count_bad(sum(child.tag in BAD_TAGS for child in ended.children))
             suite = self._suite()
             if suite is not None:
                 suite.cases += 1
-        elif isinstance(ended, _Suite) and ended.is_short and not self.short:
-            self.short = (
-                f"the suite {ended.name!r} says it has {ended.declared} tests "
-                f"and holds {ended.cases}"
-            )
+        elif isinstance(ended, _Suite) and ended.problem and not self.short:
+            self.short = ended.problem
 
     def _text(self, text: str) -> None:
         element = self._element()

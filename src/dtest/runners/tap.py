@@ -14,7 +14,11 @@ DEPTH_MAX = 100
 _TEST = re.compile(r"(not )?ok\b(?: +[0-9]+)?(?: +-(?= |$))? *(.*)")
 _PLAN = re.compile(r"1\.\.([0-9]{1,9})\s*(?:#\s*(.*))?")
 _VERSION = re.compile(r"TAP version [0-9]+\s*")
-_DIRECTIVE = re.compile(r"(?<!\\)#\s*(todo|skip|time)\b[\S]*?\s*(?:=\s*)?(.*)", re.IGNORECASE)
+_DIRECTIVE = re.compile(
+    r"(?:^|\s)#\s*(?:(todo|skip)\S*(?:\s+(.*))?|(time)\s*=\s*(.*))\s*", re.IGNORECASE
+)
+"""White space before the hash, and none needed behind it; ``\\S*`` may follow the word (TAP 14).
+``# time=`` is what bats and others write."""
 _SUBTEST = re.compile(r"#\s*Subtest(?:: ?(.*))?")
 _TIME = re.compile(r"duration_ms: *['\"]?([0-9.]+)")
 _ERROR = re.compile(r"""(?:error|message): *(?:[|>][-+]?)? *['"]?(.*?)['"]?""")
@@ -113,7 +117,9 @@ class _Reader:
         description, directive, reason = found[2], "", ""
         said = _DIRECTIVE.search(description)
         if said is not None:
-            description, directive, reason = description[: said.start()], said[1].lower(), said[2]
+            description = description[: said.start()]
+            directive = (said[1] or said[3]).lower()
+            reason = said[2] or said[4] or ""
         name = _plain(description)
         level = self._level(depth)
         level.seen += 1
@@ -203,11 +209,11 @@ def read(data: bytes) -> Reading:
 
 
 def _outcome(test: _Test) -> Outcome:
+    if test.directive == "skip":  # a `not ok` that was skipped is no failure
+        return "skipped"
     if test.directive == "todo":
         return "xpassed" if test.good else "xfailed"
-    if not test.good:
-        return "failed"
-    return "skipped" if test.directive == "skip" else "passed"
+    return "passed" if test.good else "failed"
 
 
 def _case(test: _Test, outcome: Outcome) -> Case:
@@ -233,4 +239,4 @@ def _within(name: str, case: Case) -> Case:
 
 
 def _plain(text: str) -> str:
-    return text.replace("\\#", "#").replace("\\\\", "\\").strip()
+    return re.sub(r"\\([\\#])", r"\1", text).strip()

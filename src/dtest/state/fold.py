@@ -6,10 +6,12 @@ refusal, what no longer applies is counted.
 
 from collections.abc import Iterable
 
+from dtest.events.catalogue import version_of
 from dtest.events.envelope import Correlation, Event, Malformed, Recorded
 from dtest.events.leader import EventRefused, LeaderElected
 from dtest.events.policy import PolicyChanged
 from dtest.events.reasons import RefusalCode
+from dtest.events.suite import SuitePlanned
 from dtest.state.cell import Cell, Folds
 from dtest.state.fold_attempt import ATTEMPT_FOLDS
 from dtest.state.fold_health import HEALTH_FOLDS
@@ -31,6 +33,10 @@ def apply(cell: Cell, record: Recorded) -> None:
         if isinstance(event, Malformed):
             cell.refuse(record, index, event.code, event.detail)
             continue
+        if event.type in NEWER and not _is_known(cell, event):
+            detail = f"the leader in office knows no such {event.type}"
+            cell.refuse(record, index, RefusalCode.UNKNOWN_EVENT, detail)
+            continue
         fold = FOLDS.get(type(event.data))
         if fold is not None:
             fold(cell, event.data, event, record, index)
@@ -39,6 +45,12 @@ def apply(cell: Cell, record: Recorded) -> None:
             batch.append(index)
     if batch:
         admit(cell, record, batch)
+
+
+def _is_known(cell: Cell, event: Event) -> bool:
+    """Say whether the leader in office knows such an event; before the first one all are known."""
+    since = NEWER[event.type].get(event.version or version_of(type(event.data)), 0)
+    return not cell.epoch or cell.term.rules >= since
 
 
 def apply_all(cell: Cell, records: Iterable[Recorded]) -> Cell:
@@ -72,6 +84,12 @@ def _policy(cell: Cell, data: PolicyChanged, _: Event, record: Recorded, index: 
     cell.settle_parameters()
 
 
+def _planned(cell: Cell, data: SuitePlanned, _: Event, __: Recorded, ___: int) -> None:
+    """Plans are read where results are judged; the state needs none of it."""
+    if data.run_id not in cell.runs:
+        cell.ignore("plan_of_unknown_run")
+
+
 def _refused(cell: Cell, data: EventRefused, _: Event, __: Recorded, ___: int) -> None:
     if cell.refusals.pop((data.refused_seq, data.index), None) is not None:
         cell.refused += 1
@@ -82,10 +100,17 @@ def decision_of(event: Event | Malformed) -> Correlation | None:
     return None if isinstance(event, Malformed) else Correlation.parse(event.correlation)
 
 
+NEWER: dict[str, dict[int, int]] = {
+    "suite.planned": {1: 2},
+    "testcase.finished": {2: 2},
+}
+"""By type and its version: the first rules whose leaders know the event. Older ones refuse it."""
+
 FOLDS: Folds = {
     LeaderElected: _elected,
     EventRefused: _refused,
     PolicyChanged: _policy,
+    SuitePlanned: _planned,
     **TASK_FOLDS,
     **ATTEMPT_FOLDS,
     **WORKER_FOLDS,

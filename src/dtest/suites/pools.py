@@ -3,7 +3,7 @@
 What a worker has decides how many sessions a pool can keep busy; what is free there now does not.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from dtest.state.matching import Refusal, match
 from dtest.state.worker import Worker
 from dtest.suites.requirement import both, key_of
 from dtest.suites.suite import Suite
+from dtest.suites.unit import Test
 
 REFUSALS_MAX = 3
 """So many workers are named with what they lack."""
@@ -22,10 +23,12 @@ REFUSALS_MAX = 3
 class PoolTest(NamedTuple):
     """A test of a pool."""
 
+    test: Test
     nodeid: str
+    file: str
     group: str
-    place: int
-    """In its file, counting all tests that were collected."""
+    keys: tuple[str, str]
+    """What names it in other runs: by its node id, and by its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,46 +39,43 @@ class Pool:
     tests: tuple[PoolTest, ...]
 
 
+class Unfit(NamedTuple):
+    """A test that asks for other hardware."""
+
+    number: int
+    nodeid: str
+    why: str
+
+
 @dataclass(frozen=True, slots=True)
 class Division:
     """A suite on one class of hardware."""
 
     pools: tuple[Pool, ...]
     """Those with tests; what asks for no more than the class itself comes first."""
-    not_for_it: tuple[tuple[str, str], ...] = ()
-    """Node id of each test that asks for other hardware, and what it asks for."""
+    not_for_it: tuple[Unfit, ...] = ()
 
 
-def divide(
-    suite: Suite,
-    needs: Sequence[Requirements],
-    base: Requirements,
-    *,
-    only: Collection[str] | None = None,
-) -> Division:
+def divide(suite: Suite, needs: Sequence[Requirements], base: Requirements) -> Division:
     """Return the pools of a suite; ``needs`` are what its tests ask for, in their order."""
     joined: dict[int, tuple[tuple[object, ...], Requirements | Refusal]] = {}
     """By identity: tests share what they ask for, and a suite may have 100,000."""
     tests: dict[tuple[object, ...], list[PoolTest]] = {key_of(base): []}
     asked: dict[tuple[object, ...], Requirements] = {key_of(base): base}
-    not_for_it: list[tuple[str, str]] = []
-    counts: dict[str, int] = {}
-    for (nodeid, group), need in zip(suite.tests, needs, strict=True):
-        file = nodeid.partition("::")[0]
-        place = counts.get(file, 0)
-        counts[file] = place + 1
-        if only is not None and nodeid not in only:
-            continue
+    not_for_it: list[Unfit] = []
+    rows = zip(suite.tests, needs, suite.keys(), strict=True)
+    for place, ((nodeid, group), need, keys) in enumerate(rows):
         if id(need) not in joined:
             together = both(base, need)
             key = () if isinstance(together, Refusal) else key_of(together)
             joined[id(need)] = key, together
         key, wanted = joined[id(need)]
         if isinstance(wanted, Refusal):
-            not_for_it.append((nodeid, wanted.text))
+            not_for_it.append(Unfit(suite.number_at(place), nodeid, wanted.text))
             continue
         asked.setdefault(key, wanted)
-        tests.setdefault(key, []).append(PoolTest(nodeid, group, place))
+        found = PoolTest(suite.test_at(place), nodeid, suite.file_at(place), group, keys)
+        tests.setdefault(key, []).append(found)
     pools = tuple(Pool(asked[key], tuple(some)) for key, some in tests.items() if some)
     return Division(pools, tuple(not_for_it))
 

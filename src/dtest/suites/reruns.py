@@ -6,7 +6,9 @@ places go to the same sessions, so that each session has one wish and the schedu
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
+Test = TypeVar("Test")
 AVOIDED_MAX = 8
 """Workers that one session may ask to keep away from."""
 GROUPS_MAX = 16
@@ -14,29 +16,31 @@ GROUPS_MAX = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class Again(Generic[Test]):
     """Tests that run again, and where not."""
 
-    nodeids: tuple[str, ...]
+    tests: tuple[Test, ...]
     avoid: tuple[str, ...]
     sessions: int
 
 
-def elsewhere(failed: Iterable[tuple[str, Collection[str]]], *, sessions: int) -> list[Again]:
+def elsewhere(
+    failed: Iterable[tuple[Test, Collection[str]]], *, sessions: int
+) -> list[Again[Test]]:
     """Part tests by the workers on which they failed; each test comes once, with all of them."""
-    where: dict[str, set[str]] = {}
-    for nodeid, workers in failed:
-        where.setdefault(nodeid, set()).update(workers)
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for nodeid, workers in where.items():
-        groups.setdefault(tuple(sorted(workers))[:AVOIDED_MAX], []).append(nodeid)
+    where: dict[Test, set[str]] = {}
+    for test, workers in failed:
+        where.setdefault(test, set()).update(workers)
+    groups: dict[tuple[str, ...], list[Test]] = {}
+    for test, workers in where.items():
+        groups.setdefault(tuple(sorted(workers))[:AVOIDED_MAX], []).append(test)
     largest = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
     kept, rest = largest[:GROUPS_MAX], largest[GROUPS_MAX:]
     if rest:
-        kept.append(((), [nodeid for _, nodeids in rest for nodeid in nodeids]))
+        kept.append(((), [test for _, tests in rest for test in tests]))
     return [
-        Again(tuple(nodeids), avoid, _share(len(nodeids), len(where), sessions))
-        for avoid, nodeids in kept
+        Again(tuple(tests), avoid, _share(len(tests), len(where), sessions))
+        for avoid, tests in kept
     ]
 
 

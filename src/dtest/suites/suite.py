@@ -1,6 +1,7 @@
 """What a suite holds, as the session that collected it says."""
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Any
@@ -10,9 +11,14 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from dtest.errors import InvalidDocument
 from dtest.events.problem import explain
+from dtest.suites.unit import Test
 
 TESTS_AT_ONCE = 2_000
-"""Of one document: it has to fit into a message."""
+"""Of one document."""
+DOCUMENT_BYTES_MAX = 500_000
+"""Of the tests of one document, about: it has to fit into a message."""
+TEST_BYTES = 40
+"""What a test takes there besides its names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +32,24 @@ class Marks:
 
 
 @dataclass(frozen=True, slots=True)
+class Function:
+    """A function whose tests differ in their parameters; or one of a kind that is no function."""
+
+    file: str
+    name: str
+    """With its class, without parameters."""
+    count: int
+    """How many tests it has, before anybody chooses among them."""
+    names: str
+    """Digest of their names."""
+
+
+@dataclass(frozen=True, slots=True)
 class Suite:
-    """Tests in the order of collection."""
+    """Tests in the order of collection, which numbers them."""
 
     tests: tuple[tuple[str, str], ...] = ()
-    """Node id of each, and the group of tests that it shares dear fixtures with."""
+    """Node id of each, and the group of tests that it has to stay together with."""
     broken: tuple[str, ...] = ()
     """Files that cannot be collected, and node ids of no test; the session reports them."""
     skipped: tuple[str, ...] = ()
@@ -43,6 +62,14 @@ class Suite:
     """The distinct sets of marks."""
     marked: tuple[int, ...] = ()
     """Which of them each test has; nothing where no test has any."""
+    functions: tuple[Function, ...] = ()
+    """Of the tests; none where the runner knows them by name."""
+    places: tuple[tuple[int, int, str], ...] = ()
+    """Function of each test, its index there, and its brief name if its node id is long."""
+    notes: tuple[str, ...] = ()
+    """What the session has to say of options that it does not follow."""
+    numbers: tuple[int, ...] = ()
+    """Number of each test, where some of those collected are left out; else its position."""
 
     @property
     def is_empty(self) -> bool:
@@ -52,69 +79,139 @@ class Suite:
     @property
     def files(self) -> set[str]:
         """All files."""
-        named = (nodeid for nodeid, _ in self.tests)
-        names = (*named, *self.broken, *self.skipped, *self.whole)
-        return {name.partition("::")[0] for name in names}
+        named = {self.file_at(place) for place in range(len(self.tests))}
+        others = (*self.broken, *self.skipped, *self.whole)
+        return named | {name.partition("::")[0] for name in others}
 
-    def only(self, nodeids: Collection[str]) -> "Suite":
-        """Return it with none but these tests."""
-        kept = [place for place, (nodeid, _) in enumerate(self.tests) if nodeid in nodeids]
+    def number_at(self, place: int) -> int:
+        """Return the number of the test at a position."""
+        return self.numbers[place] if self.numbers else place
+
+    def file_at(self, place: int) -> str:
+        """Return the file that a test was collected from."""
+        if self.places:
+            return self.functions[self.places[place][0]].file
+        return self.tests[place][0].partition("::")[0]
+
+    def test_at(self, place: int) -> Test:
+        """Return the test at a position as a session is told of it."""
+        number, nodeid = self.number_at(place), self.tests[place][0]
+        if not self.places:
+            return Test(number, name=nodeid)
+        function, index, name = self.places[place]
+        of = self.functions[function]
+        return Test(number, of.name, index, of.count, of.names, name or nodeid)
+
+    def keys(self) -> Iterator[tuple[str, str]]:
+        """Yield what names each test in other runs: by its node id, and by its place.
+
+        The k-th of equal ids has a key of its own. Where ids are new in each run the place counts.
+        """
+        equal: Counter[str] = Counter()
+        for place, (nodeid, _) in enumerate(self.tests):
+            equal[nodeid] += 1
+            yield key_of(nodeid, equal[nodeid]), self._place_key(place)
+
+    def _place_key(self, place: int) -> str:
+        if not self.places:
+            return ""
+        function, index, _ = self.places[place]
+        of = self.functions[function]
+        return f"{of.file}::{of.name} @{index}"
+
+    def only(self, wanted: Callable[[int], bool]) -> "Suite":
+        """Return it with none but the tests at positions that are wanted."""
+        kept = [place for place in range(len(self.tests)) if wanted(place)]
         return replace(
             self,
             tests=tuple(self.tests[place] for place in kept),
             marked=tuple(self.marked[place] for place in kept) if self.marked else (),
+            places=tuple(self.places[place] for place in kept) if self.places else (),
+            numbers=tuple(self.number_at(place) for place in kept),
         )
 
     def with_tests_of(self, other: "Suite") -> "Suite":
-        """Return it with those tests of another one that it does not hold itself."""
-        known = {nodeid for nodeid, _ in self.tests}
-        fresh = other.only({nodeid for nodeid, _ in other.tests} - known)
-        tests = (*self.tests, *fresh.tests)
-        whole = tuple(dict.fromkeys((*self.whole, *other.whole)))
+        """Return it with those tests of another one that it does not hold itself.
+
+        They get the numbers that follow.
+        """
+        known = set(self.keys())
+        theirs = list(other.keys())
+        fresh = other.only(lambda place: theirs[place] not in known)
+        if not fresh.tests:
+            return replace(self, whole=tuple(dict.fromkeys((*self.whole, *other.whole))))
+        first = 1 + max((self.number_at(place) for place in range(len(self.tests))), default=-1)
+        own_numbers = [self.number_at(place) for place in range(len(self.tests))]
+        numbers = (*own_numbers, *range(first, first + len(fresh.tests)))
+        shift = len(self.functions)
+        places = tuple((function + shift, *rest) for function, *rest in fresh.places)
+        made = replace(
+            self,
+            tests=(*self.tests, *fresh.tests),
+            whole=tuple(dict.fromkeys((*self.whole, *other.whole))),
+            functions=(*self.functions, *fresh.functions),
+            places=(*self.places, *places),  # type: ignore[arg-type] # three of them again
+            numbers=numbers,
+        )
         if not (self.marked or fresh.marked):
-            return replace(self, tests=tests, whole=whole)
-        first = 1 + len(self.marks)
+            return made
+        first_mark = 1 + len(self.marks)
         own = [1 + number for number in self.marked] or [0] * len(self.tests)
-        theirs = [first + number for number in fresh.marked] or [0] * len(fresh.tests)
+        marked = [first_mark + number for number in fresh.marked] or [0] * len(fresh.tests)
         marks = (NO_MARKS, *self.marks, *fresh.marks)
-        marked = (*own, *theirs)
-        return replace(self, tests=tests, whole=whole, marks=marks, marked=marked)
+        return replace(made, marks=marks, marked=(*own, *marked))
 
     def marks_at(self, place: int) -> Marks:
         """Return the marks of the test at a place in the suite."""
         return self.marks[self.marked[place]] if self.marked else NO_MARKS
 
-    def places(self) -> dict[str, int]:
-        """Return the place of each test in its file."""
-        counts: dict[str, int] = {}
-        found: dict[str, int] = {}
-        for nodeid, _ in self.tests:
-            file = nodeid.partition("::")[0]
-            found.setdefault(nodeid, counts.setdefault(file, 0))
-            counts[file] += 1
-        return found
-
     def documents(self) -> list[bytes]:
         """Return it in parts; each says how many there are."""
-        firsts = range(0, max(1, len(self.tests)), TESTS_AT_ONCE)
-        return [orjson.dumps(self._document(first, len(firsts))) for first in firsts]
+        spans = list(self._spans())
+        return [orjson.dumps(self._document(span, len(spans))) for span in spans]
 
-    def _document(self, first: int, parts: int) -> "_Document":
-        """Return the part that begins with a test; it holds the marks of its own tests."""
-        of_part = self.marked[first : first + TESTS_AT_ONCE]
-        used = sorted(set(of_part))
-        numbers = {mark: number for number, mark in enumerate(used)}
+    def _spans(self) -> Iterator[range]:
+        """Yield which tests stand in one document each."""
+        first = size = 0
+        for place, (nodeid, group) in enumerate(self.tests):
+            more = TEST_BYTES + len(nodeid.encode()) + len(group.encode())
+            full = place - first >= TESTS_AT_ONCE or size + more > DOCUMENT_BYTES_MAX
+            if place > first and full:
+                yield range(first, place)
+                first, size = place, 0
+            size += more
+        yield range(first, len(self.tests))
+
+    def _document(self, span: range, parts: int) -> "_Document":
+        """Return the part that holds these tests, with what is about them."""
+        of_part = self.marked[span.start : span.stop]
+        marks = _Used(of_part)
+        places = self.places[span.start : span.stop]
+        functions = _Used([function for function, _, _ in places])
+        told = self.broken, self.skipped, self.failures_max, self.whole
         return _Document(
             parts,
-            self.tests[first : first + TESTS_AT_ONCE],
-            *(
-                (self.broken, self.skipped, self.failures_max, self.whole)
-                if not first
-                else ((), (), 0, ())
-            ),
-            tuple(self.marks[mark] for mark in used),
-            tuple(numbers[mark] for mark in of_part),
+            self.tests[span.start : span.stop],
+            *(told if not span.start else ((), (), 0, ())),
+            tuple(self.marks[mark] for mark in marks.used),
+            tuple(marks.place[mark] for mark in of_part),
+            tuple(self.functions[function] for function in functions.used),
+            tuple((functions.place[function], index, name) for function, index, name in places),
+            self.notes if not span.start else (),
         )
+
+
+class _Used:
+    """Which entries of a table are referred to, numbered anew."""
+
+    def __init__(self, named: Sequence[int]) -> None:
+        self.used = sorted(set(named))
+        self.place = {number: place for place, number in enumerate(self.used)}
+
+
+def key_of(nodeid: str, occurrence: int) -> str:
+    """Return what names a test in other runs: its node id, and which of equal ones it is."""
+    return nodeid if occurrence == 1 else f"{nodeid} #{occurrence}"
 
 
 NO_MARKS = Marks()
@@ -130,6 +227,9 @@ class _Document:
     whole: tuple[str, ...] = ()
     marks: tuple[Marks, ...] = ()
     marked: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    functions: tuple[Function, ...] = ()
+    places: tuple[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], str], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise ValueError for numbers that name nothing."""
@@ -138,6 +238,12 @@ class _Document:
             raise ValueError(message)
         if any(number >= len(self.marks) for number in self.marked):
             message = f"marked names more than {len(self.marks)} sets of marks"
+            raise ValueError(message)
+        if self.places and len(self.places) != len(self.tests):
+            message = f"places has {len(self.places)} places for {len(self.tests)} tests"
+            raise ValueError(message)
+        if any(function >= len(self.functions) for function, _, _ in self.places):
+            message = f"places names more than {len(self.functions)} functions"
             raise ValueError(message)
 
 
@@ -159,11 +265,16 @@ def joined(documents: Sequence[bytes]) -> Suite:
     tests = tuple(test for document in read for test in document.tests)
     marks: list[Marks] = []
     marked: list[int] = []
+    functions: list[Function] = []
+    places: list[tuple[int, int, str]] = []
     for document in read:
         marked += (len(marks) + number for number in document.marked)
         marks += document.marks
+        places += ((len(functions) + number, *rest) for number, *rest in document.places)  # type: ignore[misc]
+        functions += document.functions
     told = first.broken, first.skipped, first.failures_max, first.whole
-    return Suite(tests, *told, tuple(marks), tuple(marked))
+    more = tuple(functions), tuple(places), first.notes
+    return Suite(tests, *told, tuple(marks), tuple(marked), *more)
 
 
 def _read(document: bytes) -> _Document:

@@ -1,9 +1,10 @@
 """Units of tests: what a queue hands out to one session at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Annotated
+from itertools import chain
+from typing import Annotated, ClassVar
 
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
@@ -12,12 +13,43 @@ from dtest.errors import InvalidDocument
 from dtest.events.problem import explain
 
 TESTS_MAX = 2_000
-"""Of one unit: its document has to fit into a message."""
+"""Of one unit."""
+UNIT_BYTES_MAX = 400_000
+"""Of the documents of all its tests: it has to fit into a message."""
 TEST_S = 0.001
 """Seconds that a test costs besides its own time."""
 UNKNOWN_S = 0.005
 """Seconds that a test is taken to need of which nothing is known."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,400}$")]
+Text = Annotated[str, Field(max_length=4_096)]
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """One test of a plan: its number, and where it stands in its file.
+
+    A session finds it by its place. Its name, which may be new in each process, only helps.
+    """
+
+    __test__: ClassVar[bool] = False  # pytest must not take the class for a test
+
+    number: Annotated[int, Field(ge=0)] | None = None
+    """In the plan; none for a test that became known by running."""
+    function: Text = ""
+    """Class and function without parameters, within the file."""
+    index: Annotated[int, Field(ge=0)] = 0
+    """Among the tests of that function, in the order of collection."""
+    count: Annotated[int, Field(ge=0)] = 1
+    """How many tests the function has."""
+    names: Text = ""
+    """Digest of the names of all of them."""
+    name: Text = ""
+    """Its node id; of a long one, the beginning and a digest."""
+
+    @property
+    def size_bytes(self) -> int:
+        """About as much as its document takes."""
+        return 100 + len(self.function) + len(self.name.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +58,17 @@ class Part:
 
     file: Annotated[str, Field(min_length=1, max_length=4_096)]
     """Relative to pytest's root directory, as in a node id."""
-    tests: Annotated[tuple[tuple[int, str], ...], Field(max_length=TESTS_MAX)] | None = None
-    """Place in the file and node id of each; none for the whole file."""
-    together: bool = False
-    """They share dear fixtures and are not to be parted."""
+    tests: Annotated[tuple[Test, ...], Field(max_length=TESTS_MAX)] | None = None
+    """None for the whole file."""
+    group: Text = ""
+    """Neighbouring parts of one group are not to be torn apart: they share dear fixtures, or the
+    suite asks for one process. Empty for none."""
     seconds: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(max_length=TESTS_MAX)] = ()
     """How long each test will probably take; nothing where nothing is known."""
+
+
+Piece = tuple[Part, ...]
+"""What goes to one session as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,59 +109,71 @@ def split(unit: Unit, count: int) -> list[Unit]:
     pieces = pieces_of(unit)
     count = max(1, min(count, len(pieces)))
     total_s = sum(map(expected_s, pieces))
-    made: list[list[Part]] = [[] for _ in range(count)]
+    made: list[list[Piece]] = [[] for _ in range(count)]
     reached_s = 0.0
     for piece in pieces:
         made[min(count - 1, int(reached_s * count / total_s))].append(piece)
         reached_s += expected_s(piece)
-    made = [parts for parts in made if parts]
+    made = [pieces for pieces in made if pieces]
     seconds = unit.seconds / len(made)
     return [
-        Unit(f"{unit.id}.{number}", joined(parts), seconds) for number, parts in enumerate(made)
+        Unit(f"{unit.id}.{number}", joined(pieces), seconds) for number, pieces in enumerate(made)
     ]
 
 
-def pieces_of(unit: Unit) -> list[Part]:
+def pieces_of(unit: Unit) -> list[Piece]:
     """Cut a unit as small as may be: into tests, whole files, and tests that belong together."""
-    return [piece for part in unit.parts for piece in _parted(part)]
+    pieces: list[Piece] = []
+    for part in unit.parts:
+        if part.group and pieces and pieces[-1][-1].group == part.group:
+            pieces[-1] = (*pieces[-1], part)
+        elif part.group or part.tests is None:
+            pieces.append((part,))
+        else:
+            known = part.seconds if len(part.seconds) == len(part.tests) else ()
+            pieces += (
+                (replace(part, tests=(test,), seconds=known[place : place + 1]),)
+                for place, test in enumerate(part.tests)
+            )
+    return pieces
 
 
-def _parted(part: Part) -> list[Part]:
-    if part.tests is None or part.together:
-        return [part]
-    known = part.seconds if len(part.seconds) == len(part.tests) else ()
-    return [
-        replace(part, tests=(test,), seconds=known[place : place + 1])
-        for place, test in enumerate(part.tests)
-    ]
-
-
-def weight(part: Part) -> int:
+def weight(piece: Piece) -> int:
     """Count the tests; a whole file counts as one."""
-    return len(part.tests) if part.tests else 1
+    return sum(len(part.tests) if part.tests else 1 for part in piece)
 
 
-def expected_s(part: Part) -> float:
-    """Return how many seconds a part will probably take, never 0; what is not known, as a guess."""
+def expected_s(piece: Piece) -> float:
+    """Return how many seconds a piece will probably take, never 0; a guess for what is unknown."""
+    return sum(map(_part_s, piece))
+
+
+def _part_s(part: Part) -> float:
     if part.tests is None or len(part.seconds) != len(part.tests):
-        return UNKNOWN_S * weight(part)
-    return sum(part.seconds) + TEST_S * weight(part)
+        return UNKNOWN_S * (len(part.tests) if part.tests else 1)
+    return sum(part.seconds) + TEST_S * max(1, len(part.tests))
 
 
-def joined(parts: Sequence[Part]) -> tuple[Part, ...]:
+def joined(pieces: Iterable[Piece]) -> tuple[Part, ...]:
     """Make one part again of neighbours from the same file."""
-    made: list[Part] = []
-    for part in parts:
-        last = made[-1] if made else None
+    made: list[list[Part]] = []
+    for part in chain.from_iterable(pieces):
+        last = made[-1][0] if made else None
         if (
             last is not None
             and last.tests is not None
             and part.tests is not None
-            and (last.file, last.together, part.together) == (part.file, False, False)
+            and (last.file, last.group) == (part.file, part.group)
         ):
-            made[-1] = replace(
-                last, tests=(*last.tests, *part.tests), seconds=(*last.seconds, *part.seconds)
-            )
+            made[-1].append(part)
         else:
-            made.append(part)
-    return tuple(made)
+            made.append([part])
+    return tuple(_merged(parts) for parts in made)
+
+
+def _merged(parts: Sequence[Part]) -> Part:
+    if len(parts) == 1:
+        return parts[0]
+    tests = tuple(test for part in parts for test in part.tests or ())
+    seconds = tuple(taken for part in parts for taken in part.seconds)
+    return replace(parts[0], tests=tests, seconds=seconds if len(seconds) == len(tests) else ())

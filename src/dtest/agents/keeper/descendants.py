@@ -105,12 +105,13 @@ def carries(pid: int, marks: set[str]) -> bool:
     )
 
 
-def signal_group(pid: int, number: int) -> None:
-    """Signal a whole process group; one that is gone needs nothing."""
+def signal_group(pid: int, number: int) -> bool:
+    """Signal a whole process group; say whether it has any process that is still running."""
     try:
         os.killpg(pid, number)
     except (ProcessLookupError, PermissionError):
-        return
+        return False
+    return True
 
 
 def start_ticks(pid: int) -> int | None:

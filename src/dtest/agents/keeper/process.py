@@ -28,6 +28,8 @@ LONELY_S_MAX = 60.0
 IDLE_S_MAX = 60.0
 LINE_BYTES_MAX = 16 << 20
 TERMINATE_GRACE_S = 1.0
+GRACE_LOOK_S = 0.02
+"""How often to look whether the rest of a stopped group has ended."""
 _PR_SET_CHILD_SUBREAPER = 36
 _IGNORED_BY_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 """`subprocess` gives these back by itself."""
@@ -47,6 +49,8 @@ class Attempt:
         self.kill_at: float | None = None
         self.stopped: str | None = None
         """Why it was stopped, if it was."""
+        self.ended: dict[str, Any] | None = None
+        """How its first process ended, while others of its group still have their grace."""
 
 
 class Keeper:
@@ -120,6 +124,8 @@ class Keeper:
     def _wait_s(self) -> float:
         now = time.monotonic()
         waits = [a.kill_at - now for a in self.attempts.values() if a.kill_at is not None]
+        if any(attempt.ended is not None for attempt in self.attempts.values()):
+            waits.append(GRACE_LOOK_S)
         if self.agent is None and not self.attempts:
             waits.append(self.lonely_s_max - self._lonely_s() + 0.001)
         return max(0.0, min([IDLE_S_MAX, *waits]))
@@ -231,7 +237,9 @@ class Keeper:
         except (OSError, ValueError) as error:
             number = error.errno if isinstance(error, OSError) else None
             reason = errno.errorcode.get(number or 0, type(error).__name__)
-            self._say({"op": "failed", "key": key, "errno": reason, "detail": str(error)})
+            missing = _is_of_program(error, str(next(iter(order["argv"]), "")))
+            failed = {"errno": reason, "detail": str(error), "of_program": missing}
+            self._say({"op": "failed", "key": key, **failed})
             return
         attempt = Attempt(key, directory, child)
         self.attempts[child.pid] = attempt
@@ -258,6 +266,16 @@ class Keeper:
                 attempt.kill_at = now + 1.0
                 signal_group(attempt.child.pid, signal.SIGKILL)
                 sweep(attempt.mark, self.attempts)
+        for pid, attempt in list(self.attempts.items()):
+            if attempt.ended is not None and not self._has_grace(attempt):
+                self._conclude(pid, attempt)
+                self._flush()
+
+    def _has_grace(self, attempt: Attempt) -> bool:
+        """Say whether others of a stopped group are left, and may still save what they have."""
+        if attempt.kill_at is None or attempt.kill_at <= time.monotonic():
+            return False
+        return signal_group(attempt.child.pid, 0)
 
     @staticmethod
     def _peak_bytes(peak: int) -> int | None:
@@ -276,29 +294,42 @@ class Keeper:
                 break
             if pid == 0:
                 break
-            attempt = self.attempts.pop(pid, None)
-            if attempt is None:
+            attempt = self.attempts.get(pid)
+            if attempt is None or attempt.ended is not None:
                 continue  # an orphan of an attempt, adopted and ended
             attempt.child.returncode = 0  # reaped here, not by subprocess
-            signal_group(pid, signal.SIGKILL)
-            # Orphans without a mark belong to somebody; nobody is left once the last attempt ended.
-            sweep(attempt.mark if self.attempts else None, self.attempts)
             code = os.waitstatus_to_exitcode(status)
-            ended = {
+            attempt.ended = {
                 "key": attempt.key,
                 "exit_code": code if code >= 0 else None,
                 "signal": -code if code < 0 else None,
                 "cpu_s": usage.ru_utime + usage.ru_stime,
                 "memory_bytes_peak": self._peak_bytes(usage.ru_maxrss),
                 "started_at": attempt.started_at,
-                "ended_at": time.time(),
                 "stopped": attempt.stopped,
             }
-            if not _noted(attempt.directory / "exit.json", ended) and self.agent is None:
-                self.unnoted.append(ended)
-            self._say({"op": "exited", **ended})
-            self.lonely_since = time.monotonic()
+            if not self._has_grace(attempt):
+                self._conclude(pid, attempt)
         self._flush()
+
+    def _conclude(self, pid: int, attempt: Attempt) -> None:
+        """End what is left of an attempt, and tell how it ended."""
+        del self.attempts[pid]
+        signal_group(pid, signal.SIGKILL)
+        # Orphans without a mark belong to somebody; nobody is left once the last attempt ended.
+        sweep(attempt.mark if self.attempts else None, self.attempts)
+        ended = {**(attempt.ended or {}), "ended_at": time.time()}
+        if not _noted(attempt.directory / "exit.json", ended) and self.agent is None:
+            self.unnoted.append(ended)
+        self._say({"op": "exited", **ended})
+        self.lonely_since = time.monotonic()
+
+
+def _is_of_program(error: Exception, program: str) -> bool:
+    """Say whether a program could not be started, which another worker could not either."""
+    if not isinstance(error, OSError):
+        return True  # what no system takes as an argument
+    return error.filename == program or error.errno in {errno.E2BIG, errno.ENAMETOOLONG}
 
 
 def own_peak() -> int:

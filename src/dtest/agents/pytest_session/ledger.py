@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from typing import Any, NamedTuple
 
 Record = dict[str, Any]
@@ -27,23 +28,42 @@ class Order(NamedTuple):
         return self.out + ".work"
 
 
+class Running(NamedTuple):
+    """A test that has started and has no verdict."""
+
+    number: int | None
+    """In the plan, or among what was collected."""
+    nodeid: str
+    since: float
+    """By ``time.perf_counter``, which all processes of a machine share."""
+
+
 class Ledger:
     """What the records say so far, over all runs of pytest in this session."""
 
     def __init__(self, order: Order) -> None:
         self.collected: list[str] | None = None
-        self.reported: set[str] = set()
+        """Node ids of the tests, which are numbered in this order."""
+        self.reported: set[int] = set()
+        """Numbers of the tests that have a verdict."""
+        self.told_files: list[str] = []
+        """What could not be collected, and was told."""
         self.crashed: list[str] = []
         self.case_count = 0
         self.failures = 0
         self.session_seen = False
         self._outcomes: set[str] = set()
-        self._started_at: dict[str, float] = {}
+        self._running: Running | None = None
         self._crash_count = 0
         self._failures_max = 0
         self._scratch = order.scratch
         self._out = order.out
         self._offset = 0
+
+    @property
+    def running(self) -> Running | None:
+        """The test that has started and has no verdict, if any."""
+        return self._running
 
     def read(self, *, alive: bool = False) -> bool:
         """Take in what pytest has written since; say whether a test was started or reported."""
@@ -65,22 +85,37 @@ class Ledger:
             self._failures_max = collection["maxfail"]
         return any(record["kind"] in {"started", "case"} for record in records)
 
-    def add_crash(self, exit_code: int, *, now: float, why: str = "", output: str = "") -> None:
+    def add_crash(self, exit_code: int, *, why: str = "", output: str = "") -> None:
         """Record that pytest died, and a case for the test it was in; ``why`` if it was ended."""
         self._crash_count += 1
-        in_flight = list(self._started_at.items())
-        nodeid = in_flight[-1][0] if in_flight else None
+        running = self._running
         by_signal = signal_name(-exit_code) if exit_code < 0 else None
         death = {"exit_code": None if by_signal else exit_code, "signal": by_signal}
         phase = "run" if os.path.exists(f"{self._scratch}/collected.json") else "collect"
+        nodeid = running.nodeid if running is not None else None
         self.append({"kind": "crash", "nodeid": nodeid, **death, "phase": phase})
-        for nodeid, started_at in in_flight:
-            self.crashed.append(nodeid)
-            message = why or describe_death(exit_code)
-            verdict = {"outcome": "error", "phase": "call", "message": message, "output": output}
-            times = {"started_at": started_at, "duration_s": round(now - started_at, 6)}
-            place = {"file": nodeid.partition("::")[0], "line": None}
-            self.append({"kind": "case", "nodeid": nodeid, **verdict, **times, **place})
+        if running is not None:
+            self.crashed.append(running.nodeid)
+            self.add_error(running, why or describe_death(exit_code), phase="call", output=output)
+
+    def add_error(self, test: Running, message: str, *, phase: str, output: str = "") -> None:
+        """Record an error of a test that it could not tell itself."""
+        took_s = max(0.0, time.perf_counter() - test.since)
+        self.append(
+            {
+                "kind": "case",
+                "number": test.number,
+                "nodeid": test.nodeid,
+                "outcome": "error",
+                "phase": phase,
+                "message": message,
+                "output": output,
+                "at": test.since,
+                "duration_s": round(took_s, 6),
+                "file": test.nodeid.partition("::")[0],
+                "line": None,
+            }
+        )
 
     def append(self, record: Record) -> None:
         """Write one record, in one call as the plugin does, and count it."""
@@ -92,9 +127,9 @@ class Ledger:
             os.close(target)
         self._take(record)
 
-    def remaining(self) -> list[str]:
-        """The collected tests that have no case record."""
-        return [nodeid for nodeid in self.collected or () if nodeid not in self.reported]
+    def remaining(self) -> list[int]:
+        """Numbers of the collected tests that have no verdict."""
+        return [n for n in range(len(self.collected or ())) if n not in self.reported]
 
     def enough(self, crashes_max: int) -> bool:
         """Whether to stop at this crash: there were too many, or the suite's --maxfail is met."""
@@ -124,11 +159,14 @@ class Ledger:
         if kind == "session":
             self.session_seen = True
         elif kind == "started":
-            self._started_at[record["nodeid"]] = record["at"]
+            self._running = Running(record["number"], record["nodeid"], record["at"])
         elif kind == "case":
             self.case_count += 1
-            self.reported.add(record["nodeid"])
-            self._started_at.pop(record["nodeid"], None)
+            if record["number"] is not None:
+                self.reported.add(record["number"])
+            elif record["phase"] == "collect":
+                self.told_files.append(record["nodeid"])
+            self._running = None
             self._outcomes.add(record["outcome"])
             self.failures += record["outcome"] in {"failed", "error"}
 

@@ -50,13 +50,14 @@ def main(argv: list[str]) -> int:
         return EXIT_USAGE
     ledger = Ledger(order)
     runner_exit_code = run_until_nothing_is_left(order, ledger, Child())
-    not_run = ledger.remaining()
+    nodeids = ledger.collected or []
+    not_run = [nodeids[number] for number in ledger.remaining()]
     outcome = ledger.outcome(runner_exit_code, not_run)
     ledger.append(
         {
             "kind": "finished",
             "runner_exit_code": runner_exit_code,
-            "collected": len(ledger.collected or ()),
+            "collected": len(nodeids),
             "reported": ledger.case_count,
             "crashed": ledger.crashed,
             "not_run": not_run,
@@ -113,7 +114,7 @@ def run_until_nothing_is_left(order: Order, ledger: Ledger, child: Child) -> int
             if exit_code == 1 and lacks_pytest(order, child):
                 return None
             return exit_code
-        ledger.add_crash(exit_code, now=time.time())
+        ledger.add_crash(exit_code)
         left = len(ledger.remaining())
         if not (progressed and left) or ledger.enough(order.crashes_max):
             return None
@@ -138,12 +139,13 @@ def write_request(order: Order, ledger: Ledger) -> None:
         "paths": order.paths,
         "nodeids": order.nodeids,
         "only": None if ledger.collected is None else ledger.remaining(),
-        "reported": sorted(ledger.reported),
+        "reported": ledger.told_files,
         "failures_before": ledger.failures,
         "again": ledger.collected is not None,
         "feed": None,
         "collect": False,
         "done": None,
+        "worker": None,
     }
     clear(order.scratch)
     with open(os.path.join(order.scratch, "request.json"), "w", encoding="utf-8") as file:
@@ -182,14 +184,16 @@ def environment(order: Order) -> dict[str, str]:
 
 
 class Child:
-    """The one child process at a time, with SIGTERM passed on to it.
+    """The one child process at a time, which is told of a SIGTERM.
 
-    SIGINT is left to pytest, which the terminal tells as well and which then ends in order.
+    SIGINT is left to pytest, which the terminal tells as well and which then ends in order. A child
+    that is watched gets it in the place of SIGTERM: it tears down what its tests have set up.
     """
 
     def __init__(self) -> None:
         self._told_to_stop = False
         self._pid: int | None = None
+        self._has_group = False
         self._defaults = {signal.SIGPIPE}  # Python ignores it, pytest and its tests should not
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -215,6 +219,7 @@ class Child:
         try:
             if self._told_to_stop:
                 self._die()
+            self._has_group = look is not None
             self._pid = os.posix_spawnp(
                 command[0],
                 command,
@@ -226,8 +231,11 @@ class Child:
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        status = self._status(self._pid, look)
+        pid = self._pid
+        status = self._status(pid, look)
         self._pid = None
+        if self._told_to_stop and look is not None:
+            _let_go(pid)
         if self._told_to_stop:
             self._die()
         return os.waitstatus_to_exitcode(status)
@@ -251,7 +259,17 @@ class Child:
         self._told_to_stop = True
         if self._pid is not None:
             with contextlib.suppress(ProcessLookupError):  # it has ended in this very moment
-                os.kill(self._pid, signal_number)
+                os.kill(self._pid, signal.SIGINT if self._has_group else signal_number)
+
+
+def _let_go(group: int) -> None:
+    """Give what a child has left behind the same grace: whoever wants an end of it will kill."""
+    number = int(signal.SIGTERM)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        while True:
+            os.killpg(group, number)
+            number = 0  # from now on only asked whether there is anybody
+            time.sleep(LOOK_EVERY_S)
 
 
 def clear(scratch: str) -> None:

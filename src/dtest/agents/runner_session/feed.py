@@ -10,12 +10,20 @@ from typing import Any, TypedDict
 LOOK_EVERY_S = 0.005
 
 
+class Test(TypedDict):
+    """One test of a plan."""
+
+    number: int | None
+    name: str
+    """Its node id."""
+
+
 class Part(TypedDict):
     """Tests of one target."""
 
     file: str
-    tests: list[tuple[int, str]] | None
-    """Place and node id of each, or none for all."""
+    tests: list[Test] | None
+    """None for all."""
 
 
 class Unit(TypedDict):

@@ -5,6 +5,7 @@ import os
 import select
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -50,6 +51,7 @@ class Processes:
             try:
                 why = self._follow(child, take, look)
             finally:
+                self._let_go()
                 self._signal(signal.SIGKILL)  # and whatever it left behind
                 self._group = None
             if child.stdout is not None and take is not None:
@@ -100,6 +102,15 @@ class Processes:
                 if why:
                     self._signal(signal.SIGKILL)
         return why
+
+    def _let_go(self) -> None:
+        """Leave what was told to stop its time: whoever wants an end of it will kill this, too."""
+        while self._told_to_stop and self._group is not None:
+            try:
+                os.killpg(self._group, 0)
+            except (ProcessLookupError, PermissionError):
+                return
+            time.sleep(LOOK_EVERY_S)
 
     def _signal(self, number: signal.Signals) -> None:
         if self._group is not None:

@@ -30,11 +30,14 @@ class Records:
         finally:
             os.close(target)
 
-    def case(self, target: str, case: Case, *, phase: str = "call") -> None:
+    def case(
+        self, target: str, case: Case, *, phase: str = "call", number: int | None = None
+    ) -> None:
         """Tell a verdict. A case without a name is the target's own."""
         self.has_failed = self.has_failed or case.outcome in BAD
         self.write(
             "case",
+            number=number,
             nodeid=nodeid(target, case.name),
             outcome=case.outcome,
             phase=phase,

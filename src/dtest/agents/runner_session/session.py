@@ -94,9 +94,7 @@ def _run(unit: Unit, targets: Targets, records: Records) -> None:
     started = time.monotonic()
     before_s = targets.tests_s
     for part in unit["parts"]:
-        tests = part["tests"]
-        nodeids = None if tests is None else [nodeid for _, nodeid in tests]
-        targets.run(part["file"], nodeids)
+        targets.run(part["file"], part["tests"])
     tests_s = targets.tests_s - before_s
     setup_s = max(0.0, time.monotonic() - started - tests_s)
     at = time.time()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from dtest.agents.runner_session.feed import Test
 from dtest.agents.runner_session.process import Processes, describe
 from dtest.agents.runner_session.records import Records
 from dtest.runners.case import (
@@ -58,16 +59,21 @@ class Targets:
         self._scratch = scratch
         self.processes = Processes()
         self._count = 0
+        self._numbers: dict[str, list[int | None]] = {}
+        """Of the tests that are asked for and not told, by name."""
         self.tests_s = 0.0
         """What the tests took that were run so far."""
 
-    def run(self, target: str, nodeids: Sequence[str] | None) -> None:
+    def run(self, target: str, tests: Sequence[Test] | None) -> None:
         """Run these tests, or all of it."""
-        names = [nodeid.partition("::")[2] for nodeid in nodeids or ()]
-        if nodeids is None or "" in names:
-            self._all(target, is_again=nodeids is not None)
+        self._numbers = {}
+        for test in tests or ():
+            name = test["name"].partition("::")[2]
+            self._numbers.setdefault(name, []).append(test["number"])
+        if tests is None or "" in self._numbers:
+            self._all(target, is_again=tests is not None)
             return
-        for batch in _batches(names, self._adapter.tests_max):
+        for batch in _batches(list(self._numbers), self._adapter.tests_max):
             self._named(target, batch)
 
     def _all(self, target: str, *, is_again: bool) -> None:
@@ -103,9 +109,11 @@ class Targets:
             left = [name for name in left if name not in blamed]
 
     def _tell(self, target: str, cases: Sequence[Case]) -> None:
+        """Tell verdicts; what the plan has several times under one name has it each time."""
         for case in cases:
             self.tests_s += case.duration_s
-            self._records.case(target, case)
+            for number in self._numbers.pop(case.name, [None]):
+                self._records.case(target, case, number=number)
 
     def _started(self, target: str) -> Callable[[str], None]:
         return lambda name: self._records.started(target, name)

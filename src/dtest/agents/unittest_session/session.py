@@ -13,17 +13,20 @@ import sys
 import time
 from typing import Final
 
-from dtest.agents.pytest_session.exits import EXIT_CRASHED, EXIT_FAILED, EXIT_PASSED, EXIT_USAGE
+from dtest.agents.pytest_session.ending import ending
+from dtest.agents.pytest_session.exits import EXIT_CRASHED, EXIT_USAGE
 from dtest.agents.pytest_session.fed import (
     FRUITLESS_MAX,
-    FedLedger,
     FedOrder,
-    Warden,
+    conclude,
     conduct,
+    identity,
     read_order,
 )
-from dtest.agents.pytest_session.ledger import Order, Record, describe_death, read_json
+from dtest.agents.pytest_session.fed_ledger import FedLedger
+from dtest.agents.pytest_session.ledger import Order, Record, Running, describe_death, read_json
 from dtest.agents.pytest_session.session import Child, clear, say
+from dtest.agents.pytest_session.warden import Warden
 
 EXIT_REFUSED: Final = 2
 """The program has said what is wrong with what it was told."""
@@ -39,17 +42,16 @@ class UnittestLedger(FedLedger):
         super().__init__(order)
         self._last = ""
 
-    def blame_fixtures(self, exit_code: int, *, now: float) -> None:
+    def blame_fixtures(self, exit_code: int) -> None:
         """Lay a death between two tests at the door of the last one's class."""
         if not self._last:
             return
         file, _, name = self._last.partition("::")
         of_class = name.rpartition("::")[0]
-        message = f"{describe_death(exit_code)}, after its tests"
-        verdict = {"outcome": "error", "phase": "teardown", "message": message, "output": ""}
-        place = {"started_at": now, "duration_s": 0.0, "file": file, "line": None}
         nodeid = f"{file}::{of_class}" if of_class else file
-        self.append({"kind": "case", "nodeid": nodeid, **verdict, **place})
+        fixtures = Running(None, nodeid, time.perf_counter())
+        message = f"{describe_death(exit_code)}, after its tests"
+        self.add_error(fixtures, message, phase="teardown")
 
     def _take(self, record: Record) -> None:
         super()._take(record)
@@ -70,10 +72,10 @@ def run_all(fed: FedOrder, ledger: UnittestLedger) -> int:
     child = Child()
     fruitless = 0
     # Bytecode can be stale in a tree that is synced: see the session of pytest.
-    env = {"PYTHONDONTWRITEBYTECODE": "1", **os.environ}
+    env = {"PYTHONDONTWRITEBYTECODE": "1", **os.environ, **identity(fed.worker)}
     while True:
         request = write_request(fed, ledger)
-        warden = Warden(fed, ledger)
+        warden = Warden(fed.order.scratch, ledger, test_timeout_s=fed.test_timeout_s)
         before = len(ledger.reported)
         try:
             exit_code = child.run([fed.order.python, PROGRAM, request], env, look=warden.look)
@@ -81,28 +83,25 @@ def run_all(fed: FedOrder, ledger: UnittestLedger) -> int:
             say(f"cannot start {fed.order.python}: {error.strerror}")
             return EXIT_USAGE
         ledger.read()
-        if read_json(os.path.join(fed.order.scratch, "ended.json")) is not None:
-            return _ended(exit_code, ledger)
+        ended = read_json(os.path.join(fed.order.scratch, "ended.json"))
+        if ended is not None:
+            lingered_s = warden.lingered_s
+            came_to = ending(ended, exit_code, failed=ledger.failed, lingered_s=lingered_s, said="")
+            conclude(ledger, came_to)
+            return came_to.exit_code
         if not ledger.session_seen or exit_code == EXIT_REFUSED:
             if exit_code != EXIT_REFUSED:
                 say(f"unittest {describe_death(exit_code)} before it began")
             return EXIT_USAGE
-        now = time.time()
-        if ledger.running_since is not None:
-            ledger.add_crash(exit_code, now=now, why=warden.why, output=warden.stacks())
-        elif not ledger.blame_import(exit_code, now=now):
-            ledger.blame_fixtures(exit_code, now=now)
+        if ledger.running is not None:
+            ledger.add_crash(exit_code, why=warden.why, output=warden.stacks())
+        elif not ledger.blame_import(exit_code):
+            ledger.blame_fixtures(exit_code)
             fruitless += 1
         fruitless = 0 if len(ledger.reported) > before else fruitless
         if fruitless >= FRUITLESS_MAX:
             return EXIT_CRASHED
         say(f"{warden.why or describe_death(exit_code)}; starting unittest again")
-
-
-def _ended(exit_code: int, ledger: FedLedger) -> int:
-    if exit_code:
-        say(f"all tests had ended, then: {describe_death(exit_code)}")
-    return EXIT_FAILED if exit_code or ledger.failed else EXIT_PASSED
 
 
 def write_request(fed: FedOrder, ledger: FedLedger) -> str:
@@ -113,7 +112,7 @@ def write_request(fed: FedOrder, ledger: FedLedger) -> str:
         "scratch": fed.order.scratch,
         "paths": fed.order.paths,
         "arguments": fed.order.extra,
-        "reported": ledger.collect_cases,
+        "reported": ledger.told_files,
         "again": ledger.session_seen,
         "feed": fed.feed,
         "collect": fed.collect and not ledger.has_collected,

@@ -1,4 +1,4 @@
--- Version 4 of the read model. Every row follows from the journal; the file may be deleted at any time.
+-- Version 5 of the read model. Every row follows from the journal; the file may be deleted at any time.
 -- Instants are UTC. Durations are seconds, sizes bytes unless the name says GB (10^9 bytes).
 
 -- How far the journal is projected, written in the transaction of the rows themselves.
@@ -105,8 +105,27 @@ CREATE TABLE testcases (
     output VARCHAR NOT NULL,
     file VARCHAR NOT NULL,
     line BIGINT,
+    -- In the plan of its class of hardware; null where it stands in none.
+    number BIGINT,
+    -- Pairs of name and value as JSON; null where there are none.
+    properties VARCHAR,
+    suite_properties VARCHAR,
     seq BIGINT NOT NULL,
     PRIMARY KEY (task_id, attempt, ordinal)
+);
+
+-- What a run is to prove: a test for each number, and files (without a number) to be collected.
+CREATE TABLE plans (
+    run_id VARCHAR NOT NULL,
+    hardware VARCHAR NOT NULL,
+    number BIGINT,
+    nodeid VARCHAR NOT NULL,
+    -- Why no session can run it; empty for what is to run.
+    cause VARCHAR NOT NULL,
+    -- False for a test that is not made for this class of hardware.
+    applies BOOLEAN NOT NULL,
+    seq BIGINT NOT NULL,
+    idx BIGINT NOT NULL
 );
 
 CREATE TABLE workers (
@@ -200,8 +219,10 @@ SELECT
 FROM runs LEFT JOIN tasks USING (run_id)
 GROUP BY ALL;
 
--- The one verdict of each test case: that of the last attempt that reported it.
+-- How each test case stands: by the last attempt that reported it.
 CREATE VIEW testcase_verdicts AS
 SELECT *
 FROM testcases
-QUALIFY row_number() OVER (PARTITION BY run_id, nodeid ORDER BY seq DESC, ordinal DESC) = 1;
+QUALIFY row_number() OVER (
+    PARTITION BY run_id, coalesce(CAST(number AS VARCHAR), nodeid) ORDER BY seq DESC, ordinal DESC
+) = 1;

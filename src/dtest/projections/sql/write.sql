@@ -50,6 +50,9 @@ FROM batch WHERE attempts.task_id = batch.task_id AND attempts.attempt = batch.a
 -- name: testcases
 INSERT OR IGNORE INTO testcases SELECT * FROM batch;
 
+-- name: plans
+INSERT INTO plans SELECT * FROM batch;
+
 -- name: workers
 INSERT OR REPLACE INTO workers SELECT * FROM batch;
 

@@ -15,14 +15,19 @@ import json
 import os
 import platform
 import sys
-import time
-from collections import Counter
+import threading
 from dataclasses import dataclass, field
-from typing import Any, Callable, Generator, Optional, Tuple, TypedDict
+from typing import Any, Generator, Optional, Tuple, TypedDict
 
 import pytest
-from dtest_pytest_feed import Done, Feeding, file_of, group_of
+from dtest_places import ID_CHARS_MAX, Places, brief
+from dtest_pytest_choice import keep, select_named
+from dtest_pytest_feed import Done, Feeding
+from dtest_pytest_groups import grouping_of, groups_of
 from dtest_pytest_marks import MARKER_LINE, marks_of
+from dtest_pytest_options import for_the_whole, judge_no_coverage, keep_coverage, of_a_session
+from dtest_pytest_quiet import Worker, give_directory, introduce
+from dtest_pytest_tests import file_of, function_of, home_of
 from dtest_pytest_verdict import (
     PHASES,
     Verdict,
@@ -31,14 +36,19 @@ from dtest_pytest_verdict import (
     is_subtest,
     judge,
     one_line,
+    properties_of,
     reason,
 )
+from dtest_world import World
 
 # ruff: noqa: INP001 - the directory is put on a foreign import path, so it is no package of ours
 REQUEST_ENV = "DTEST_PYTEST_CASES"
 
 Location = Tuple[str, Optional[int], str]
 HookWrapper = Generator[None, Any, None]
+THREADS_MAX = 10
+LEEWAY_S = 0.05
+"""By so much the phases of a test may seem to take longer than the test: clocks are read apart."""
 
 
 class Request(TypedDict):
@@ -49,13 +59,14 @@ class Request(TypedDict):
     pythonpath: str | None  # the value the tests are to see
     paths: list[str]  # files and directories wanted whole
     nodeids: list[str]  # tests or classes wanted by name
-    only: list[str] | None  # after a crash: the tests that are still to run
-    reported: list[str]  # node ids that have a record already
+    only: list[int] | None  # after a crash: numbers of the tests that are still to run
+    reported: list[str]  # files that have a record already
     failures_before: int  # failures of earlier runs, for --maxfail
     again: bool  # an earlier run of this session has got so far
     feed: str | None  # a file that says what to run while it runs, in the place of paths
     collect: bool  # with a feed: collect all first and say what there is
     done: Done | None  # of the feed, by earlier runs
+    worker: Worker | None  # who the session is, where there are several
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -65,6 +76,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         return
     with open(request_file, encoding="utf-8") as stream:
         request: Request = json.load(stream)
+    World.own_pid = os.getpid()
     _restore_import_path(request["pythonpath"])
     if not hasattr(pytest, "version_tuple"):
         message = f"dtest needs pytest >= 7.0 but {sys.executable} has {pytest.__version__}; "
@@ -76,13 +88,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     recorder = Recorder(request)
     pluginmanager.register(recorder, "dtest_pytest_cases_recorder")
     if request["feed"] is not None and request["done"] is not None:
-        feeding = Feeding(
-            request["feed"],
-            request["done"],
-            recorder.write,
-            recorder.fail,
-            told=recorder.tell_collected if request["collect"] else None,
-        )
+        feeding = Feeding(request["feed"], request["done"], recorder, collects=request["collect"])
         pluginmanager.register(feeding, "dtest_pytest_feed")
 
 
@@ -119,48 +125,80 @@ def _leave_quickly() -> None:
 class Attempt:
     """A test that has started and has no verdict yet."""
 
+    number: int | None
     nodeid: str
     line: int | None
+    file: str
     started_at: float
     reports: list[pytest.TestReport] = field(default_factory=list)
+    of_suite: list[tuple[str, str]] = field(default_factory=list)
+    """Properties that were told while it ran, for the whole suite."""
     void: bool = False  # a plugin has dropped this result and runs the test again
 
 
 class Recorder:
     """The pytest hooks that turn a run into records."""
 
-    def __init__(self, request: Request, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, request: Request) -> None:
         self._request = request
-        self._clock = clock
-        self._pid = os.getpid()
-        self._reported: set[str] = set(request["reported"])
+        self.places: Places[pytest.Item] = Places()
+        """Of all that was collected, before anybody chose among it."""
+        self._numbers: dict[int, list[int]] = {}
+        """Of the tests that this run of pytest collected for itself, by identity."""
+        self._expected: Optional[tuple[int | None, str]] = None
         self._current: Attempt | None = None
         self._collecting_since = 0.0
-        self._uncollected_files: set[str] = set()
-        self._uncollected: dict[str, list[str]] = {"error": [], "skipped": []}
+        self.uncollected: dict[str, str] = {}
+        """Files that could not be imported, with the reason."""
+        self._told_files: set[str] = set(request["reported"])
+        self._lost: dict[str, list[str]] = {"error": [], "skipped": []}
         self._failures_max = 0
         self._interruption = "pytest stopped inside this test"
+        self._stopped = ""
+        self._internal = ""
         self._exitstatus = int(pytest.ExitCode.INTERNAL_ERROR)
-        self._header: list[str] = []
+        self._natural = self._exitstatus
+        self._notes: list[str] = []
+        self._grouping = ""
+
+    # -- before anything runs ---------------------------------------------------------------------
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_load_initial_conftests(self, early_config: pytest.Config) -> HookWrapper:
+        """See to what plugins measure before they begin to."""
+        if self._request["worker"] is not None:
+            keep_coverage(early_config.known_args_namespace)
+        yield
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_cmdline_main(self, config: pytest.Config) -> HookWrapper:
         """Set the options that hold for the whole session."""
-        if getattr(config.option, "numprocesses", None) or getattr(config.option, "tx", None):
+        option, worker = config.option, self._request["worker"]
+        self._grouping, said = grouping_of(option)
+        if said:
+            self._notes.append(said)
+        if getattr(option, "numprocesses", None) or getattr(option, "tx", None):
             # Spread over worker processes, a crash could not be laid at the door of one test.
-            config.option.numprocesses = 0
-            self._header.append("dtest: runs without xdist workers, one test at a time")
-        self._failures_max = int(config.option.maxfail or 0)
+            self._notes.append("dtest: runs without xdist workers, one test at a time")
+        if hasattr(option, "numprocesses"):
+            option.numprocesses, option.dist, option.tx = 0, "no", []
+        self._failures_max = int(option.maxfail or 0)
         if self._request["feed"] is not None:
-            config.option.maxfail = 0  # one session of several: the whole run is counted elsewhere
-        elif config.option.maxfail:
-            left = config.option.maxfail - self._request["failures_before"]
-            config.option.maxfail = max(1, left)
+            option.maxfail = 0  # one session of several: the whole run is counted elsewhere
+        elif option.maxfail:
+            option.maxfail = max(1, option.maxfail - self._request["failures_before"])
+        if worker is not None:
+            self._notes += for_the_whole(option) + of_a_session(option, worker["id"])
+            coverage = config.pluginmanager.get_plugin("_cov")
+            if coverage is not None:
+                self._notes += judge_no_coverage(coverage, option)
+            introduce(config, worker)
+            give_directory(config, worker)
         yield
 
     def pytest_report_header(self) -> list[str]:
         """Say which option was overruled."""
-        return self._header
+        return self._notes
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """Make the marker known, for suites that refuse unknown ones."""
@@ -173,21 +211,30 @@ class Recorder:
             versions = {"python": platform.python_version(), "pytest": pytest.__version__}
             self.write({"kind": "session", **versions, "rootdir": str(session.config.rootpath)})
 
+    # -- what there is ----------------------------------------------------------------------------
+
     def pytest_collectstart(self) -> None:
         """Note the time, which the report of a failed collection lacks."""
-        self._collecting_since = self._clock()
+        self._collecting_since = World.now()
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Write the case of a file that could not be imported or skipped itself."""
+        """Write the case of a file that could not be imported or skipped itself.
+
+        One session of several tells it if it is the one that collects, or if it is asked for a test
+        of that file.
+        """
         if report.passed:
             return
-        self._uncollected_files.add(file_of(report.nodeid))
-        verdict = Verdict("error" if report.failed else "skipped", "collect", reason(report))
-        if report.nodeid in self._reported:
-            self._uncollected[verdict.outcome].append(report.nodeid)
+        told = reason(report)
+        self.uncollected[file_of(report.nodeid)] = told
+        if self._request["feed"] is not None and not self._request["collect"]:
             return
-        attempt = Attempt(report.nodeid, None, self._collecting_since)
-        took_s = self._clock() - attempt.started_at
+        verdict = Verdict("error" if report.failed else "skipped", "collect", told)
+        if report.nodeid in self._told_files:
+            self._lost[verdict.outcome].append(report.nodeid)
+            return
+        attempt = self._attempt(None, report.nodeid, None, self._collecting_since)
+        took_s = World.now() - attempt.started_at
         self._write_case(attempt, verdict, took_s=took_s, output=full_output([report]))
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
@@ -198,12 +245,35 @@ class Recorder:
 
         Those others may choose a share of the tests, and must choose the same one after a crash.
         """
+        self.know(items)
         if self._request["nodeids"]:
-            self._select_named(config, items)
+            for nodeid in select_named(
+                config, items, self._request["paths"], self._request["nodeids"]
+            ):
+                silent = file_of(nodeid) in self.uncollected or nodeid in self._told_files
+                if not silent and self._tells_all:
+                    self.fail(None, "collect", nodeid, "not found: no test of this name")
         yield
+        self.know(items)  # of those that somebody added
+        if self._request["feed"] is None:
+            for number, item in enumerate(items):
+                self._numbers.setdefault(id(item), []).append(number)
         if self._request["only"] is not None:
             only = set(self._request["only"])
-            _keep(config, items, [item.nodeid in only for item in items])
+            keep(config, items, [number in only for number in range(len(items))])
+            for numbers in self._numbers.values():
+                numbers[:] = [number for number in numbers if number in only]
+
+    def know(self, items: list[pytest.Item]) -> None:
+        """Take in where tests stand."""
+        for item in items:
+            if isinstance(item, pytest.Item):
+                file = home_of(item)
+                self.places.add(item, file=file, function=function_of(item), name=item.nodeid)
+
+    @property
+    def _tells_all(self) -> bool:
+        return self._request["feed"] is None or self._request["collect"]
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Say what was collected; where tests come by a feed, only who has collected all knows."""
@@ -211,20 +281,56 @@ class Recorder:
             self.tell_collected(session)
 
     def tell_collected(self, session: pytest.Session) -> None:
-        """Write `collected`, and leave the ids where only the session reads them."""
-        nodeids = [item.nodeid for item in session.items]
+        """Write `collected`, and leave the number where only the session reads it."""
+        items = session.items
         option = session.config.option
+        nodeids = [brief(item.nodeid, ID_CHARS_MAX) for item in items]
         self._leave("collected.json", {"nodeids": nodeids, "maxfail": option.maxfail})
         if self._request["collect"] or not self._request["again"]:
-            files = Counter(file_of(nodeid) for nodeid in nodeids)
-            record: dict[str, Any] = {"kind": "collected", "count": len(nodeids), "files": files}
+            files: dict[str, int] = {}
+            for item in items:
+                files[home_of(item)] = files.get(home_of(item), 0) + 1
+            record: dict[str, Any] = {"kind": "collected", "count": len(items), "files": files}
             if self._request["collect"]:
-                record["groups"] = [group_of(item) for item in session.items]
-                record.update(marks_of(session.items))
-                record.update(nodeids=nodeids, maxfail=self._failures_max)
-                lost = self._uncollected
-                record.update(broken=lost["error"], skipped=lost["skipped"])
+                record.update(self._listed(items))
             self.write(record)
+
+    def _listed(self, items: list[pytest.Item]) -> dict[str, Any]:
+        functions: dict[tuple[str, str], int] = {}
+        of: list[tuple[int, int, str]] = []
+        told: list[list[Any]] = []
+        for item in items:
+            file, place = self.places.of(item)
+            key = (file, place.function)
+            if key not in functions:
+                functions[key] = len(told)
+                told.append([file, place.function, place.count, place.names])
+            name = brief(item.nodeid)
+            of.append((functions[key], place.index, name if name != item.nodeid else ""))
+        return {
+            "nodeids": [brief(item.nodeid, ID_CHARS_MAX) for item in items],
+            "groups": groups_of(items, self._grouping),
+            "functions": told,
+            "places": of,
+            "maxfail": self._failures_max,
+            "broken": self._lost["error"],
+            "skipped": self._lost["skipped"],
+            "notes": self._notes,
+            **marks_of(items),
+        }
+
+    # -- what becomes of a test -------------------------------------------------------------------
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> None:
+        """Note which test of those collected here comes next."""
+        numbers = self._numbers.get(id(item))
+        if numbers:
+            self._expected = (numbers.pop(0), item.nodeid)
+
+    def expect(self, number: int | None, nodeid: str) -> None:
+        """Take the number of the test that comes next."""
+        self._expected = (number, nodeid)
 
     def pytest_runtest_logstart(self, nodeid: str, location: Location) -> None:
         """Write `started`."""
@@ -233,7 +339,7 @@ class Recorder:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the report of one phase or subtest until the verdict."""
         attempt = self._current
-        if attempt is None or attempt.nodeid != report.nodeid:
+        if attempt is None or attempt.nodeid != brief(report.nodeid, ID_CHARS_MAX):
             attempt = self._begin(report.nodeid, report.location)
         rerun = str(report.outcome) == "rerun"
         if rerun or report.when == "setup":
@@ -246,17 +352,43 @@ class Recorder:
         """Write the case."""
         self._finish(complete=True)
 
+    @pytest.fixture(scope="session")
+    def record_testsuite_property(self) -> Any:
+        """Record a property of the whole suite, as pytest's own fixture of the name does."""
+
+        def record(name: str, value: object) -> None:
+            if self._current is not None:
+                self._current.of_suite.append((str(name), str(value)))
+
+        return record
+
+    # -- how it ends ------------------------------------------------------------------------------
+
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Keep why pytest stops, for the test it stopped in."""
-        self._interruption = one_line(f"{excinfo.typename}: {excinfo.value}").rstrip(": ")
+        """Keep why pytest stops, for the test it stopped in and for the session."""
+        said = one_line(f"{excinfo.typename}: {excinfo.value}").rstrip(": ")
+        if isinstance(excinfo.value, pytest.exit.Exception):
+            self.stop(f"pytest.exit: {one_line(str(excinfo.value.msg))}")
+        elif isinstance(excinfo.value, pytest.Session.Interrupted):
+            self.stop(one_line(str(excinfo.value)))
+        else:
+            self.stop(said)
+        self._interruption = self._stopped if "pytest.exit" in self._stopped else said
+
+    def stop(self, why: str) -> None:
+        """Keep why the suite itself ended the session before its tests were over."""
+        self._stopped = self._stopped or why
 
     def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Keep why pytest stops, for the test it stopped in."""
-        self._interruption = one_line(f"internal error of pytest: {excinfo.exconly()}")
+        """Keep why pytest stops, for the test it stopped in and for the session."""
+        self._internal = self._interruption = one_line(
+            f"internal error of pytest: {excinfo.exconly()}"
+        )
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> HookWrapper:
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> HookWrapper:
         """Take the exit code after all others, which may change it."""
+        self._natural = int(exitstatus)
         yield
         self._finish()
         self._exitstatus = int(session.exitstatus)
@@ -265,50 +397,31 @@ class Recorder:
     def pytest_unconfigure(self) -> HookWrapper:
         """Tell that pytest ended by itself: it says this even where no session could start."""
         yield
-        self._leave("ended.json", {"exitstatus": self._exitstatus})
+        own = threading.main_thread()
+        threads = [
+            each.name for each in threading.enumerate() if each is not own and not each.daemon
+        ]
+        self._leave(
+            "ended.json",
+            {
+                "exitstatus": self._exitstatus,
+                "natural": self._natural,
+                "stopped": self._stopped,
+                "internal": self._internal,
+                "threads": threads[:THREADS_MAX],
+                "at": World.now(),
+            },
+        )
 
-    def fail(self, phase: str, nodeid: str, problem: str) -> None:
-        """Write an error that no report tells: a planned test that is not there, a late teardown.
+    def fail(self, number: int | None, phase: str, nodeid: str, problem: str) -> None:
+        """Write an error that no report tells: a test that is not there, a late teardown."""
+        attempt = self._attempt(number, nodeid, None, World.now())
+        verdict = Verdict("error", phase, one_line(problem))
+        self._write_case(attempt, verdict, took_s=0.0, output=problem)
 
-        What could not be collected was told for the whole file.
-        """
-        told = file_of(nodeid) in self._uncollected_files or nodeid in self._reported
-        if not (phase == "collect" and told):
-            attempt = Attempt(nodeid, None, self._clock())
-            verdict = Verdict("error", phase, one_line(problem))
-            self._write_case(attempt, verdict, took_s=0.0, output=problem)
-
-    def _select_named(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        start = str(config.invocation_params.dir)
-        whole = [os.path.abspath(os.path.join(start, path)) for path in self._request["paths"]]
-        # A path that is none on disk is a module name (--pyargs): what it brought in is kept.
-        keep_strangers = not all(os.path.exists(path) for path in whole)
-        named: dict[tuple[str, str], str] = {}
-        for nodeid in self._request["nodeids"]:
-            file, _, names = nodeid.partition("::")
-            named[os.path.abspath(os.path.join(start, file)), names] = nodeid
-        named_files = {file for file, _ in named}
-        files = [os.path.abspath(str(item.path)) for item in items]
-        kept_files = {
-            file
-            for file in set(files)
-            if any(file == path or file.startswith(path + os.sep) for path in whole)
-            or (keep_strangers and file not in named_files)
-        }
-        found: set[tuple[str, str]] = set()
-        wanted = []
-        for item, file in zip(items, files):
-            matches = {(file, name) for name in _name_prefixes(item.nodeid)} & named.keys()
-            found |= matches
-            wanted.append(bool(matches) or file in kept_files)
-        _keep(config, items, wanted)
-        root = str(config.rootpath)
-        silent = {os.path.abspath(os.path.join(root, file)) for file in self._uncollected_files}
-        missing = Verdict("error", "collect", "not found: no test of this name")
-        for key, nodeid in named.items():
-            if key not in found and key[0] not in silent and nodeid not in self._reported:
-                attempt = Attempt(nodeid, None, self._clock())
-                self._write_case(attempt, missing, took_s=0.0, output="")
+    def _attempt(self, number: int | None, nodeid: str, line: int | None, at: float) -> Attempt:
+        nodeid = brief(nodeid, ID_CHARS_MAX)
+        return Attempt(number, nodeid, line, file_of(nodeid), at)
 
     def _begin(self, nodeid: str, location: Location) -> Attempt:
         self._finish(complete=True)
@@ -316,9 +429,19 @@ class Recorder:
         # A test inherited from another file has its line there: such a line would mislead.
         if line is not None and (line < 0 or os.path.normpath(defined_in) != file_of(nodeid)):
             line = None
-        at = self._clock()
-        self._current = attempt = Attempt(nodeid, None if line is None else line + 1, at)
-        self.write({"kind": "started", "nodeid": nodeid, "at": at})
+        number = None
+        if self._expected is not None and self._expected[1] == nodeid:
+            number = self._expected[0]
+        line = None if line is None else line + 1
+        self._current = attempt = self._attempt(number, nodeid, line, World.now())
+        self.write(
+            {
+                "kind": "started",
+                "number": number,
+                "nodeid": attempt.nodeid,
+                "at": attempt.started_at,
+            }
+        )
         return attempt
 
     def _finish(self, *, complete: bool = False) -> None:
@@ -333,52 +456,38 @@ class Recorder:
             phase = next((phase for phase in PHASES if phase not in reached), "teardown")
             verdict = Verdict("error", phase, f"interrupted: {self._interruption}")
         took_s = sum(report.duration for report in reports if not is_subtest(report))
+        elapsed_s = World.now() - attempt.started_at
+        if not (complete and 0 <= took_s <= elapsed_s + LEEWAY_S):
+            took_s = elapsed_s  # the suite has its own idea of time
         output = "" if verdict.outcome == "passed" else full_output(reports)
-        self._write_case(attempt, verdict, took_s=took_s, output=output)
+        more: dict[str, Any] = {}
+        if attempt.of_suite:
+            more["suite_properties"] = attempt.of_suite
+        properties = properties_of(reports)
+        if properties:
+            more["properties"] = properties
+        self._write_case(attempt, verdict, took_s=took_s, output=output, more=more)
 
-    def _write_case(self, test: Attempt, verdict: Verdict, *, took_s: float, output: str) -> None:
-        if verdict.phase == "collect":
-            self._uncollected.setdefault(verdict.outcome, []).append(test.nodeid)
-        self._reported.add(test.nodeid)
-        times = {"started_at": test.started_at, "duration_s": round(took_s, 6)}
-        place = {"file": file_of(test.nodeid), "line": test.line}
-        case = {**verdict._asdict(), **times, "output": bounded(output), **place}
-        self.write({"kind": "case", "nodeid": test.nodeid, **case})
+    def _write_case(
+        self,
+        test: Attempt,
+        verdict: Verdict,
+        *,
+        took_s: float,
+        output: str,
+        more: Optional[dict[str, Any]] = None,
+    ) -> None:
+        if verdict.phase == "collect" and test.number is None:
+            self._lost.setdefault(verdict.outcome, []).append(test.nodeid)
+            self._told_files.add(test.nodeid)
+        times = {"at": test.started_at, "duration_s": round(took_s, 6)}
+        place = {"file": test.file, "line": test.line}
+        case = {**verdict._asdict(), **times, "output": bounded(output), **place, **(more or {})}
+        self.write({"kind": "case", "number": test.number, "nodeid": test.nodeid, **case})
 
     def write(self, record: dict[str, Any]) -> None:
         """Append a record."""
-        _put(self._request["out"], record, pid=self._pid, flag=os.O_APPEND)
+        World.put(self._request["out"], record)
 
     def _leave(self, name: str, value: dict[str, Any]) -> None:
-        path = os.path.join(self._request["scratch"], name)
-        _put(path, value, pid=self._pid, flag=os.O_TRUNC)
-
-
-def _name_prefixes(nodeid: str) -> list[str]:
-    """The names a test answers to within its file: its own, its class's, without its parameters."""
-    full = nodeid.partition("::")[2]
-    names = full.partition("[")[0].split("::")
-    return [full, *("::".join(names[:depth]) for depth in range(1, len(names) + 1))]
-
-
-def _keep(config: pytest.Config, items: list[pytest.Item], wanted: list[bool]) -> None:
-    dropped = [item for item, keep in zip(items, wanted) if not keep]
-    if dropped:
-        items[:] = [item for item, keep in zip(items, wanted) if keep]
-        config.hook.pytest_deselected(items=dropped)
-
-
-def _put(path: str, record: dict[str, Any], *, pid: int, flag: int) -> None:
-    # A test may fork and its child may come back into pytest: that one must not write.
-    if os.getpid() != pid:
-        return
-    data = json.dumps(record).encode("ascii") + b"\n"
-    # Opened for each record, so that tests which close or count descriptors are left in peace;
-    # written in one call, so that being killed never leaves half of a record of ours.
-    target = os.open(path, os.O_WRONLY | os.O_CREAT | flag, 0o644)
-    try:
-        written = os.write(target, data)
-    finally:
-        os.close(target)
-    if written != len(data):
-        raise OSError(f"only {written} of {len(data)} bytes fitted into {path}; is the disk full?")
+        World.put(os.path.join(self._request["scratch"], name), value, anew=True)

@@ -1,57 +1,80 @@
 """Run the tests that come in by a file, one unit after the other, in one pytest session.
 
 The session stays: modules are imported and wide fixtures are set up once, however many units come.
-Only the files of a unit are collected, when it comes. Like the plugin beside it, this imports
-nothing but pytest (7.0 or later) and runs on Python 3.8. PYTEST_DONT_REWRITE: no assertion here.
+Only the files of a unit are collected, when it comes; all of them at once if a plug-in or a
+conftest file looks at the suite as a whole. Like the plugin beside it, this imports nothing but
+pytest (7.0 or later) and runs on Python 3.8. PYTEST_DONT_REWRITE: no assertion here.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import time
-from collections import defaultdict, deque
+from collections import deque
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, TypedDict
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Protocol, TypedDict
 
 import pytest
 from _pytest.runner import collect_one_node  # what pytest itself collects by, since 2015
+from dtest_places import Missing, Places, place_in
+from dtest_pytest_quiet import silence
+from dtest_pytest_tests import file_of
+from dtest_world import World
 
 # ruff: noqa: INP001 - the directory is put on a foreign import path, so it is no package of ours
 LOOK_EVERY_S = 0.002
-TOGETHER = frozenset({"class", "module", "package"})
-"""Scopes of fixtures that are dear enough to keep those tests in one unit who share them."""
-
 DIRECTORIES = tuple(filter(None, (getattr(pytest, "Directory", None), pytest.Package)))
 """Before pytest 8 only packages were directories, and the rest was looked through at once."""
+ONE_BY_ONE = frozenset(
+    {
+        *("_pytest", "dtest", "dtest_pytest_cases", "dtest_pytest_feed", "xdist", "anyio"),
+        *("hypothesis", "_hypothesis_pytestplugin", "pytest_asyncio", "pytest_timeout"),
+        *("pytest_mock", "pytest_cov", "pytest_benchmark", "pytest_rerunfailures"),
+    }
+)
+"""Packages whose hooks look at each test by itself; of any other that is not known."""
+OF_THE_WHOLE = ("pytest_collection_modifyitems", "pytest_collection_finish")
+"""Hooks that may rely on seeing the whole suite."""
 
-Write = Callable[[Dict[str, Any]], None]
+
+class Test(TypedDict):
+    """One test of a plan."""
+
+    number: int
+    """In the plan."""
+    function: str
+    index: int
+    count: int
+    names: str
+    """See `Place`."""
+    name: str
+    """Its node id, brief."""
 
 
 class Part(TypedDict):
     """Tests of one file."""
 
     file: str
-    """Relative to pytest's root directory, as in a node id."""
-    tests: list[tuple[int, str]] | None
-    """Place in the file and node id of each, or none for the whole file."""
+    """Relative to pytest's root directory."""
+    tests: Optional[List[Test]]
+    """None for the whole file."""
 
 
 class Unit(TypedDict):
     """Tests whose end is told at once."""
 
     id: str
-    parts: list[Part]
+    parts: List[Part]
 
 
 class Done(TypedDict):
     """What an earlier run of pytest in this session has left behind."""
 
-    units: list[str]
+    units: List[str]
     """Ended as a whole."""
-    reported: dict[str, list[str]]
-    """Node ids with a verdict of each unit that has not ended."""
-    files: list[str]
+    reported: Dict[str, List[Any]]
+    """What has a verdict of each unit that has not ended: numbers, and node ids of the others."""
+    files: List[str]
     """Their import ends pytest."""
     singly: bool
     """The import of one of several files ended pytest: it is not known which."""
@@ -63,7 +86,22 @@ class Planned(NamedTuple):
     """One test and the unit that it came with."""
 
     unit: str
+    number: Optional[int]
     item: pytest.Item
+
+
+class Teller(Protocol):
+    """Who writes the records."""
+
+    places: Places[pytest.Item]
+    uncollected: dict[str, str]
+
+    def write(self, record: dict[str, Any]) -> None: ...  # noqa: D102
+    def fail(self, number: int | None, phase: str, nodeid: str, problem: str) -> None: ...  # noqa: D102
+    def expect(self, number: int | None, nodeid: str) -> None: ...  # noqa: D102
+    def know(self, items: list[pytest.Item]) -> None: ...  # noqa: D102
+    def stop(self, why: str) -> None: ...  # noqa: D102
+    def tell_collected(self, session: pytest.Session) -> None: ...  # noqa: D102
 
 
 class _Later(pytest.Item):
@@ -76,30 +114,22 @@ class _Later(pytest.Item):
 class Feeding:
     """The hooks that replace collection and the loop over all tests."""
 
-    def __init__(
-        self,
-        feed: str,
-        done: Done,
-        write: Write,
-        fail: Callable[[str, str, str], None],
-        *,
-        told: Optional[Callable[[pytest.Session], None]],
-    ) -> None:
-        self._collect_all = told is not None
-        self._told = told
+    def __init__(self, feed: str, done: Done, teller: Teller, *, collects: bool) -> None:
         self._feed = feed
-        self._write = write
-        self._fail = fail
         self._done = done
+        self._teller = teller
+        self._collects = collects
+        """Whether this session tells the others what there is."""
+        self._sees_all = collects
         self._offset = 0
         self._planned: deque[Planned] = deque()
         self._left: dict[str, int] = {}
         self._files: dict[str, list[pytest.Collector]] = {}
         """Those whose tests are not collected yet."""
-        self._collected: dict[str, list[pytest.Item]] = {}
+        self._collected: set[str] = set()
         self._searching = False
         self._current = ""
-        self._last = ""
+        self._last: tuple[int | None, str] = (None, "")
         self._later: _Later | None = None
         self._no_more_for_now = False
         self._ended = False
@@ -108,43 +138,55 @@ class Feeding:
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
-        """Take the terminal away, as in a worker of xdist: nobody looks at one session of several.
+        """Take the words from the terminal: nobody looks at one session of several."""
+        silence(config)
 
-        It is slow, and so are summaries that plugins write there: they import what no test needs.
-        """
-        config.pluginmanager.unregister(name="terminalreporter")
+    # -- what there is ----------------------------------------------------------------------------
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> bool:
-        """Find the files, and import none of them yet; or all, if that is to be told."""
-        if self._told is not None:
+        """Find the files, and import none of them yet; or all, if that is to be seen or told."""
+        if self._collects:
             session.perform_collect()
-            self._told(session)
-            for item in session.items:
-                self._collected.setdefault(file_of(item.nodeid), []).append(item)
+            self._teller.tell_collected(session)
             return True
+        collect: Callable[[Any], Iterator[pytest.Item]] = session.genitems
+        own: Any = session
+        own.genitems = lambda node: collect(node) if self._sees_all else iter(())
         self._searching = True
-        session.perform_collect(genitems=False)
-        self._searching = False
-        if not self._done["cold"]:
-            nodes = [node for some in self._files.values() for node in some]
-            self._ahead = iter([node for node in nodes if isinstance(node, pytest.Module)])
+        try:
+            session.perform_collect()
+        finally:
+            self._searching = False
+            del own.genitems
+        if not self._sees_all:
+            _complete_on_demand(session, self._collect_rest)
+            if not self._done["cold"]:
+                nodes = [node for some in self._files.values() for node in some]
+                self._ahead = iter([node for node in nodes if isinstance(node, pytest.Module)])
         return True
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(
-        self, items: list[pytest.Item] | list[pytest.Collector]
-    ) -> None:
-        """Take what was found while the session still collects: later conftest files are lost."""
-        if self._searching:
-            for node in items:
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Look through all directories first: their conftest files say what they rely on."""
+        if not self._searching or report.nodeid or not report.passed:
+            return
+        if not self._files:
+            for node in report.result:
                 self._find_files(node)
-            items.clear()
+            self._sees_all = any(_relies_on_all(node.config) for node in report.result[:1])
 
     def pytest_collectstart(self, collector: pytest.Collector) -> None:
         """Say which file is imported: its import may end the process."""
-        if self._collect_all and isinstance(collector, pytest.File):
-            self._write({"kind": "collecting", "files": [file_of(collector.nodeid)]})
+        if self._sees_all and isinstance(collector, pytest.File):
+            ahead = not self._collects
+            self._teller.write(
+                {"kind": "collecting", "files": [file_of(collector.nodeid)], "ahead": ahead}
+            )
+
+    def pytest_collection_finish(self) -> None:
+        """Say that nothing is imported any more."""
+        if self._sees_all:
+            self._teller.write({"kind": "collecting", "files": []})
 
     def pytest_ignore_collect(self, collection_path: Path, config: pytest.Config) -> Optional[bool]:
         """Leave out files whose import has ended an earlier process."""
@@ -162,6 +204,8 @@ class Feeding:
         elif isinstance(node, pytest.Collector):
             self._files.setdefault(file_of(node.nodeid), []).append(node)
 
+    # -- the loop ---------------------------------------------------------------------------------
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Run what comes until the file says that nothing more will.
@@ -178,7 +222,7 @@ class Feeding:
                 self._tear_down(session)
                 return True
             elif self._planned or not self._import_ahead(session):
-                time.sleep(LOOK_EVERY_S)
+                World.sleep(LOOK_EVERY_S)
 
     def _import_ahead(self, session: pytest.Session) -> bool:
         """Import a module while the suite is collected elsewhere; say whether there was one.
@@ -189,7 +233,7 @@ class Feeding:
             file = file_of(node.nodeid)
             if file in self._done["files"]:
                 continue
-            self._write({"kind": "collecting", "files": [file], "ahead": True})
+            self._teller.write({"kind": "collecting", "files": [file], "ahead": True})
             capture = session.config.pluginmanager.getplugin("capturemanager")
             if capture is not None:
                 capture.resume_global_capture()
@@ -201,65 +245,62 @@ class Feeding:
                 if capture is not None:
                     capture.suspend_global_capture()
                     capture.read_global_capture()
-            self._write({"kind": "collecting", "files": []})
+            self._teller.write({"kind": "collecting", "files": []})
             return True
         return False
 
     def _run_one(self, session: pytest.Session) -> None:
         planned = self._planned.popleft()
         following = self._planned[0].item if self._planned else self._later
-        self._last = planned.item.nodeid
+        self._last = (planned.number, planned.item.nodeid)
         if planned.unit != self._current:
             self._current = planned.unit
-            self._write({"kind": "begin", "unit": planned.unit, "at": time.time()})
+            self._teller.write({"kind": "begin", "unit": planned.unit, "at": World.now()})
+        self._teller.expect(*self._last)
         planned.item.config.hook.pytest_runtest_protocol(item=planned.item, nextitem=following)
         self._ran(planned.unit)
         if session.shouldfail:
+            self._teller.stop(str(session.shouldfail))
             raise session.Failed(session.shouldfail)
         if session.shouldstop:
             raise session.Interrupted(session.shouldstop)
 
     def _tear_down(self, session: pytest.Session) -> None:
         """End the fixtures of the session here, where an error has a test to stand at."""
+        self._teller.write({"kind": "closing", "number": self._last[0], "nodeid": self._last[1]})
         try:
-            session._setupstate.teardown_exact(None)  # noqa: SLF001 - pytest has no other way
+            session._setupstate.teardown_exact(None)
         except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - whatever a fixture raises
-            self._fail("teardown", self._last, f"{type(error).__name__}: {error}")
+            self._teller.fail(
+                self._last[0], "teardown", self._last[1], f"{type(error).__name__}: {error}"
+            )
 
     def _ran(self, unit: str, count: int = 1) -> None:
         self._left[unit] -= count
         if not self._left[unit]:
             del self._left[unit]
-            self._write({"kind": "unit", "unit": unit, "at": time.time()})
+            self._teller.write({"kind": "unit", "unit": unit, "at": World.now()})
 
     # -- what comes -------------------------------------------------------------------------------
 
     def _read(self, session: pytest.Session) -> None:
-        """Take whole lines; what follows the last of them is still being written."""
-        try:
-            if os.stat(self._feed).st_size <= self._offset:
-                return
-        except FileNotFoundError:
-            return
-        with open(self._feed, "rb") as file:
-            file.seek(self._offset)
-            data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        self._offset += len(whole)
+        self._offset, lines = World.lines_after(self._feed, self._offset)
         units: list[Unit] = []
-        for line in whole.splitlines():
+        for line in lines:
             order = json.loads(line)
             if "unit" in order:
                 units.append(order["unit"])
                 self._no_more_for_now = False
             self._no_more_for_now |= bool(order.get("wait"))
             self._ended |= bool(order.get("end"))
-        self._add(session, units)
+        if units:
+            self._add(session, units)
 
     def _add(self, session: pytest.Session, units: list[Unit]) -> None:
-        self._ahead = iter(()) if units else self._ahead
+        self._ahead = iter(())
         units = [unit for unit in units if unit["id"] not in self._done["units"]]
-        self._collect(session, [part["file"] for unit in units for part in unit["parts"]])
+        if not self._sees_all:
+            self._collect(session, [part["file"] for unit in units for part in unit["parts"]])
         for unit in units:
             self._plan(unit)
 
@@ -271,90 +312,96 @@ class Feeding:
         ]
         at_once = [[file] for file in new] if self._done["singly"] else [new]
         for some in filter(None, at_once):
-            self._write({"kind": "collecting", "files": some})
-            self._collected.update((file, []) for file in some)
-            for item in self._collected_now(session, some):
-                self._collected.setdefault(file_of(item.nodeid), []).append(item)
-            self._write({"kind": "collecting", "files": []})
+            self._teller.write({"kind": "collecting", "files": some})
+            self._collect_now(session, some)
+            self._teller.write({"kind": "collecting", "files": []})
 
-    def _collected_now(self, session: pytest.Session, files: list[str]) -> list[pytest.Item]:
+    def _collect_now(self, session: pytest.Session, files: list[str]) -> None:
+        """Collect files; hooks that change tests one by one do so."""
         items: list[pytest.Item] = []
         for file in files:
-            if file not in self._files and not self._collect_all:
-                self._fail("collect", file, f"not found: {file} is none of this suite's files here")
+            self._collected.add(file)
             for node in self._files.pop(file, ()):
                 items.extend(session.genitems(node))
         session.config.pluginmanager.check_pending()
+        self._teller.know(items)
         session.config.hook.pytest_collection_modifyitems(
             session=session, config=session.config, items=items
         )
-        session.items.extend(items)
-        session.testscollected = len(session.items)
-        return items
+        vars(session)["items"].extend(items)
+        session.testscollected = len(vars(session)["items"])
+
+    def _collect_rest(self, session: pytest.Session) -> None:
+        """Collect what nobody has asked for yet."""
+        rest = [file for file in self._files if file not in self._done["files"]]
+        if rest:
+            self._collect_now(session, rest)
 
     def _plan(self, unit: Unit) -> None:
         name = unit["id"]
-        skipped = set(self._done["reported"].get(name, ()))
-        planned = [
-            Planned(name, item)
-            for part in unit["parts"]
-            if part["file"] not in self._done["files"]
-            for item in self._items(part)
-            if item.nodeid not in skipped
-        ]
+        told = set(self._done["reported"].get(name, ()))
+        planned = []
+        for part in unit["parts"]:
+            for test in part["tests"] or ():
+                if test["number"] not in told:
+                    found = self._found(part["file"], test)
+                    planned += [Planned(name, test["number"], item) for item in found]
+            if part["tests"] is None:
+                found = self._all_of(part["file"])
+                planned += [Planned(name, None, item) for item in found if item.nodeid not in told]
         self._left[name] = len(planned)
         self._planned.extend(planned)
         if not planned:
             self._ran(name, 0)
 
-    def _items(self, part: Part) -> Iterator[pytest.Item]:
-        """Find the tests by their ids, and where every process makes other ids by their places."""
-        items = self._collected.get(part["file"], [])
-        if part["tests"] is None:
-            yield from items
-            return
-        places: dict[str, deque[int]] = defaultdict(deque)
-        for place, item in enumerate(items):
-            places[item.nodeid].append(place)
-        wanted = {nodeid for _, nodeid in part["tests"]}
-        for planned, nodeid in part["tests"]:
-            place = places[nodeid].popleft() if places[nodeid] else planned
-            if place < len(items) and (
-                items[place].nodeid == nodeid or items[place].nodeid not in wanted
-            ):
-                yield items[place]
-            else:
-                others = f"not found: {part['file']} has {len(items)} other tests"
-                self._fail("collect", nodeid, others)
+    def _found(self, file: str, test: Test) -> list[pytest.Item]:
+        """Return the test of a plan, or tell why it is not there."""
+        try:
+            return [self._teller.places.find(file, place_in(test), test["name"])]  # type: ignore[arg-type]
+        except Missing as error:
+            problem = str(error)
+        if file in self._done["files"]:
+            problem = "its file ends the process when it is imported"
+        elif file in self._teller.uncollected:
+            problem = f"its file could not be collected: {self._teller.uncollected[file]}"
+        self._teller.fail(test["number"], "collect", test["name"] or file, problem)
+        return []
+
+    def _all_of(self, file: str) -> list[pytest.Item]:
+        """Return all tests of a file, or tell why there are none."""
+        found = self._teller.places.of_file(file)
+        if not found and file not in self._done["files"]:
+            missing = f"not found: {file} is none of this suite's files here"
+            problem = self._teller.uncollected.get(file, missing)
+            self._teller.fail(None, "collect", file, problem)
+        return found
 
 
-def file_of(nodeid: str) -> str:
-    """Return the file of a node id."""
-    return nodeid.partition("::")[0]
+def _relies_on_all(config: pytest.Config) -> bool:
+    """Say whether anybody looks at the suite as a whole."""
+    for name in OF_THE_WHOLE:
+        for implementation in getattr(config.hook, name).get_hookimpls():
+            module = getattr(implementation.function, "__module__", None) or ""
+            if module.partition(".")[0] not in ONE_BY_ONE:
+                return True
+    return False
 
 
-def group_of(item: pytest.Item) -> str:
-    """Name what a test has to stay together with: its module, its class, or nothing.
+def _complete_on_demand(
+    session: pytest.Session, complete: Callable[[pytest.Session], None]
+) -> None:
+    """Have the rest be collected as soon as a fixture or a plug-in looks at all of the tests."""
+    kept = vars(session)
+    kept["items"] = list(session.items)
 
-    Fixtures that pytest itself makes of ``setUpClass`` count only if the class has one of its own.
-    """
-    info: Any = getattr(item, "_fixtureinfo", None)
-    scopes = set()
-    for name, definitions in (info.name2fixturedefs if info is not None else {}).items():
-        scope = str(definitions[-1].scope)
-        if scope in TOGETHER and not (name.startswith("_unittest_") and _has_plain_setup(item)):
-            scopes.add(scope)
-    if scopes & {"module", "package"}:
-        return file_of(item.nodeid)
-    return item.nodeid.rpartition("::")[0] if "class" in scopes else ""
+    def items(whole: Any) -> list[pytest.Item]:
+        complete(whole)
+        found: list[pytest.Item] = kept["items"]
+        return found
 
+    def replace(_: Any, value: list[pytest.Item]) -> None:
+        kept["items"] = value
 
-def _has_plain_setup(item: pytest.Item) -> bool:
-    import unittest
-
-    cls = getattr(item, "cls", None)
-    return cls is not None and all(
-        getattr(getattr(cls, name, None), "__func__", None)
-        is getattr(unittest.TestCase, name).__func__
-        for name in ("setUpClass", "tearDownClass")
+    session.__class__ = type(  # the same kind of session, that is asked
+        type(session).__name__, (type(session),), {"items": property(items, replace)}
     )

@@ -48,6 +48,15 @@ def judge(reports: list[pytest.TestReport]) -> Verdict:
     return Verdict("error", "teardown", one_line(f"{phase} {verdict.outcome}; {after}"))
 
 
+def properties_of(reports: list[pytest.TestReport]) -> list[tuple[str, str]]:
+    """What a test recorded of itself: each phase tells what the ones before it did."""
+    for report in reversed(reports):
+        told = getattr(report, "user_properties", None)
+        if told and not is_subtest(report):
+            return [(str(name), str(value)) for name, value in told]
+    return []
+
+
 def reason(report: pytest.TestReport | pytest.CollectReport) -> str:
     """Why it did not simply pass, in one line; empty when it did."""
     xfail: str | None = getattr(report, "wasxfail", None)

@@ -12,14 +12,20 @@ import importlib.util
 import json
 import os
 import sys
-import time
+import threading
 import unittest
 from collections import deque
 from typing import Any, Deque, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
+# ruff: noqa: E402, INP001 - the directory is put on a foreign import path: no package of ours
+HERE = os.path.dirname(os.path.abspath(__file__))
+SHARED = os.path.join(os.path.dirname(os.path.dirname(HERE)), "pytest_session", "plugin")
+"""What all sessions share lies there."""
+sys.path.append(SHARED)
+from dtest_places import Missing, Places, brief, place_in
 from dtest_unittest_result import Recorder, Result
+from dtest_world import World
 
-# ruff: noqa: INP001 - the directory is put on a foreign import path, so it is no package of ours
 LOOK_EVERY_S = 0.002
 PATTERN = "test*.py"
 
@@ -28,6 +34,7 @@ class Planned(NamedTuple):
     """One test, and the unit that it came with."""
 
     unit: str
+    number: Optional[int]
     nodeid: str
     test: unittest.TestCase
 
@@ -45,6 +52,7 @@ class Finder(unittest.TestLoader):
     def __init__(self, recorder: Recorder, options: Options, deadly: List[str]) -> None:
         super().__init__()
         self.by_file: Dict[str, List[unittest.TestCase]] = {}
+        self.places: Places[unittest.TestCase] = Places()
         self.broken: List[str] = []
         self.skipped: List[str] = []
         self._recorder = recorder
@@ -77,7 +85,7 @@ class Finder(unittest.TestLoader):
         name = os.path.splitext(os.path.relpath(path, self._top))[0].replace(os.sep, ".")
         name = name[: -len(".__init__")] if name.endswith(".__init__") else name
         if not os.path.isfile(path):
-            self._recorder.fail("collect", path, "not found: there is no such file here")
+            self._recorder.fail(None, "collect", path, "not found: there is no such file here")
             self.broken.append(path)
             return unittest.TestSuite()
         try:
@@ -131,14 +139,18 @@ class Finder(unittest.TestLoader):
             if id(test) not in self._known and not _is_stand_in(test):
                 self._known[id(test)] = test
                 if is_new:
-                    self.by_file.setdefault(file, []).append(test)
+                    self._hold(file, test)
         return suite
+
+    def _hold(self, file: str, test: unittest.TestCase) -> None:
+        self.by_file.setdefault(file, []).append(test)
+        self.places.add(test, file=file, function=function_of(test), name=nodeid_of(file, test))
 
     def _not_loaded(self, test: unittest.TestCase, path: str) -> None:
         """Tell of a stand-in for a module that could not be imported, or skips itself."""
         self._known[id(test)] = test
         if not _is_stand_in(test):
-            self.by_file.setdefault(path, []).append(test)
+            self._hold(path, test)
             return
         file = self._file_of(str(getattr(test, "_testMethodName", "")))
         if file in self._deadly:
@@ -176,7 +188,7 @@ class FedSuite(unittest.TestSuite):
     def __iter__(self) -> Iterator[unittest.TestCase]:
         """Yield tests until the file says that nothing more will come."""
         for planned in self._feeding.tests():
-            self._result.expect(planned.nodeid, planned.test)
+            self._result.expect(planned.number, planned.nodeid, planned.test)
             yield planned.test
             self._result.conclude()
             self._feeding.ran(planned.unit)
@@ -204,34 +216,24 @@ class Feeding:
                 planned = self._planned.popleft()
                 if planned.unit != self._current:
                     self._current = planned.unit
-                    begin = {"kind": "begin", "unit": planned.unit, "at": time.time()}
+                    begin = {"kind": "begin", "unit": planned.unit, "at": World.now()}
                     self._recorder.write(begin)
                 yield planned
             elif self._ended:
                 return
             else:
-                time.sleep(LOOK_EVERY_S)
+                World.sleep(LOOK_EVERY_S)
 
     def ran(self, unit: str, count: int = 1) -> None:
         """Count a test, and tell the end of its unit."""
         self._left[unit] -= count
         if not self._left[unit]:
             del self._left[unit]
-            self._recorder.write({"kind": "unit", "unit": unit, "at": time.time()})
+            self._recorder.write({"kind": "unit", "unit": unit, "at": World.now()})
 
     def _read(self) -> None:
-        """Take whole lines; what follows the last of them is still being written."""
-        try:
-            if os.stat(self._path).st_size <= self._offset:
-                return
-        except FileNotFoundError:
-            return
-        with open(self._path, "rb") as file:
-            file.seek(self._offset)
-            data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        for line in whole.splitlines():
+        self._offset, lines = World.lines_after(self._path, self._offset)
+        for line in lines:
             order = json.loads(line)
             if "unit" in order and order["unit"]["id"] not in self._done["units"]:
                 self._plan(order["unit"])
@@ -241,45 +243,52 @@ class Feeding:
         name = unit["id"]
         told = set(self._done["reported"].get(name, ()))
         planned = [
-            Planned(name, nodeid, test)
+            Planned(name, number, nodeid, test)
             for part in unit["parts"]
-            if part["file"] not in self._done["files"]
-            for nodeid, test in self._tests(part)
-            if nodeid not in told
+            for number, nodeid, test in self._tests(part, told)
         ]
         self._left[name] = len(planned)
         self._planned.extend(planned)
         if not planned:
             self.ran(name, 0)
 
-    def _tests(self, part: Dict[str, Any]) -> Iterator[Tuple[str, unittest.TestCase]]:
-        """Find tests by their ids, else by their places."""
+    def _tests(
+        self, part: Dict[str, Any], told: Set[Any]
+    ) -> Iterator[Tuple[Optional[int], str, unittest.TestCase]]:
+        """Find the tests of a part by their places; tell of those that are not there."""
         file = part["file"]
-        tests = self._finder.file(file)
-        ids = [nodeid_of(file, test) for test in tests]
+        deadly = file in self._done["files"]
+        tests = [] if deadly else self._finder.file(file)
         if part["tests"] is None:
-            yield from zip(ids, tests)
+            named = ((nodeid_of(file, test), test) for test in tests)
+            yield from ((None, nodeid, test) for nodeid, test in named if nodeid not in told)
             return
-        places: Dict[str, Deque[int]] = {}
-        for place, nodeid in enumerate(ids):
-            places.setdefault(nodeid, deque()).append(place)
-        wanted = {nodeid for _, nodeid in part["tests"]}
-        for planned, nodeid in part["tests"]:
-            place = places[nodeid].popleft() if places.get(nodeid) else planned
-            if place < len(ids) and (ids[place] == nodeid or ids[place] not in wanted):
-                yield ids[place], tests[place]
-            elif file not in self._finder.broken:
-                message = f"not found: {file} has {len(ids)} other tests"
-                self._recorder.fail("collect", nodeid, message)
+        for planned in part["tests"]:
+            number = planned["number"]
+            if number in told:
+                continue
+            try:
+                test = self._finder.places.find(file, place_in(planned), planned["name"])
+            except Missing as error:
+                problem = str(error)
+                if deadly:
+                    problem = "its file ends the process when it is imported"
+                elif file in self._finder.broken:
+                    problem = "its file could not be collected here"
+                self._recorder.fail(number, "collect", planned["name"] or file, problem)
+                continue
+            yield number, nodeid_of(file, test), test
 
 
 def main(argv: List[str]) -> int:
     """Collect if that is asked for, then run what comes."""
     with open(argv[0], encoding="utf-8") as stream:
         request = json.load(stream)
-    here = os.path.dirname(os.path.abspath(__file__))
+    World.own_pid = os.getpid()
     # What `python -m unittest` sees: the directory it was started in.
-    sys.path[:] = [os.getcwd(), *(entry for entry in sys.path if os.path.abspath(entry) != here)]
+    own = {HERE, SHARED}
+    others = (entry for entry in sys.path if os.path.abspath(entry) not in own)
+    sys.path[:] = [os.getcwd(), *others]
     sys.argv[:] = ["python -m unittest"]
     # Processes that tests spawn by `multiprocessing` import the main module anew, unless it is one
     # that `-m` ran.
@@ -297,9 +306,17 @@ def main(argv: List[str]) -> int:
     if request["collect"]:
         collect(finder, request["paths"], recorder)
     result = Result(recorder)
-    FedSuite(Feeding(request, finder, recorder), result).run(result)
-    with open(os.path.join(request["scratch"], "ended.json"), "w", encoding="utf-8") as file:
-        json.dump({"exitstatus": 0}, file)
+    suite = FedSuite(Feeding(request, finder, recorder), result)
+    try:
+        suite.run(result)
+    except KeyboardInterrupt:  # a stop asks first: what was set up is torn down
+        result.interrupted(suite)
+    own_thread = threading.main_thread()
+    threads = [
+        each.name for each in threading.enumerate() if each is not own_thread and not each.daemon
+    ]
+    ended = {"exitstatus": 0, "natural": 0, "stopped": "", "internal": "", "threads": threads}
+    World.put(os.path.join(request["scratch"], "ended.json"), ended, anew=True)
     return 0
 
 
@@ -323,6 +340,9 @@ def collect(finder: Finder, paths: List[str], recorder: Recorder) -> None:
         finder.find(file)
     nodeids: List[str] = []
     groups: List[str] = []
+    functions: Dict[Tuple[str, str], int] = {}
+    listed: List[List[Any]] = []
+    places: List[Tuple[int, int, str]] = []
     for file, tests in finder.by_file.items():
         wanted = named.get(file)
         for test in tests:
@@ -332,11 +352,19 @@ def collect(finder: Finder, paths: List[str], recorder: Recorder) -> None:
             ):
                 nodeids.append(nodeid)
                 groups.append(group_of(file, test))
+                _, place = finder.places.of(test)
+                key = (file, place.function)
+                if key not in functions:
+                    functions[key] = len(listed)
+                    listed.append([file, place.function, place.count, place.names])
+                name = brief(nodeid)
+                places.append((functions[key], place.index, name if name != nodeid else ""))
     for each in (each for wanted in named.values() for each in wanted):
         if not any(nodeid == each or nodeid.startswith(f"{each}::") for nodeid in nodeids):
-            recorder.fail("collect", each, "not found: no test of this name")
+            recorder.fail(None, "collect", each, "not found: no test of this name")
             finder.broken.append(each)
-    collected = {"nodeids": nodeids, "groups": groups, "maxfail": 0}
+    collected: Dict[str, Any] = {"nodeids": nodeids, "groups": groups, "maxfail": 0}
+    collected.update(functions=listed, places=places)
     lost = {
         "broken": list(dict.fromkeys(finder.broken)),
         "skipped": list(dict.fromkeys(finder.skipped)),
@@ -352,6 +380,11 @@ def nodeid_of(file: str, test: unittest.TestCase) -> str:
         name = name[len(module) :]
     of_class, _, method = name.rpartition(".")
     return f"{file}::{of_class}::{method}" if of_class else f"{file}::{name}"
+
+
+def function_of(test: unittest.TestCase) -> str:
+    """Return class and method of a test: whatever name it gives itself."""
+    return f"{type(test).__qualname__}::{getattr(test, '_testMethodName', '')}"
 
 
 def group_of(file: str, test: unittest.TestCase) -> str:

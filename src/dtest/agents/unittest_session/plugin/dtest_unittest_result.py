@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import inspect
 import io
-import json
-import os
 import re
 import sys
-import time
 import traceback
 import unittest
-from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple, cast
+
+from dtest_world import World
 
 # ruff: noqa: INP001 - the directory is put on a foreign import path, so it is no package of ours
 # ruff: noqa: N802 - unittest's own names
@@ -35,50 +34,50 @@ class Recorder:
     def __init__(self, path: str, reported: Set[str]) -> None:
         self._path = path
         self._reported = reported
-        self._pid = os.getpid()
 
     def write(self, record: Dict[str, Any]) -> None:
-        """Append a record, in one call; a process that a test forked writes nothing."""
-        if os.getpid() != self._pid:
-            return
-        # Half of a pair of surrogates is no text, and the agent could not read the line.
-        data = json.dumps(record, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-        target = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            os.write(target, data)
-        finally:
-            os.close(target)
+        """Append a record; a process that a test forked writes nothing."""
+        World.put(self._path, record)
 
     def case(
-        self, nodeid: str, said: Said, *, phase: str, times: Tuple[float, float], line: Any = None
+        self,
+        number: Optional[int],
+        nodeid: str,
+        said: Said,
+        *,
+        phase: str,
+        times: Tuple[float, float],
+        line: Any = None,
     ) -> None:
         """Tell a verdict; ``times`` are its start and how long it took."""
         started_at, took_s = times
         self.write(
             {
                 "kind": "case",
+                "number": number,
                 "nodeid": nodeid,
                 "outcome": said.outcome,
                 "phase": phase,
                 "message": one_line(said.message),
                 "output": bounded(said.text),
-                "started_at": started_at,
+                "at": started_at,
                 "duration_s": round(took_s, 6),
                 "file": nodeid.partition("::")[0],
                 "line": line,
             }
         )
 
-    def fail(self, phase: str, nodeid: str, message: str) -> None:
+    def fail(self, number: Optional[int], phase: str, nodeid: str, message: str) -> None:
         """Tell an error that belongs to no test that ran."""
-        self.case(nodeid, Said("error", message, message), phase=phase, times=(time.time(), 0.0))
+        said = Said("error", message, message)
+        self.case(number, nodeid, said, phase=phase, times=(World.now(), 0.0))
 
     def uncollected(self, file: str, outcome: str, message: str, text: str) -> None:
         """Tell of a file that could not be imported or skips itself, once."""
         if file not in self._reported:
             self._reported.add(file)
             said = Said(outcome, message, text)
-            self.case(file, said, phase="collect", times=(time.time(), 0.0))
+            self.case(None, file, said, phase="collect", times=(World.now(), 0.0))
 
     def failed_import(self, file: str, info: Any) -> None:
         """Tell of a file whose import raised."""
@@ -130,12 +129,12 @@ class Result(unittest.TestResult):
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
         self._recorder = recorder
+        self._number: Optional[int] = None
         self._nodeid = ""
         self._test: Optional[unittest.TestCase] = None
         self._said: List[Said] = []
         self._has_started = False
         self._unstarted: Optional[Said] = None
-        self._started_at = 0.0
         self._began = 0.0
         self._fixtures: Dict[str, Said] = {}
         """Of classes and modules whose set-up came to no good end."""
@@ -144,45 +143,65 @@ class Result(unittest.TestResult):
 
     # -- the suite's side -------------------------------------------------------------------------
 
-    def expect(self, nodeid: str, test: unittest.TestCase) -> None:
+    def expect(self, number: Optional[int], nodeid: str, test: unittest.TestCase) -> None:
         """Take the next test; what is torn down first still belongs to the last one."""
-        self._next = (nodeid, test)
+        self._next = (number, nodeid, test)
         self._has_started = False
         self._unstarted = None
 
     def conclude(self) -> None:
         """Give a verdict to a test that was not even started: its class or module is to blame."""
-        nodeid, test = self._next
+        number, nodeid, test = self._next
         if self._has_started:
             return
+        times = (World.now(), 0.0)
         if self._unstarted is not None:
-            self._recorder.case(nodeid, self._unstarted, phase="call", times=(time.time(), 0.0))
+            self._recorder.case(number, nodeid, self._unstarted, phase="call", times=times)
             return
         of_class = f"{type(test).__module__}.{type(test).__qualname__}"
         unknown = Said("error", "unittest did not run it, and did not say why")
         said = self._fixtures.get(of_class) or self._fixtures.get(type(test).__module__) or unknown
-        self._nodeid = nodeid
-        self._recorder.case(nodeid, said, phase="setup", times=(time.time(), 0.0))
+        self._number, self._nodeid = number, nodeid
+        self._recorder.case(number, nodeid, said, phase="setup", times=times)
+
+    def interrupted(self, suite: unittest.TestSuite) -> None:
+        """Tear down what is set up when the run is stopped; whatever that raises is not told."""
+        test, own = self._test, cast("Any", suite)
+        steps: List[Any] = [] if test is None else [test.tearDown, test.doCleanups]
+        steps.append(lambda: own._tearDownPreviousClass(None, self))
+        steps.append(lambda: own._handleModuleTearDown(self))
+        for step in steps:
+            try:
+                step()
+            except Exception as error:  # noqa: BLE001 - the run is over, and the rest is to follow
+                print(f"dtest: while stopping: {error!r}")
+        if test is not None:
+            sys.stdout, sys.stderr = self._streams
+            said = Said("error", "interrupted: KeyboardInterrupt")
+            took_s = World.now() - self._began
+            times = (self._began, took_s)
+            self._recorder.case(self._number, self._nodeid, said, phase="call", times=times)
 
     # -- unittest's side --------------------------------------------------------------------------
 
     def startTest(self, test: unittest.TestCase) -> None:
         """Begin."""
         super().startTest(test)
-        self._nodeid, self._test = self._next
+        self._number, self._nodeid, self._test = self._next
         self._has_started = True
         self._said = []
         self._output = _Output()
         self._streams = (sys.stdout, sys.stderr)
         sys.stdout = sys.stderr = self._output
-        self._started_at, self._began = time.time(), time.perf_counter()
-        self._recorder.write({"kind": "started", "nodeid": self._nodeid, "at": self._started_at})
+        self._began = World.now()
+        started = {"kind": "started", "number": self._number, "nodeid": self._nodeid}
+        self._recorder.write({**started, "at": self._began})
 
     def stopTest(self, test: unittest.TestCase) -> None:
         """Write the verdict."""
         if self._test is None:
             return
-        took_s = time.perf_counter() - self._began
+        took_s = World.now() - self._began
         sys.stdout, sys.stderr = self._streams
         self._test = None
         said = judge(self._said)
@@ -191,8 +210,9 @@ class Result(unittest.TestResult):
             said = said._replace(text="")
         elif printed:
             said = said._replace(text=f"{said.text}\n---- output ----\n{printed}".lstrip("\n"))
-        times = (self._started_at, took_s)
-        self._recorder.case(self._nodeid, said, phase="call", times=times, line=_line(test))
+        times = (self._began, took_s)
+        number, line = self._number, _line(test)
+        self._recorder.case(number, self._nodeid, said, phase="call", times=times, line=line)
         super().stopTest(test)
 
     def addSuccess(self, test: unittest.TestCase) -> None:
@@ -213,7 +233,7 @@ class Result(unittest.TestResult):
 
     def addSkip(self, test: Any, reason: str) -> None:
         """It skipped itself; or only a part of it; or its class or module is skipped."""
-        if self._test is None and test is self._next[1]:
+        if self._test is None and test is self._next[2]:
             self._unstarted = Said("skipped", reason)  # Python 3.12.1 does not start it
         elif self._test is None:
             self._fixture(test, Said("skipped", reason))
@@ -256,7 +276,7 @@ class Result(unittest.TestResult):
         of_class = rest.rpartition("::")[0]
         nodeid = f"{file}::{of_class}" if kind == "tearDownClass" and of_class else file
         said = said._replace(message=f"{kind or 'fixture'}: {said.message}")
-        self._recorder.case(nodeid, said, phase="teardown", times=(time.time(), 0.0))
+        self._recorder.case(None, nodeid, said, phase="teardown", times=(World.now(), 0.0))
 
 
 def judge(said: List[Said]) -> Said:

@@ -1,0 +1,137 @@
+"""Makes what is known of a run from plain rows, as the read model and its API tell them. Pure."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from dtest.reports.observation import (
+    HARDWARE_CLASS,
+    Artifact,
+    Attempt,
+    Known,
+    Observation,
+    Part,
+    Planned,
+    Run,
+)
+
+Row = Mapping[str, Any]
+
+
+def known_of(
+    run: Row,
+    *,
+    tasks: Iterable[Row],
+    attempts: Iterable[Row],
+    cases: Iterable[Row],
+    planned: Iterable[Row],
+    api_url: str = "",
+) -> Known:
+    """Return all that is known of a run."""
+    return Known(
+        run_of(run, api_url),
+        tuple(map(part_of, tasks)),
+        tuple(map(attempt_of, attempts)),
+        tuple(map(observation_of, cases)),
+        tuple(map(planned_of, planned)),
+    )
+
+
+def run_of(item: Row, api_url: str = "") -> Run:
+    """Return the run itself."""
+    return Run(
+        run_id=str(item["run_id"]),
+        name=str(item["name"]),
+        labels=tuple(sorted(item["labels"].items())),
+        opened_at=_at(item["opened_at"]),
+        finished=bool(item["finished"]),
+        api_url=api_url,
+    )
+
+
+def part_of(item: Row) -> Part:
+    """Return a task of the run."""
+    document = item["document"]
+    wanted = document.get("requirements", {}).get("hardware", ())
+    labels = document.get("labels", {})
+    labelled = str(labels.get("rerun", ""))
+    kind = wanted[0] if len(wanted) == 1 else None
+    config = document.get("config", {})
+    is_session = item["type"] == "test" and "queue" in config
+    names_tests = item["type"] == "test" and not is_session
+    paths = config.get("paths", ()) if names_tests else ()
+    return Part(
+        task_id=item["task_id"],
+        name=item["name"],
+        status=item["status"],
+        reason=item["reason"],
+        seq=item["seq"],
+        planned=tuple(path for path in paths if "::" in path),
+        hardware=labels.get(HARDWARE_CLASS, kind),
+        rerun=int(labelled) if labelled.isascii() and labelled.isdigit() else 0,
+        kind=item["type"],
+        is_session=is_session,
+        upstream=item["upstream"] or "",
+    )
+
+
+def attempt_of(item: Row) -> Attempt:
+    """Return an attempt."""
+    left = item["artifacts"] or ()
+    return Attempt(
+        task_id=item["task_id"],
+        attempt=item["attempt"],
+        worker_id=item["worker_id"],
+        hardware=item["hardware"],
+        status=item["status"],
+        reason=item["reason"],
+        detail=item["detail"] or "",
+        started_at=_at(item["started_at"]),
+        finished_at=_at(item["finished_at"]),
+        artifacts=tuple(Artifact(each["name"], each["size_bytes"]) for each in left),
+    )
+
+
+def observation_of(item: Row) -> Observation:
+    """Return a test case as an attempt reported it."""
+    return Observation(
+        task_id=item["task_id"],
+        attempt=item["attempt"],
+        ordinal=item["ordinal"],
+        seq=item["seq"],
+        nodeid=item["nodeid"],
+        outcome=item["outcome"],
+        phase=item["phase"],
+        duration_s=item["duration_s"],
+        message=item["message"],
+        output=item["output"],
+        file=item["file"],
+        line=item["line"],
+        worker_id=item["worker_id"],
+        number=item["number"],
+        properties=_pairs(item["properties"]),
+        suite_properties=_pairs(item["suite_properties"]),
+    )
+
+
+def planned_of(item: Row) -> Planned:
+    """Return a planned test."""
+    return Planned(
+        nodeid=item["nodeid"],
+        hardware=item["hardware"] or None,
+        cause=item["cause"],
+        applies=item["applies"],
+        number=item["number"],
+    )
+
+
+def _pairs(found: Iterable[Iterable[str]] | None) -> tuple[tuple[str, str], ...]:
+    return tuple((str(name), str(value)) for name, value in found or ())
+
+
+def _at(instant: str | datetime | None) -> datetime | None:
+    if isinstance(instant, str):
+        instant = datetime.fromisoformat(instant)
+    if instant is not None and instant.tzinfo is None:
+        return instant.replace(tzinfo=UTC)
+    return instant
