@@ -66,6 +66,14 @@ test-docker *args:
 test-browser *args:
     {{bin}}/pytest -m browser -n 0 {{args}}
 
+# Trouble cases from practice, and pytest 7.0 to 9.2: makes environments of their own, with an index of packages
+test-foreign *args:
+    {{bin}}/pytest -m foreign -n logical --maxprocesses 8 --dist loadfile tests/foreign {{args}}
+
+# Random plans against a model that knows nothing of slices: each test has the one result that is its own
+conserve plans="10000":
+    CONSERVED_PLANS={{plans}} {{bin}}/pytest -q tests/suites/test_conservation.py
+
 # Foreign test suites, downloaded and run through dtest
 acceptance *args:
     {{bin}}/pytest -m acceptance {{args}}

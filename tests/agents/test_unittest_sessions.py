@@ -319,8 +319,10 @@ async def test_a_session_imports_only_the_files_of_its_units(session: Session) -
         "test_a.py::Shared::test_b": ("passed", ""),
         "test_a.py::Shared::gone": (
             "error",
-            "the tests differ between processes: Shared::gone has 0 tests here, "
-            "1 where the suite was collected",
+            (
+                "the tests differ between processes: Shared::gone has 0 tests here, "
+                "1 where the suite was collected"
+            ),
         ),
     }
 

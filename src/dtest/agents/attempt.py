@@ -295,7 +295,7 @@ class RunningAttempt:
     async def _close(self, end: dict[str, Any]) -> None:
         self._report.read()
         if self._feeder is not None:
-            await self._feeder.close()
+            await self._feeder.close(is_stopped=self._report.cases.ended == "stopped")
         if self._abandoned:  # the cell gave the attempt to somebody else
             self._forget()
             return
@@ -320,7 +320,7 @@ class RunningAttempt:
     async def _last_checkpoint(self, end: dict[str, Any]) -> None:
         if self._pid is not None:  # else nothing of its own ran
             ended_at = float(end.get("ended_at") or self._context.now())
-            by_signal = end.get("exit_code") is None
+            by_signal = end.get("exit_code") is None and not end.get("in_time")
             await self._checkpoints.last(by_signal=by_signal, ended_at=ended_at)
 
     def _stopped_for(self, end: dict[str, Any]) -> Reason | None:

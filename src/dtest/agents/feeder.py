@@ -187,16 +187,28 @@ class Feeder:
                 self._give(now)
             await asyncio.sleep(LOOK_EVERY_S)
 
-    async def close(self) -> None:
-        """Let go after the end of the session: acknowledge what is stored, give back the rest."""
+    async def close(self, *, is_stopped: bool = False) -> None:
+        """Let go after the end of the session: acknowledge what is stored, give back the rest.
+
+        Where the suite itself has stopped the run nobody is to run the rest: it leaves the queue.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(STORED_S_MAX):
                 while any(held.is_done(self._told) for held in self._held.values()):
                     await self._acknowledge()
                     await asyncio.sleep(LOOK_EVERY_S)
         for held in self._held.values():
-            await self._queue.give_back(held.handle)
+            await (self._queue.done if is_stopped else self._queue.give_back)(held.handle)
         self._held.clear()
+        while is_stopped:
+            try:
+                pulled = await self._queue.pull(DRY_S)
+            except Unavailable:
+                break  # whoever watches the run will cancel it
+            if pulled is None:
+                break
+            await self._queue.done(pulled.handle)
+        await self._queue.leave()
 
     # -- in ---------------------------------------------------------------------------------------
 

@@ -295,6 +295,8 @@ def _tell_audit(found: dict[str, Any]) -> None:
         print(f"terms of {name}: {count}")
     for name, count in found["decisions_not_again"].items():
         print(f"NOT DECIDED AGAIN: {count} decisions by {name}")
+    for text in found["short"]:
+        print(f"NOT PROVEN {text}")
     for text in found["policy_changes"]:
         print(f"policy changed at {text}")
     for text in found["trusted"]:

@@ -14,8 +14,8 @@ from dtest.cli.suite_lots import EARLY_PRIORITY, USUAL_PRIORITY, Lane, Lot, Shar
 from dtest.cli.suite_options import Bounds
 from dtest.cli.watching import Patience, watch_run
 from dtest.errors import NoWorkerMatches, SuiteStopped, TimedOut, TooManyFailures, UsageError
+from dtest.events.suite import HARDWARE_CLASS
 from dtest.events.task import Requirements
-from dtest.reports.observation import HARDWARE_CLASS
 from dtest.state.task import TERMINAL
 from dtest.suites.plan import makespan_s
 from dtest.suites.requirement import document

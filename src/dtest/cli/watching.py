@@ -159,9 +159,9 @@ def watch_run(
             watch.tell(run)
             if news is not None:
                 news()
+            watch.look_for_stop(run)
             if run["finished"] and run["tasks"]:
                 return run
-            watch.look_for_stop(run)
             failures = watch.failures(run)
             if patience.failures_max is not None and failures >= patience.failures_max:
                 message = f"ended after {failures} failures"

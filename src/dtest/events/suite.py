@@ -7,6 +7,8 @@ from pydantic import Field
 
 from dtest.events.fields import Count, Flag, RunToken, Text
 
+HARDWARE_CLASS = "hardware_class"
+"""The label of tasks that names what their tests' results are kept under."""
 NODEIDS_MAX = 2_000
 """Of one event."""
 NodeId = Annotated[str, Field(min_length=1, max_length=262_144)]

@@ -25,6 +25,7 @@ from dtest.state.cell import Cell
 from dtest.state.fold import apply
 from dtest.state.task import TERMINAL
 from dtest.state.term import UNRECORDED_RULES
+from dtest.suites.conservation import Conservation
 
 TEXTS_MAX = 100
 """Number of violations, doubts and changes of policy each that are told in words at most."""
@@ -65,6 +66,9 @@ class Report:
     policy_changed: int = 0
     policy_changes: list[str] = field(default_factory=list)
     """The first hundred of them, in words."""
+    tests_planned: int = 0
+    short: list[str] = field(default_factory=list)
+    """Plans of runs some of whose tests have no result: these are not proven."""
     trusted: list[str] = field(default_factory=list)
     """What was believed without a check."""
     doubts: list[str] = field(default_factory=list)
@@ -179,6 +183,7 @@ class _Checker:
         self.newest = UNRECORDED_RULES
         """The newest rules of any term so far."""
         self.soundness = Soundness(self.cell, self._violated)
+        self.conservation = Conservation(self._violated)
         self.assumed = False
         """Something was decided again by rules that no term recorded."""
         self.terms: Counter[str] = Counter()
@@ -199,9 +204,11 @@ class _Checker:
                 self._written(event, record)
                 self.soundness.before(event, record)
         apply(self.cell, record)
-        for event in record.events:
+        for index, event in enumerate(record.events):
             if isinstance(event, Event):
                 self.soundness.after(event)
+                if (record.seq, index) not in self.cell.refusals:
+                    self.conservation.take(event.data)
         for key, decision in self.by_basis.get(record.seq, ()):
             self._decision(key, decision)
 
@@ -292,6 +299,9 @@ class _Checker:
         report.tasks_accepted = len(cell.tasks)
         report.tasks_terminal = sum(task.status in TERMINAL for task in cell.tasks.values())
         report.tasks_open = report.tasks_accepted - report.tasks_terminal
+        report.tests_planned = self.conservation.planned
+        for text in self.conservation.finish():
+            _note(report.short, text)
         report.terms = dict(self.terms)
         report.decisions_not_again = dict(self.not_again)
         report.trusted = [*self._trusted()]

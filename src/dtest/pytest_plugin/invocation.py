@@ -7,6 +7,8 @@ go to the sessions, also those of plugins that are not known here.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from dtest.agents.pytest_session.plugin.dtest_pytest_options import FILES
+
 MANY = 1_000_000
 
 
@@ -37,7 +39,6 @@ class Refusal(NamedTuple):
 
 
 NO_TERMINAL = "the tests run in other processes, which no terminal reaches"
-SHARED_FILE = "every session would write it anew"
 KEPT_HERE = frozenset(
     {
         *("-x", "--exitfirst", "--maxfail", "--lf", "--last-failed", "--ff", "--failed-first"),
@@ -46,10 +47,12 @@ KEPT_HERE = frozenset(
         *("--junit-prefix", "-q", "--quiet", "-r", "--color", "--code-highlight", "--pastebin"),
         *("--show-capture", "--disable-warnings", "--disable-pytest-warnings", "--no-fold-skipped"),
         *("--force-short-summary", "-n", "--numprocesses", "--dist", "--tx", "--maxprocesses"),
-        *("--html", "--self-contained-html", "--css", "--report-log", "--ctrf", "--alluredir"),
-        *("--clean-alluredir", "--json-report", "--json-report-file", "--nunit-xml"),
+        *("--self-contained-html", "--css", "--alluredir", "--clean-alluredir"),
+        *("--json-report-file",),
+        *(each.option for each in FILES),
     }
 )
+"""Besides what is for the whole run, by the list that sessions have, too."""
 OWN = "--dtest"
 """How the options begin that tell where to run."""
 REFUSED: tuple[tuple[str, str, str], ...] = (
@@ -64,8 +67,6 @@ REFUSED: tuple[tuple[str, str, str], ...] = (
     ("setuponly", "--setup-only", NO_TERMINAL),
     ("setupshow", "--setup-show", NO_TERMINAL),
     ("setupplan", "--setup-plan", NO_TERMINAL),
-    ("basetemp", "--basetemp", "every session would clear it"),
-    ("log_file", "--log-file", SHARED_FILE),
     ("cov_source", "--cov", "sessions leave their data as artefacts: see `dtest report coverage`"),
 )
 """Name in pytest's options, as it is written, why."""

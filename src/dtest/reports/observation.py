@@ -11,10 +11,6 @@ Outcome = Literal["passed", "failed", "skipped", "xfailed", "xpassed", "error"]
 Phase = Literal["setup", "call", "teardown", "collect"]
 
 
-HARDWARE_CLASS = "hardware_class"
-"""The label of tasks that names what their tests' results are kept under."""
-
-
 @dataclass(frozen=True, slots=True)
 class Observation:
     """One test case, as one attempt reported it."""

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from dtest.events.suite import HARDWARE_CLASS
 from dtest.reports.observation import (
-    HARDWARE_CLASS,
     Artifact,
     Attempt,
     Known,

@@ -264,6 +264,8 @@ class Keeper:
         for attempt in self.attempts.values():
             if attempt.kill_at is not None and attempt.kill_at <= now:
                 attempt.kill_at = now + 1.0
+                if attempt.ended is not None:
+                    attempt.ended["in_time"] = False
                 signal_group(attempt.child.pid, signal.SIGKILL)
                 sweep(attempt.mark, self.attempts)
         for pid, attempt in list(self.attempts.items()):
@@ -308,7 +310,9 @@ class Keeper:
                 "started_at": attempt.started_at,
                 "stopped": attempt.stopped,
             }
-            if not self._has_grace(attempt):
+            # What outlives its parent has heeded the signal: it ends by itself, in its own time.
+            attempt.ended["in_time"] = self._has_grace(attempt)
+            if not attempt.ended["in_time"]:
                 self._conclude(pid, attempt)
         self._flush()
 
