@@ -207,7 +207,7 @@ async def test_the_history_of_a_suite_is_bounded_by_runs_and_by_tests(
     )
     cases = (
         "INSERT INTO testcases VALUES"
-        " (?, 1, 1, ?, 'w', ?, 'passed', 'call', ? + 0.5, '', '', 'f', 1, ?)"
+        " (?, 1, 1, ?, 'w', ?, 'passed', 'call', ? + 0.5, '', '', 'f', 1, NULL, NULL, NULL, ?)"
     )
     for number in range(4):
         run, task = f"r{number}", f"t{number}"

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from dtest.cli import output
 from dtest.cli.api_client import ApiClient
 from dtest.cli.suite import again
+from dtest.cli.suite_failed import by_lot, is_worth_it
 from dtest.cli.suite_lots import EARLY_PRIORITY, USUAL_PRIORITY, Lane, Lot, Share
 from dtest.cli.suite_options import Bounds
 from dtest.cli.watching import Patience, watch_run
@@ -22,12 +23,11 @@ from dtest.suites.requirement import document
 from dtest.suites.reruns import elsewhere
 from dtest.suites.session import SPEAKS
 from dtest.suites.suite import Suite
-from dtest.suites.unit import Test, Unit
+from dtest.suites.unit import Unit
 
 if TYPE_CHECKING:
     from dtest.reports.muting import KnownFlaky
     from dtest.reports.report import Report
-    from dtest.reports.verdicts import Result
 
 _SUITE: TypeAdapter[Suite] = TypeAdapter(Suite)
 LISTED_S = 0.5
@@ -314,12 +314,12 @@ class SuiteRun:
         """Run what failed again, in new processes and elsewhere; what passes then is flaky."""
         suites = {share.lane.name: share.suite for share in shares}
         for number in range(1, (bounds.reruns or 0) + 1):
-            failed = [result for result in self._report().results if _is_worth_it(result)]
+            failed = [result for result in self._report().results if is_worth_it(result)]
             if not failed:
                 return
             output.say(f"running {len(failed)} again ({number}/{bounds.reruns})")
             worker = 0  # the sessions before have ended, and their names are free
-            for count, (lot, kind, some) in enumerate(_by_lot(failed, shares)):
+            for count, (lot, kind, some) in enumerate(by_lot(failed, shares)):
                 where = [(test, [bad.worker_id for bad in each.bad]) for test, each in some]
                 for group, part in enumerate(elsewhere(where, sessions=lot.sessions)):
                     queue = f"{lot.queue}r{number}x{count}g{group}"
@@ -345,41 +345,6 @@ class SuiteRun:
 def _load_what_follows() -> None:
     """Import what is needed once the tests have run, while they run."""
     import dtest.cli.gathering  # noqa: F401
-
-
-def _is_worth_it(result: "Result") -> bool:
-    """Say whether a second try could tell more: not of what cannot be collected."""
-    from dtest.reports.verdicts import BAD
-
-    found = result.deciding
-    is_known = result.number is not None or not result.is_task
-    return result.verdict in BAD and is_known and found is not None and found.phase != "collect"
-
-
-_Failed = tuple[tuple[str, Test], "Result"]
-"""File and place of a test, and what it came to."""
-
-
-def _by_lot(
-    failed: Sequence["Result"], shares: Sequence[Share]
-) -> list[tuple[Lot, str, list[_Failed]]]:
-    """Sort results by the lot that their tests are of, and the hardware that they failed on."""
-    homes = {
-        (lot.lane.name, each.test.number): (lot, (each.file, each.test))
-        for share in shares
-        for lot in share.lots
-        for each in lot.tests
-    }
-    others = {share.lane.name: share.lots[0] for share in shares if share.lots}
-    groups: dict[tuple[str, str], tuple[Lot, list[_Failed]]] = {}
-    for result in failed:
-        kind = result.key.hardware
-        name = kind if kind in others else ""
-        file = result.key.nodeid.partition("::")[0]
-        known = homes.get((name, result.number)) if result.number is not None else None
-        lot, test = known or (others[name], (file, Test(name=result.key.nodeid)))
-        groups.setdefault((lot.queue, kind), (lot, []))[1].append((test, result))
-    return [(lot, kind, some) for (_, kind), (lot, some) in groups.items()]
 
 
 def keys_of(shares: Sequence[Share]) -> dict[tuple[str, int | None], tuple[str, str]]:

@@ -15,7 +15,6 @@ from dtest.events.attempt import (
     AttemptCheckpointFailed,
     AttemptFinished,
     AttemptStarted,
-    Property,
     TestcaseFinished,
 )
 from dtest.events.breaker import BreakerClosed, BreakerHalfOpened, BreakerOpened
@@ -25,8 +24,9 @@ from dtest.events.leader import LeaderElected
 from dtest.events.parameters import Parameters
 from dtest.events.reasons import Reason
 from dtest.events.run import RunOpened
-from dtest.events.suite import NODEIDS_MAX, SuitePlanned
+from dtest.events.suite import SuitePlanned
 from dtest.events.task import TaskQueued
+from dtest.projections.suite_rows import plan_rows, testcase_row
 from dtest.recovery.guards import score
 from dtest.state.cell import Cell, PendingRefusal
 from dtest.state.fold import apply
@@ -52,11 +52,6 @@ _ENDED_AS: dict[Reason, str] = {
     Reason.MIGRATED: "released",
     Reason.NOT_ACCEPTED: "returned",
 }
-
-
-def _pairs(properties: tuple[Property, ...]) -> str | None:
-    pairs = [(each.name, each.value) for each in properties]
-    return orjson.dumps(pairs).decode() if pairs else None
 
 
 class Rows:
@@ -253,27 +248,13 @@ class Rows:
         task = self.cell.tasks.get(data.task_id)
         if task is None or (record.seq, index) in self.cell.refusals:
             return
-        key = (data.task_id, data.attempt, data.ordinal, task.run_id, data.worker_id)
-        verdict = (data.nodeid, data.outcome, data.phase, data.duration_s)
-        self._row(
-            "testcases",
-            (
-                *(*key, *verdict, data.message, data.output, data.file, data.line, data.number),
-                *(_pairs(data.properties), _pairs(data.suite_properties), record.seq),
-            ),
-        )
+        self._row("testcases", testcase_row(data, task.run_id, record.seq))
 
     def _planned(self, data: SuitePlanned, record: Recorded, index: int) -> None:
         if data.run_id not in self.cell.runs or (record.seq, index) in self.cell.refusals:
             return
-        first = index * NODEIDS_MAX * 2
-        for place, test in enumerate(data.tests):
-            named = (data.run_id, data.hardware, test.number, test.nodeid, test.cause, test.applies)
-            self._row("plans", (*named, record.seq, first + place))
-        first += len(data.tests)
-        for place, file in enumerate(data.files):
-            where = (record.seq, first + place)
-            self._row("plans", (data.run_id, data.hardware, None, file, "", True, *where))
+        for row in plan_rows(data, record.seq, index):
+            self._row("plans", row)
 
     def _breaker(self, key: str, closed: object = None) -> None:
         """Note a breaker as it stands after an event about it, if it ever opened."""

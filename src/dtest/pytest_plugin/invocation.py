@@ -7,7 +7,7 @@ go to the sessions, also those of plugins that are not known here.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dtest.agents.pytest_session.plugin.dtest_pytest_options import FILES
+from dtest.agents.pytest_session.options import whole_run_options
 
 MANY = 1_000_000
 
@@ -49,7 +49,7 @@ KEPT_HERE = frozenset(
         *("--force-short-summary", "-n", "--numprocesses", "--dist", "--tx", "--maxprocesses"),
         *("--self-contained-html", "--css", "--alluredir", "--clean-alluredir"),
         *("--json-report-file",),
-        *(each.option for each in FILES),
+        *whole_run_options(),
     }
 )
 """Besides what is for the whole run, by the list that sessions have, too."""

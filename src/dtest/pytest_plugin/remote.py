@@ -37,7 +37,7 @@ from dtest.errors import (
 from dtest.pytest_plugin import invocation
 from dtest.pytest_plugin.feeding import Feeding
 from dtest.pytest_plugin.reports import FLAKY, NOT_PROVEN
-from dtest.reports.report import FAILED
+from dtest.reports.report import FAILED, STOPPED
 from dtest.reports.report import NOT_PROVEN as GATE_NOT_PROVEN
 from dtest.suites.history import History
 
@@ -251,7 +251,7 @@ class RemoteTests:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if told != pytest.ExitCode.TESTS_FAILED:
             return
-        if code == GATE_NOT_PROVEN:
+        if code in {GATE_NOT_PROVEN, STOPPED}:
             session.exitstatus = EXIT_NOT_PROVEN
         elif code == 0:  # what failed in a lost attempt passed in the one that replaced it
             session.exitstatus = pytest.ExitCode.OK

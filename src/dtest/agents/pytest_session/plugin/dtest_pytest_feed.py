@@ -19,22 +19,13 @@ from _pytest.runner import collect_one_node  # what pytest itself collects by, s
 from dtest_places import Missing, Places, place_in
 from dtest_pytest_quiet import silence
 from dtest_pytest_tests import file_of
+from dtest_pytest_whole import complete_on_demand, relies_on_all
 from dtest_world import World
 
 # ruff: noqa: INP001 - the directory is put on a foreign import path, so it is no package of ours
 LOOK_EVERY_S = 0.002
 DIRECTORIES = tuple(filter(None, (getattr(pytest, "Directory", None), pytest.Package)))
 """Before pytest 8 only packages were directories, and the rest was looked through at once."""
-ONE_BY_ONE = frozenset(
-    {
-        *("_pytest", "dtest", "dtest_pytest_cases", "dtest_pytest_feed", "xdist", "anyio"),
-        *("hypothesis", "_hypothesis_pytestplugin", "pytest_asyncio", "pytest_timeout"),
-        *("pytest_mock", "pytest_cov", "pytest_benchmark", "pytest_rerunfailures"),
-    }
-)
-"""Packages whose hooks look at each test by itself; of any other that is not known."""
-OF_THE_WHOLE = ("pytest_collection_modifyitems", "pytest_collection_finish")
-"""Hooks that may rely on seeing the whole suite."""
 
 
 class Test(TypedDict):
@@ -160,7 +151,7 @@ class Feeding:
             self._searching = False
             del own.genitems
         if not self._sees_all:
-            _complete_on_demand(session, self._collect_rest)
+            complete_on_demand(session, self._collect_rest)
             if not self._done["cold"]:
                 nodes = [node for some in self._files.values() for node in some]
                 self._ahead = iter([node for node in nodes if isinstance(node, pytest.Module)])
@@ -173,7 +164,7 @@ class Feeding:
         if not self._files:
             for node in report.result:
                 self._find_files(node)
-            self._sees_all = any(_relies_on_all(node.config) for node in report.result[:1])
+            self._sees_all = any(relies_on_all(node.config) for node in report.result[:1])
 
     def pytest_collectstart(self, collector: pytest.Collector) -> None:
         """Say which file is imported: its import may end the process."""
@@ -375,33 +366,3 @@ class Feeding:
             problem = self._teller.uncollected.get(file, missing)
             self._teller.fail(None, "collect", file, problem)
         return found
-
-
-def _relies_on_all(config: pytest.Config) -> bool:
-    """Say whether anybody looks at the suite as a whole."""
-    for name in OF_THE_WHOLE:
-        for implementation in getattr(config.hook, name).get_hookimpls():
-            module = getattr(implementation.function, "__module__", None) or ""
-            if module.partition(".")[0] not in ONE_BY_ONE:
-                return True
-    return False
-
-
-def _complete_on_demand(
-    session: pytest.Session, complete: Callable[[pytest.Session], None]
-) -> None:
-    """Have the rest be collected as soon as a fixture or a plug-in looks at all of the tests."""
-    kept = vars(session)
-    kept["items"] = list(session.items)
-
-    def items(whole: Any) -> list[pytest.Item]:
-        complete(whole)
-        found: list[pytest.Item] = kept["items"]
-        return found
-
-    def replace(_: Any, value: list[pytest.Item]) -> None:
-        kept["items"] = value
-
-    session.__class__ = type(  # the same kind of session, that is asked
-        type(session).__name__, (type(session),), {"items": property(items, replace)}
-    )

@@ -23,6 +23,14 @@ SHARED = os.path.join(os.path.dirname(os.path.dirname(HERE)), "pytest_session", 
 """What all sessions share lies there."""
 sys.path.append(SHARED)
 from dtest_places import Missing, Places, brief, place_in
+from dtest_unittest_names import (
+    flat,
+    function_of,
+    group_of,
+    is_stand_in,
+    last_line,
+    nodeid_of,
+)
 from dtest_unittest_result import Recorder, Result
 from dtest_world import World
 
@@ -70,7 +78,7 @@ class Finder(unittest.TestLoader):
             found = self.discover(path, self._options.pattern, self._top)
         else:
             found = self._module_tests(path)
-        for test in _flat(found):
+        for test in flat(found):
             if id(test) not in self._known:
                 self._not_loaded(test, path)
 
@@ -135,8 +143,8 @@ class Finder(unittest.TestLoader):
         file = os.path.relpath(module.__file__) if getattr(module, "__file__", None) else "?"
         is_new = module.__name__ not in self._modules
         self._modules.add(module.__name__)  # several paths may lead to one module
-        for test in _flat(suite):
-            if id(test) not in self._known and not _is_stand_in(test):
+        for test in flat(suite):
+            if id(test) not in self._known and not is_stand_in(test):
                 self._known[id(test)] = test
                 if is_new:
                     self._hold(file, test)
@@ -149,7 +157,7 @@ class Finder(unittest.TestLoader):
     def _not_loaded(self, test: unittest.TestCase, path: str) -> None:
         """Tell of a stand-in for a module that could not be imported, or skips itself."""
         self._known[id(test)] = test
-        if not _is_stand_in(test):
+        if not is_stand_in(test):
             self._hold(path, test)
             return
         file = self._file_of(str(getattr(test, "_testMethodName", "")))
@@ -163,7 +171,7 @@ class Finder(unittest.TestLoader):
         for _, reason in told.skipped:
             self._told(file, "skipped", reason, "")
         for _, text in told.errors:
-            self._told(file, "error", _last_line(text), text)
+            self._told(file, "error", last_line(text), text)
 
     def _told(self, file: str, outcome: str, message: str, text: str) -> None:
         (self.broken if outcome == "error" else self.skipped).append(file)
@@ -370,52 +378,6 @@ def collect(finder: Finder, paths: List[str], recorder: Recorder) -> None:
         "skipped": list(dict.fromkeys(finder.skipped)),
     }
     recorder.write({"kind": "collected", **collected, **lost})
-
-
-def nodeid_of(file: str, test: unittest.TestCase) -> str:
-    """Name a test as pytest would."""
-    name = test.id()
-    module = f"{type(test).__module__}."
-    if name.startswith(module):
-        name = name[len(module) :]
-    of_class, _, method = name.rpartition(".")
-    return f"{file}::{of_class}::{method}" if of_class else f"{file}::{name}"
-
-
-def function_of(test: unittest.TestCase) -> str:
-    """Return class and method of a test: whatever name it gives itself."""
-    return f"{type(test).__qualname__}::{getattr(test, '_testMethodName', '')}"
-
-
-def group_of(file: str, test: unittest.TestCase) -> str:
-    """Name what a test has to stay together with: its module, its class, or nothing."""
-    module = sys.modules.get(type(test).__module__)
-    if hasattr(module, "setUpModule") or hasattr(module, "tearDownModule"):
-        return file
-    for name in ("setUpClass", "tearDownClass"):
-        own = getattr(getattr(type(test), name, None), "__func__", None)
-        if own is not None and own is not getattr(unittest.TestCase, name).__func__:
-            return f"{file}::{type(test).__qualname__}"
-    return ""
-
-
-def _flat(suite: Any) -> Iterator[unittest.TestCase]:
-    try:
-        inner = iter(suite)
-    except TypeError:
-        yield suite
-        return
-    for each in inner:
-        yield from _flat(each)
-
-
-def _is_stand_in(test: unittest.TestCase) -> bool:
-    """Say whether unittest made it up for a module that it could not load."""
-    return type(test).__name__ in {"_FailedTest", "ModuleSkipped"}
-
-
-def _last_line(text: str) -> str:
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 if __name__ == "__main__":
