@@ -216,7 +216,7 @@ async def test_the_history_of_a_suite_is_bounded_by_runs_and_by_tests(
         ask(cases, [task, run, f"test_{number}", number, number])
     ask(
         "INSERT INTO testcases VALUES ('t3', 1, 2, 'r3', 'w', 'test_2', 'error', 'call', 9.0,"
-        " 'interrupted: pytest stopped', '', 'f', 1, 3)"
+        " 'interrupted: pytest stopped', '', 'f', 1, NULL, NULL, NULL, 3)"
     )
     monkeypatch.setattr(api_history, "RUNS_MAX", 2)
 
