@@ -234,6 +234,40 @@ async def test_a_process_that_ignores_term_is_killed_after_its_grace(keeper: Kee
     assert marked(keeper.directory) == []
 
 
+SAVES = """
+trap 'sleep 0.3; echo saved > {place}; exit 0' TERM
+echo ready
+while :; do sleep 0.01; done
+"""
+"""It heeds TERM, and takes a moment."""
+
+
+async def test_who_outlives_the_shell_above_it_has_the_grace_too(
+    keeper: Keeping, tmp_path: Path
+) -> None:
+    inner = tmp_path / "inner.sh"
+    inner.write_text(SAVES.format(place=tmp_path / "saved"))
+    keeper.spawn("t.1", "/bin/sh", "-c", f"/bin/sh {inner}; exit $?")
+    await keeper.prints("t.1", b"ready\n")
+    keeper.kill("t.1", grace_s=30.0)
+    ended = await keeper.hears("exited", "t.1")
+
+    assert (tmp_path / "saved").read_text() == "saved\n"
+    assert (ended["signal"], ended["in_time"]) == (signal.SIGTERM, True)
+    assert ended["ended_at"] - ended["started_at"] < WITHIN_S, "nobody waits for the whole grace"
+    assert marked(keeper.directory) == []
+
+
+async def test_who_outlives_the_shell_and_the_grace_is_killed(keeper: Keeping) -> None:
+    keeper.spawn("t.1", "/bin/sh", "-c", f"({IGNORES}); exit $?")
+    await keeper.prints("t.1", b"deaf\n")
+    keeper.kill("t.1", grace_s=0.4)
+    ended = await keeper.hears("exited", "t.1")
+
+    assert not ended["in_time"]
+    assert marked(keeper.directory) == []
+
+
 async def test_the_shorter_of_two_graces_counts(keeper: Keeping) -> None:
     keeper.spawn("t.1", "/bin/sh", "-c", IGNORES)
     await keeper.prints("t.1", b"deaf\n")

@@ -124,3 +124,33 @@ def test_output_is_bounded() -> None:
 
     assert len(case.output) <= OUTPUT_CHARS_MAX
     assert "characters left out" in case.output
+
+
+@pytest.mark.parametrize(
+    ("text", "outcomes", "problem"),
+    [
+        (
+            '<testsuite name="s" tests="1"><testcase name="a"/><error message="x"/></testsuite>',
+            ["passed", "error"],
+            "",
+        ),
+        ('<testsuite name="s" errors="1"><error>gone</error></testsuite>', ["error"], ""),
+        (
+            '<testsuite name="s" tests="1" failures="1"><testcase name="a"/></testsuite>',
+            ["passed"],
+            "the suite 's' says that 1 failed, and tells of 0",
+        ),
+        (
+            '<testsuite failures="1"><testcase><failure/></testcase><testcase/></testsuite>',
+            ["failed", "passed"],
+            "",
+        ),
+    ],
+)
+def test_errors_of_a_suite_count_and_counts_that_do_not_fit_are_told(
+    text: str, outcomes: list[str], problem: str
+) -> None:
+    reading = junit.read(text.encode())
+
+    assert sorted(case.outcome for case in reading.cases) == sorted(outcomes)
+    assert reading.problem == problem

@@ -120,3 +120,24 @@ def test_a_stream_of_node_cut_anywhere_never_has_more_failures(length: int) -> N
     assert len(reading.cases) <= len(whole.cases)
     if length < NODE.index(b"1..6"):
         assert reading.problem
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "outcome"),
+    [
+        ("not ok 1 - Notes#todo returns", "Notes#todo returns", "failed"),
+        ("not ok 1 - a # TODO", "a", "xfailed"),
+        ("not ok 1 - a #todo later", "a", "xfailed"),
+        ("ok 1 - a # Skipped: no lamp", "a", "skipped"),
+        ("not ok 1 - a # SKIP no lamp", "a", "skipped"),
+        ("ok 1 # SKIP", "test 1", "skipped"),
+        (r"not ok 1 - a \# TODO b", "a # TODO b", "failed"),
+        (r"ok 1 - a \\ # skip", "a \\", "skipped"),
+        ("ok 1 - hello # description", "hello # description", "passed"),
+        ("ok 1 - a # time=12ms", "a", "passed"),
+    ],
+)
+def test_directives_are_those_of_the_specification(line: str, name: str, outcome: str) -> None:
+    (case,) = tap.read(f"TAP version 14\n1..1\n{line}\n".encode()).cases
+
+    assert (case.name, case.outcome) == (name, outcome)
