@@ -5,6 +5,7 @@ import subprocess
 import sys
 import venv
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 DONE = "made"
@@ -13,6 +14,7 @@ DONE = "made"
 def environment(root: Path, name: str, requirements: Sequence[str]) -> str:
     """Return the interpreter of an environment that holds these; a failure is never a skip."""
     root.mkdir(parents=True, exist_ok=True)
+    name = f"{name}-{sha256(' '.join(requirements).encode()).hexdigest()[:8]}"
     place = root / name
     python = place / "bin" / "python"
     with (root / f"{name}.lock").open("w") as lock:

@@ -1,0 +1,77 @@
+"""The audit counts what was planned and what has a result, by numbers alone."""
+
+from dtest.events.attempt import TestcaseFinished
+from dtest.events.catalogue import Payload
+from dtest.events.fields import RunId, TaskId, WorkerId
+from dtest.events.suite import HARDWARE_CLASS, PlannedTest, SuitePlanned
+from dtest.events.task import TaskQueued
+from dtest.suites.conservation import Conservation
+
+RUN = RunId("r")
+
+
+def session(task: str = "s", hardware: str = "") -> TaskQueued:
+    labels = {HARDWARE_CLASS: hardware} if hardware else {}
+    config = {"cwd": "/suite", "queue": "q"}
+    return TaskQueued(TaskId(task), "test", config, run_id=RUN, labels=labels)
+
+
+def planned(*numbers: int, total: int = 0, hardware: str = "", cause: str = "") -> SuitePlanned:
+    tests = tuple(PlannedTest(number, f"a.py::t{number}", cause) for number in numbers)
+    return SuitePlanned(RUN, total or len(numbers), hardware, tests)
+
+
+def result(number: int | None, task: str = "s") -> TestcaseFinished:
+    return TestcaseFinished(TaskId(task), 1, WorkerId("w"), 1, "a.py::t", "passed", number=number)
+
+
+def counted(*facts: Payload) -> tuple[list[str], list[str]]:
+    """What is short, and what cannot be."""
+    violations: list[str] = []
+    conservation = Conservation(violations.append)
+    for fact in facts:
+        conservation.take(fact)
+    return list(conservation.finish()), violations
+
+
+def test_a_plan_of_which_all_have_a_result_is_whole() -> None:
+    facts = (session(), planned(0, 1, total=3), planned(2, total=3), *map(result, (2, 0, 1, 0)))
+
+    assert counted(*facts) == ([], [])
+
+
+def test_a_plan_is_short_by_what_has_no_result() -> None:
+    short, violations = counted(session(), planned(0, 1, 2), result(1), result(None))
+
+    assert (short, violations) == (["run r: 2 of 3 planned tests have no result"], [])
+
+
+def test_what_no_session_can_run_needs_no_result() -> None:
+    assert counted(
+        session(), planned(0), planned(1, total=1, cause="asks for rocm"), result(0)
+    ) == (
+        [],
+        [],
+    )
+
+
+def test_each_class_of_hardware_has_a_plan_of_its_own() -> None:
+    plans = planned(0, hardware="cuda"), planned(0, hardware="cpu")
+
+    short, _ = counted(session("g", "cuda"), session("c", "cpu"), *plans, result(0, "g"))
+
+    assert short == ["run r on cpu: 1 of 1 planned tests have no result"]
+
+
+def test_a_plan_that_was_cut_off_while_it_was_told_is_short() -> None:
+    short, violations = counted(session(), planned(0, total=5), result(0))
+
+    assert (short, violations) == (["run r: of 5 planned tests 1 are told"], [])
+
+
+def test_results_and_numbers_that_no_plan_explains_are_violations() -> None:
+    _, stranger = counted(session(), planned(0), result(0), result(7))
+    _, twice = counted(session(), planned(0, 0), result(0))
+
+    assert stranger == ["run r: the result 7 is of no planned test"]
+    assert twice == ["run r: the number 0 is planned twice"]
