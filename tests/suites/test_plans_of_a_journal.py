@@ -35,9 +35,9 @@ def counted(*facts: Payload) -> tuple[list[str], list[str]]:
 
 
 def test_a_plan_of_which_all_have_a_result_is_whole() -> None:
-    facts = (session(), planned(0, 1, total=3), planned(2, total=3), *map(result, (2, 0, 1, 0)))
+    plan = planned(0, 1, total=3), planned(2, total=3)
 
-    assert counted(*facts) == ([], [])
+    assert counted(session(), *plan, *(result(number) for number in (2, 0, 1, 0))) == ([], [])
 
 
 def test_a_plan_is_short_by_what_has_no_result() -> None:
