@@ -509,3 +509,64 @@ async def test_units_of_a_stopped_session_go_back(bench: Workbench, tmp_path: Pa
     assert end.outcome == "cancelled"
     assert [name for name, _ in fed.queue.waiting] == ["u"]
     assert marked(bench.directory) == []
+
+
+async def test_an_internal_error_is_told_and_the_others_run_once(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    root = suite(tmp_path, test_a=COUNTED)
+    (root / "conftest.py").write_text(
+        "def pytest_runtest_makereport(item):\n"
+        "    if item.name == 'test_n[2]': raise KeyError('no tracker')\n"
+    )
+    fed = Fed(bench, root)
+    async with bench.agent():
+        await fed.put(unit("u", "test_a.py", *(f"test_n[{n}]" for n in range(6))))
+        fed.start()
+        end = await fed.end()
+
+    assert (end.outcome, end.reason) == ("failed", Reason.EXIT_NONZERO)
+    assert end.detail == "internal error of pytest: KeyError: 'no tracker'"
+    assert await fed.cases() == Counter(
+        {
+            ("test_n[2]", "error"): 1,
+            **{(f"test_n[{n}]", "passed"): 1 for n in (0, 1, 3, 4, 5)},
+        }
+    )
+    assert [note for note in fed.notes() if note.startswith("test")] == [
+        f"test {n}" for n in (0, 1, 3, 4, 5)
+    ], "its report of the set-up was the error"
+
+
+async def test_a_session_does_not_live_in_the_world_of_its_suite(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    text = """
+        import json, os, time
+        import pytest
+
+        @pytest.fixture(scope="module", autouse=True)
+        def sealed():
+            def no(*_, **__):
+                raise AssertionError("sealed")
+            patch = pytest.MonkeyPatch()
+            for module, name in (
+                (json, "loads"), (json, "dumps"), (os, "write"), (time, "sleep")
+            ):
+                patch.setattr(module, name, no)
+            yield
+            patch.undo()
+
+        @pytest.mark.parametrize("n", range(6))
+        def test_n(n): pass
+    """
+    fed = Fed(bench, suite(tmp_path, test_a=text))
+    async with bench.agent():
+        await fed.put(unit("u0", "test_a.py", "test_n[0]", "test_n[1]"), close=False)
+        fed.start()
+        await eventually(lambda: fed.queue.ended == ["u0"])
+        await fed.put(unit("u1", "test_a.py", *(f"test_n[{n}]" for n in range(2, 6))))
+        end = await fed.end()
+
+    assert (end.outcome, end.detail) == ("passed", "")
+    assert await fed.cases() == Counter({(f"test_n[{n}]", "passed"): 1 for n in range(6)})

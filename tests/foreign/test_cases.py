@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.cli.command import Ended, Person
+from tests.foreign.conftest import Environment
 
 Case = Callable[[str], Person]
 
@@ -240,3 +241,59 @@ def test_a_program_below_a_shell_saves_its_work_when_it_is_stopped(case: Case) -
     begun = [words[words.index("from") + 1] for words in logs]
     assert begun == ["0", *saved]
     assert logs[-1][-2:] == ["done", "80"]
+
+
+WHO = """
+import pathlib
+
+def pytest_configure(config):
+    given = getattr(config, "workerinput", {})
+    config.who = f"{given.get('workerid')} {given.get('testrunuid')}"
+
+def pytest_runtest_setup(item):
+    with (pathlib.Path(__file__).parent / "who.log").open("a") as file:
+        file.write(f"{item.config.who}\\n")
+"""
+NUMBERS = """
+import pytest, random, time
+
+@pytest.mark.parametrize("n", random.sample(range(10**9), 6))
+def test_n(n, worker_id, testrun_uid):
+    time.sleep(0.1)
+    assert worker_id.startswith("gw")
+"""
+
+
+def test_plugins_that_ask_a_main_process_of_xdist_find_one_seed_and_names_of_workers(
+    person: Person, made: Environment
+) -> None:
+    python = made("asking", "pytest==8.4.*", "pytest-xdist==3.8.*", *ASKING)
+    (person.cwd / "conftest.py").write_text(WHO)
+    (person.cwd / "test_numbers.py").write_text(NUMBERS)
+
+    ended = called(person, python)
+
+    assert (ended.json["counts"], ended.code) == ({"passed": 6}, 0), ended.err
+    who = set((person.cwd / "who.log").read_text().splitlines())
+    assert {line.split()[0] for line in who} == {"gw0", "gw1"}
+    assert len({line.split()[1] for line in who}) == 1
+
+
+ASKING = ("pytest-rerunfailures==16.*", "pytest-randomly==4.*")
+
+
+def test_a_log_file_of_the_settings_is_one_for_each_session(person: Person, plugged: str) -> None:
+    (person.cwd / "pytest.ini").write_text("[pytest]\nlog_file = run.log\nlog_file_level = INFO\n")
+    (person.cwd / "test_logs.py").write_text(
+        "import logging, pytest, time\n"
+        "@pytest.mark.parametrize('n', range(8))\n"
+        "def test_n(n):\n"
+        "    time.sleep(0.1); logging.getLogger().info('line of %s', n)\n"
+    )
+
+    ended = called(person, plugged)
+
+    assert ended.json["counts"] == {"passed": 8}
+    assert "--log-file: each session writes its own" in ended.err
+    written = [path.read_text() for path in person.cwd.glob("run.log*")]
+    assert sum(text.count("line of") for text in written) == 8

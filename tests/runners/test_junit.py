@@ -154,3 +154,19 @@ def test_errors_of_a_suite_count_and_counts_that_do_not_fit_are_told(
 
     assert sorted(case.outcome for case in reading.cases) == sorted(outcomes)
     assert reading.problem == problem
+
+
+@pytest.mark.parametrize(
+    ("counts", "problem"),
+    [
+        ('tests="2" failures="1"', "it says that 1 tests failed, and tells of none"),
+        ('tests="5"', "it says it has 5 tests and holds 2"),
+        ('tests="2" failures="0"', ""),
+        ("", ""),
+    ],
+)
+def test_counts_of_the_whole_report_are_held_against_it(counts: str, problem: str) -> None:
+    suites = '<testsuite name="s"><testcase name="a"/><testcase name="b"/></testsuite>'
+    reading = junit.read(f"<testsuites {counts}>{suites}</testsuites>".encode())
+
+    assert (len(reading.cases), reading.problem) == (2, problem)

@@ -141,3 +141,14 @@ def test_directives_are_those_of_the_specification(line: str, name: str, outcome
     (case,) = tap.read(f"TAP version 14\n1..1\n{line}\n".encode()).cases
 
     assert (case.name, case.outcome) == (name, outcome)
+
+
+def test_a_number_outside_of_the_plan_is_told_and_what_may_fail_excuses_what_is_in_it() -> None:
+    outside = tap.read(b"TAP version 14\n1..2\nok 1 - a\nok 3 - c\n")
+    nested = tap.read(
+        b"TAP version 14\n1..1\n# Subtest: later\n    1..1\n    not ok 1 - in\n"
+        b"not ok 1 - later # TODO\n"
+    )
+
+    assert outside.problem == "it planned 2 tests and reported the 3th"
+    assert [case.outcome for case in nested.cases] == ["xfailed"]

@@ -1,6 +1,6 @@
 """Ask the API for all that is known of a run, and make a report of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dtest.cli.api_client import Asked
@@ -13,10 +13,16 @@ PAGE_ITEMS = 1_000
 
 
 def gather(
-    api: Asked, run: str = "@last", *, api_url: str = "", flaky: KnownFlaky = NONE_MUTED
+    api: Asked,
+    run: str = "@last",
+    *,
+    api_url: str = "",
+    flaky: KnownFlaky = NONE_MUTED,
+    planned: Iterable[dict[str, Any]] | None = None,
 ) -> Report:
     """Return the report of a run, named by its id, a unique beginning of it or ``@last``.
 
+    ``planned`` are the rows of the plan, for whoever has told them itself and need not ask.
     Raises as the API does: NotFound, Unavailable.
     """
     found = api.get(f"/api/runs/{run}")
@@ -26,7 +32,7 @@ def gather(
         tasks=_pages(api, "/api/tasks", run_id),
         attempts=_pages(api, "/api/attempts", run_id),
         cases=_pages(api, "/api/testcases", run_id),
-        planned=_pages(api, f"/api/runs/{run_id}/plan"),
+        planned=_pages(api, f"/api/runs/{run_id}/plan") if planned is None else planned,
         api_url=api_url,
     )
     return compose(known, flaky=flaky)

@@ -8,7 +8,7 @@ from dtest.cli import output
 from dtest.cli.suite_run import RunEnd
 from dtest.errors import SuiteStopped, TooManyFailures
 from dtest.reports.matrix import Matrix, matrix
-from dtest.reports.report import Report, title
+from dtest.reports.report import Report, blamed, title
 from dtest.reports.terminal import shortened
 from dtest.reports.verdicts import BAD, Result, Verdict
 
@@ -67,7 +67,9 @@ def tell(report: Report, end: RunEnd, *, durations: int) -> None:
         if len(group.results) > 1:
             same = group.signature
             where = f" ({same.frame})" if same.frame else ""
-            output.say(f"{len(group.results)} x {same.kind}: {same.message}{where}")
+            messages = {blamed(result).message for result in group.results}
+            said = messages.pop() if len(messages) == 1 else same.message
+            output.say(f"{len(group.results)} x {same.kind}: {said}{where}")
     _tell_unproven(report, several=several)
     for nodeid, entry in sorted(report.muted.items()):
         output.say(f"MUTED {shortened(nodeid)} until {entry.expires}: {entry.reason}")

@@ -4,7 +4,7 @@ Plans only: which sessions and queues there are to be, and which tests cannot ru
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from typing import NamedTuple
@@ -100,6 +100,18 @@ class Share:
             "tests": [*tests, *map(asdict, self.unrun)],
             "files": [*self.suite.broken, *self.suite.skipped],
         }
+
+    @property
+    def plan_rows(self) -> Iterator[dict[str, object]]:
+        """What the read model holds of that plan."""
+        base = {"hardware": self.lane.name, "cause": "", "applies": True}
+        for lot in self.lots:
+            for each in lot.tests:
+                yield {**base, "number": each.test.number, "nodeid": each.nodeid}
+        for unfit in self.unrun:
+            yield {**base, **asdict(unfit)}
+        for file in (*self.suite.broken, *self.suite.skipped):
+            yield {**base, "number": None, "nodeid": file}
 
     @property
     def begins_anew(self) -> bool:

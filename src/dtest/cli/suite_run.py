@@ -223,7 +223,7 @@ class SuiteRun:
             cut = error
             self.stop(reason=type(error).__name__)
         took_s = time.monotonic() - started
-        return RunEnd(self._report(), took_s, predicted_s(shares), cut)
+        return RunEnd(self._report(shares), took_s, predicted_s(shares), cut)
 
     def _hand_out(self, shares: Sequence[Share]) -> None:
         """Fill the queues. Where some tests ask for more, all sessions of a class begin anew.
@@ -255,10 +255,12 @@ class SuiteRun:
             name = f"tests {number + 1}/{lot.sessions}{lot.title}"
             yield {**task, "name": name, "priority": priority}
 
-    def _report(self) -> "Report":
+    def _report(self, shares: Sequence[Share]) -> "Report":
         from dtest.cli.gathering import gather
 
-        return gather(self._api, self._run_id, api_url=self._api.url, flaky=self._flaky)
+        rows = [row for share in shares for row in share.plan_rows]
+        url, flaky = self._api.url, self._flaky
+        return gather(self._api, self._run_id, api_url=url, flaky=flaky, planned=rows)
 
     def _fill(self, queue: str, units: Iterable[Unit]) -> None:
         body = {"units": [asdict(unit) for unit in units], "close": True}
@@ -314,7 +316,7 @@ class SuiteRun:
         """Run what failed again, in new processes and elsewhere; what passes then is flaky."""
         suites = {share.lane.name: share.suite for share in shares}
         for number in range(1, (bounds.reruns or 0) + 1):
-            failed = [result for result in self._report().results if is_worth_it(result)]
+            failed = [result for result in self._report(shares).results if is_worth_it(result)]
             if not failed:
                 return
             output.say(f"running {len(failed)} again ({number}/{bounds.reruns})")

@@ -85,6 +85,9 @@ class _Parser:
         self.short = ""
         """What of the counts of the first such suite does not fit."""
         self._open: list[_Suite | Element | None] = []
+        self._bad = 0
+        self._root: tuple[int, int] = (0, 0)
+        """Number of tests, and of those that failed, as the whole report says."""
         self._expat = expat.ParserCreate()
         self._expat.buffer_text = True
         self._expat.StartElementHandler = self._start
@@ -96,6 +99,18 @@ class _Parser:
     def parse(self, data: bytes) -> None:
         """Read all. Raises expat.ExpatError, and ValueError for what no report holds."""
         self._expat.Parse(data, True)
+
+    @property
+    def problem(self) -> str:
+        """What of the counts does not fit: of a suite, or of the whole."""
+        tests, failed = self._root
+        if self.short:
+            return self.short
+        if failed and not self._bad:
+            return f"it says that {failed} tests failed, and tells of none"
+        if tests - failed > len(self.found):
+            return f"it says it has {tests} tests and holds {len(self.found)}"
+        return ""
 
     @property
     def at(self) -> int:
@@ -125,6 +140,10 @@ class _Parser:
             self._open.append(
                 _Suite(attributes.get("name", ""), count(attributes.get("tests")), errors)
             )
+        elif tag == "testsuites" and not self._open:
+            failed = (count(attributes.get(name)) or 0 for name in ("errors", "failures"))
+            self._root = count(attributes.get("tests")) or 0, sum(failed)
+            self._open.append(None)
         elif tag in BAD_TAGS and isinstance(self._open[-1] if self._open else None, _Suite):
             suites = tuple(item.name for item in self._open if isinstance(item, _Suite))
             own = Element("testcase", {"name": "(suite)"}, suites=tuple(filter(None, suites)))
@@ -136,6 +155,7 @@ class _Parser:
             self._open.append(None)
 
     def _count_bad(self, count: int) -> None:
+        self._bad += count
         suite = self._suite()
         if suite is not None:
             suite.bad += count
@@ -188,10 +208,10 @@ def elements(data: bytes) -> tuple[list[Element], str]:
         body, left = left, None
         try:
             parser.parse(body)
-            problem = parser.short
+            problem = parser.problem
         except expat.ExpatError as error:
             if error.code == _JUNK_BEHIND:
-                problem, left = parser.short, _body(body[parser.at :]) or None
+                problem, left = parser.problem, _body(body[parser.at :]) or None
             else:
                 said = expat.ErrorString(error.code)
                 problem = f"its XML ends or breaks off at line {error.lineno}: {said}"

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from dtest.runners.case import BAD, Case, Outcome, Reading, bounded, one_line, seconds
 
 INDENT = 4
+NUMBER_DIGITS_MAX = 18
 DEPTH_MAX = 100
-_TEST = re.compile(r"(not )?ok\b(?: +[0-9]+)?(?: +-(?= |$))? *(.*)")
+_TEST = re.compile(r"(not )?ok\b(?: +([0-9]+))?(?: +-(?= |$))? *(.*)")
 _PLAN = re.compile(r"1\.\.([0-9]{1,9})\s*(?:#\s*(.*))?")
 _VERSION = re.compile(r"TAP version [0-9]+\s*")
 _DIRECTIVE = re.compile(
@@ -32,6 +33,8 @@ class _Level:
     name: str = ""
     plan: int | None = None
     seen: int = 0
+    highest: int = 0
+    """Number of a test."""
     cases: list[Case] = field(default_factory=list)
     """Of the tests that have ended."""
 
@@ -114,7 +117,7 @@ class _Reader:
         if found is None:
             return False
         self._finish()
-        description, directive, reason = found[2], "", ""
+        description, directive, reason = found[3], "", ""
         said = _DIRECTIVE.search(description)
         if said is not None:
             description = description[: said.start()]
@@ -123,6 +126,7 @@ class _Reader:
         name = _plain(description)
         level = self._level(depth)
         level.seen += 1
+        level.highest = max(level.highest, int((found[2] or "0")[:NUMBER_DIGITS_MAX]))
         noise, self._noise = self._noise, []
         test = _Test(depth, not found[1], name or f"test {level.seen}", directive, reason, noise)
         if directive == "time":
@@ -143,7 +147,7 @@ class _Reader:
         return self.levels[depth]
 
     def _closed(self, level: _Level) -> list[Case]:
-        if level.plan is not None and level.plan != level.seen:
+        if level.plan is not None and (level.plan != level.seen or level.highest > level.plan):
             self._short(level)
         elif level.plan is None and level.seen:
             self._complain(f"the subtest {level.name!r} has no plan")
@@ -151,7 +155,10 @@ class _Reader:
 
     def _short(self, level: _Level) -> None:
         where = f"the subtest {level.name!r}" if level.name else "it"
-        self._complain(f"{where} planned {level.plan} tests and reported {level.seen}")
+        if level.plan == level.seen:
+            self._complain(f"{where} planned {level.plan} tests and reported the {level.highest}th")
+        else:
+            self._complain(f"{where} planned {level.plan} tests and reported {level.seen}")
 
     def _complain(self, problem: str) -> None:
         self.problem = self.problem or problem
@@ -164,7 +171,7 @@ class _Reader:
         inner, self._inner = self._inner, []
         level = self.levels[test.level]
         failed_inside = any(case.outcome in BAD for case in inner)
-        level.cases += [_within(test.name, case) for case in inner]
+        level.cases += [_excused(test, _within(test.name, case)) for case in inner]
         outcome = _outcome(test)
         if inner and (outcome not in BAD or failed_inside):
             return  # its subtests have said all
@@ -181,7 +188,7 @@ class _Reader:
             self._complain("it ends within a subtest")
         if outer.plan is None:
             self._complain("it has no plan, so nobody knows whether tests are missing")
-        elif outer.plan != outer.seen:
+        elif outer.plan != outer.seen or outer.highest > outer.plan:
             self._short(outer)
         cases = [*outer.cases, *left]
         if self.skipped_all is not None and not cases and not self.problem:
@@ -232,6 +239,13 @@ def _error(details: list[str]) -> str:
             return found[1] or next((each.strip() for each in details[at + 1 :]), "")
     comments = [line.strip() for line in details if line.strip().startswith("#")]
     return comments[0].lstrip("# ") if comments else ""
+
+
+def _excused(test: _Test, case: Case) -> Case:
+    """Return a failure inside of a test that may fail, or that is skipped, as that."""
+    if case.outcome not in BAD or test.directive not in {"todo", "skip"}:
+        return case
+    return replace(case, outcome="xfailed" if test.directive == "todo" else "skipped")
 
 
 def _within(name: str, case: Case) -> Case:

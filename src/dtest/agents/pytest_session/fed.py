@@ -39,6 +39,8 @@ from dtest.agents.pytest_session.warden import Warden
 
 FRUITLESS_MAX = 3
 """Deaths in a row in which no test was started."""
+INTERNAL_MAX = 5
+"""Internal errors of pytest, each at another test, after which a session ends."""
 RUN_CHARS = 12
 """Of the name of a run in that of its directory: paths of sockets are short."""
 
@@ -131,6 +133,7 @@ def run_all(fed: FedOrder, ledger: FedLedger) -> int:
     directory = RunDirectory(fed.worker.run[:RUN_CHARS], fed.worker.id)
     env = {**environment(fed.order), **identity(fed.worker)}
     fruitless = starts = 0
+    internal: list[str] = []
     while True:
         write_request(fed, ledger, base=directory.path, start=starts)
         starts += 1
@@ -143,7 +146,13 @@ def run_all(fed: FedOrder, ledger: FedLedger) -> int:
             return EXIT_USAGE
         ledger.read()
         ended = read_json(os.path.join(fed.order.scratch, "ended.json"))
+        if ended is not None and ended["internal"]:
+            internal.append(ended["internal"])
+            if len(ledger.reported) > before and len(internal) < INTERNAL_MAX:
+                say(f"{internal[-1]}; starting pytest again")  # the test that it was in is told
+                continue
         if ended is not None:
+            ended["internal"] = internal[0] if internal else ""
             said = last_words(written_after(max(0, written_bytes() - TAIL_BYTES_MAX)))
             came_to = ending(
                 ended, exit_code, failed=ledger.failed, lingered_s=warden.lingered_s, said=said
@@ -157,16 +166,22 @@ def run_all(fed: FedOrder, ledger: FedLedger) -> int:
             elif exit_code == 1:
                 lacks_pytest(fed.order, child)
             return EXIT_USAGE
-        if ledger.running is not None:
-            ledger.add_crash(exit_code, why=warden.why, output=warden.stacks())
-        elif ledger.blame_closing(exit_code, why=warden.why, output=warden.stacks()):
-            pass
-        elif not ledger.blame_import(exit_code):
-            fruitless += 1
+        fruitless += not _blamed(ledger, warden, exit_code)
         fruitless = 0 if len(ledger.reported) > before else fruitless
         if fruitless >= FRUITLESS_MAX:
             return EXIT_CRASHED
         say(f"{warden.why or describe_death(exit_code)}; starting pytest again")
+
+
+def _blamed(ledger: FedLedger, warden: Warden, exit_code: int) -> bool:
+    """Lay a death at the door of the test or the file that it came in; say if there is any."""
+    if ledger.running is not None:
+        ledger.add_crash(exit_code, why=warden.why, output=warden.stacks())
+        return True
+    why, output = warden.why, warden.stacks()
+    if ledger.blame_closing(exit_code, why=why, output=output):
+        return True
+    return ledger.blame_import(exit_code)
 
 
 def identity(worker: Worker) -> dict[str, str]:

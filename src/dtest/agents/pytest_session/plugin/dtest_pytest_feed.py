@@ -8,7 +8,6 @@ pytest (7.0 or later) and runs on Python 3.8. PYTEST_DONT_REWRITE: no assertion 
 
 from __future__ import annotations
 
-import json
 import os
 from collections import deque
 from pathlib import Path
@@ -278,7 +277,7 @@ class Feeding:
         self._offset, lines = World.lines_after(self._feed, self._offset)
         units: list[Unit] = []
         for line in lines:
-            order = json.loads(line)
+            order = World.loads(line)
             if "unit" in order:
                 units.append(order["unit"])
                 self._no_more_for_now = False

@@ -80,10 +80,13 @@ def _unmade(given: Any) -> None:
         return
 
 
-def of_a_session(option: Any, worker: str) -> list[str]:
+def of_a_session(config: Any, worker: str) -> list[str]:
     """Give a session a file of its own where each may have one; say so."""
     said = []
+    option = config.option
     log_file = getattr(option, "log_file", None)
+    if not log_file and config.pluginmanager.hasplugin("logging"):
+        log_file = config.getini("log_file")
     if log_file:
         option.log_file = f"{log_file}.{worker}"
         said.append(f"--log-file: each session writes its own, {log_file}.gw0 and so on")

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import pytest
 from _pytest.terminal import TerminalReporter  # the class that plug-ins get, with all its methods
 
 # ruff: noqa: INP001 - the directory is put on a foreign import path, so it is no package of ours
+
+
+ALONE = frozenset({"rerunfailures"})
+"""Plug-ins that rely on a main process of xdist as soon as a session has the name of a worker."""
 
 
 class Worker(TypedDict):
@@ -42,9 +46,27 @@ def introduce(config: pytest.Config, worker: Worker) -> None:
         "cov_master_rsync_roots": [],
     }
     given.workeroutput = {}
-    if config.pluginmanager.hasplugin("rerunfailures") and config.pluginmanager.hasplugin("xdist"):
-        # It would ask a main process of xdist for what failed before.
-        del given.workerinput, given.workeroutput
+    for implementation in config.hook.pytest_configure.get_hookimpls():
+        if implementation.plugin_name in ALONE:
+            given = cast("Any", implementation)
+            given.function = _alone(implementation.function)
+
+
+def _alone(configure: Any) -> Any:
+    """Have a plug-in configure itself as in a session without others.
+
+    In a worker of xdist it would ask the main process for what only that one gives.
+    """
+
+    def configured(config: Any) -> None:
+        given = vars(config).pop("workerinput", None)
+        try:
+            configure(config)
+        finally:
+            if given is not None:
+                config.workerinput = given
+
+    return configured
 
 
 def give_directory(config: pytest.Config, worker: Worker) -> None:
@@ -63,10 +85,19 @@ class Quiet(TerminalReporter):  # type: ignore[misc] # final, but no class of it
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count, as conftest files may ask for the sums."""
+        if report.passed and report.when != "call" and not hasattr(report, "wasxfail"):
+            self.stats.setdefault("", []).append(report)  # as pytest itself has it: three a test
+            return
         category, _, _ = self.config.hook.pytest_report_teststatus(
             report=report, config=self.config
         )
         self.stats.setdefault(category, []).append(report)
+
+    def pytest_internalerror(self, excrepr: Any) -> bool:
+        """Write where it came from into the log of the session."""
+        for line in str(excrepr).split("\n"):
+            self.write_line(f"INTERNALERROR> {line}")
+        return True
 
 
 for _name in dir(TerminalReporter):

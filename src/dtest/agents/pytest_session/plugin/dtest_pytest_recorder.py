@@ -109,7 +109,7 @@ class Recorder:
         elif option.maxfail:
             option.maxfail = max(1, option.maxfail - self._request["failures_before"])
         if worker is not None:
-            self._notes += for_the_whole(option) + of_a_session(option, worker["id"])
+            self._notes += for_the_whole(option) + of_a_session(config, worker["id"])
             coverage = config.pluginmanager.get_plugin("_cov")
             if coverage is not None:
                 self._notes += judge_no_coverage(coverage, option)

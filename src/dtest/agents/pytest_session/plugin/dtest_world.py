@@ -28,6 +28,7 @@ class World:
     _write: Callable[[int, bytes], int] = staticmethod(os.write)
     _read: Callable[[int, int, int], bytes] = staticmethod(os.pread)
     _close: Callable[[int], None] = staticmethod(os.close)
+    loads: Callable[[bytes], Any] = staticmethod(json.loads)
     _dumps: Callable[..., str] = staticmethod(json.dumps)
     _append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     _anew = os.O_WRONLY | os.O_CREAT | os.O_TRUNC

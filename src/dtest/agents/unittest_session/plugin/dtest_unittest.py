@@ -242,7 +242,7 @@ class Feeding:
     def _read(self) -> None:
         self._offset, lines = World.lines_after(self._path, self._offset)
         for line in lines:
-            order = json.loads(line)
+            order = World.loads(line)
             if "unit" in order and order["unit"]["id"] not in self._done["units"]:
                 self._plan(order["unit"])
             self._ended = self._ended or bool(order.get("end"))
