@@ -11,6 +11,8 @@ from dtest.reports.reading import known_of
 from dtest.reports.report import compose
 
 LISTED_MAX = 100
+NAME_CHARS_MAX = 2_000
+ROWS_MAX = 1_000_000
 RUN = "SELECT * FROM run_summary WHERE run_id = ?"
 TASKS = "SELECT * FROM tasks WHERE run_id = ?"
 ATTEMPTS = "SELECT attempts.* FROM attempts JOIN tasks USING (task_id) WHERE run_id = ?"
@@ -78,7 +80,3 @@ async def verdict_of(context: ApiContext, run_id: RunId) -> VerdictAnswer:
         told=told[:LISTED_MAX],
         notes=list(report.notes),
     )
-
-
-NAME_CHARS_MAX = 2_000
-ROWS_MAX = 1_000_000

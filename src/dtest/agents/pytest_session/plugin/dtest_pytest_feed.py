@@ -86,12 +86,23 @@ class Teller(Protocol):
     places: Places[pytest.Item]
     uncollected: dict[str, str]
 
-    def write(self, record: dict[str, Any]) -> None: ...  # noqa: D102
-    def fail(self, number: int | None, phase: str, nodeid: str, problem: str) -> None: ...  # noqa: D102
-    def expect(self, number: int | None, nodeid: str) -> None: ...  # noqa: D102
-    def know(self, items: list[pytest.Item]) -> None: ...  # noqa: D102
-    def stop(self, why: str) -> None: ...  # noqa: D102
-    def tell_collected(self, session: pytest.Session) -> None: ...  # noqa: D102
+    def write(self, record: dict[str, Any]) -> None:
+        """Append a record."""
+
+    def fail(self, number: int | None, phase: str, nodeid: str, problem: str) -> None:
+        """Write an error that no report tells."""
+
+    def expect(self, number: int | None, nodeid: str) -> None:
+        """Take the number of the test that comes next."""
+
+    def know(self, items: list[pytest.Item]) -> None:
+        """Take in where tests stand."""
+
+    def stop(self, why: str) -> None:
+        """Keep why the suite itself ended the session."""
+
+    def tell_collected(self, session: pytest.Session) -> None:
+        """Say what was collected."""
 
 
 class _Later(pytest.Item):
