@@ -16,6 +16,7 @@ from dtest.archive.reader import read_archive
 from dtest.archive.segment import LABEL_KEY, SCHEMA
 from dtest.archive.writer import UNFINISHED
 from dtest.cli.archive import SEGMENT_MESSAGES_DEFAULT, SEGMENT_SECONDS_DEFAULT
+from dtest.events.codec import wire_type
 from dtest.events.envelope import Event
 from dtest.runtime.clock import instant
 from tests.kit.archives import Told, archived, segments
@@ -50,7 +51,7 @@ async def test_the_query_counts_the_events_of_each_type(tmp_path: Path) -> None:
         for event in stored.record().events:
             if isinstance(event, Event):
                 at = instant(stored.stored_at).replace(tzinfo=None)
-                expected.setdefault(f"dev.dtest.{event.type}.v1", []).append(at)
+                expected.setdefault(wire_type(event.type), []).append(at)
     (sql,) = blocks_in(PAGE, "sql")
 
     with duckdb.connect() as connection:

@@ -167,11 +167,31 @@ def test_files_are_brought_to_workers_that_do_not_see_them(cell: CellUser, suite
 def test_options_that_need_one_process_are_refused(cell: CellUser, suite: Suite) -> None:
     home = suite(test_good=GOOD)
 
-    ended = called(cell.at(home), "--dtest", "--pdb", "--basetemp", "tmp")
+    ended = called(cell.at(home), "--dtest", "--pdb", "--stepwise")
 
     assert ended.code == pytest.ExitCode.USAGE_ERROR
     assert "--pdb does not go with --dtest: the tests run in other processes" in ended.err
-    assert "--basetemp does not go with --dtest" in ended.err
+    assert "--stepwise does not go with --dtest" in ended.err
+
+
+def test_sessions_have_directories_of_their_own_below_the_one_that_is_given(
+    cell: CellUser, suite: Suite
+) -> None:
+    text = (
+        "import pytest, time\n"
+        "@pytest.mark.parametrize('n', range(6))\n"
+        "def test_n(tmp_path, n):\n"
+        "    (tmp_path / 'file').touch()\n"
+        "    time.sleep(0.2)\n"
+        "    assert (tmp_path / 'file').exists()\n"
+        "    assert tmp_path.parent.parent.name == 'given'\n"
+    )
+    home = suite(test_a=text)
+
+    ended = called(cell.at(home), "--dtest", "--dtest-workers", "2", "--basetemp", "given")
+
+    assert ended.code == 0, ended.out
+    assert len([path for path in (home / "given").iterdir() if path.name[:6] == "popen-"]) == 2
 
 
 def test_no_cell_is_needed_to_collect(person: Person, suite: Suite) -> None:
