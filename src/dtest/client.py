@@ -16,7 +16,7 @@ from dtest.events.catalogue import ClientPayload
 from dtest.events.config import CONFIGS, Simulation, config_fault
 from dtest.events.envelope import Event
 from dtest.events.environment import Environment
-from dtest.events.fields import CellId, ClientId, EventId, RunId
+from dtest.events.fields import DOCUMENT_BYTES_MAX, CellId, ClientId, EventId, RunId
 from dtest.events.problem import explain
 from dtest.events.task import Requirements, Resources, RetryPolicy, TaskQueued
 from dtest.journal.port import Appended, Journal, Outgoing
@@ -134,7 +134,10 @@ def _parse(content: dict[str, Any], place: int) -> TaskQueued:
         task = _TASK.validate_python(content)
     except ValidationError as error:
         message = f"task {name}: {explain(error)}"
-        raise InvalidDocument(message, hint="see `dtest event schema task.queued`") from error
+        hint = "see `dtest event schema task.queued`"
+        if str(DOCUMENT_BYTES_MAX) in message:
+            hint = "bring what is large as files: `dtest submit --ship`"
+        raise InvalidDocument(message, hint=hint) from error
     fault = config_fault(task.type, task.config, task.fallback_config)
     if fault is not None:
         message = f"task {name}: {fault}"

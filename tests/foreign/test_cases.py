@@ -1,6 +1,8 @@
 """What people report from practice, each with the outcome that its README calls right."""
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -297,3 +299,33 @@ def test_a_log_file_of_the_settings_is_one_for_each_session(person: Person, plug
     assert "--log-file: each session writes its own" in ended.err
     written = [path.read_text() for path in person.cwd.glob("run.log*")]
     assert sum(text.count("line of") for text in written) == 8
+
+
+def test_what_is_too_large_is_refused_with_the_limit_and_disturbs_nobody(case: Case) -> None:
+    person = case("40")
+    person.dtest("up", "--workers", "1", "--slots", "2").good()
+    try:
+        ends = {
+            size: person.dtest(
+                "submit",
+                "-",
+                "--wait",
+                stdin=subprocess.run(
+                    [sys.executable, "make.py", str(size)],
+                    cwd=person.cwd,
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                ).stdout,
+            )
+            for size in (783, 785, 5000)
+        }
+        after = person.dtest("submit", "--wait", "--", "true")
+        verified = person.dtest("event", "verify")
+    finally:
+        person.dtest("down")
+
+    assert [ends[size].code for size in (783, 785, 5000)] == [0, 2, 2]
+    for size in (785, 5000):
+        assert "--ship" in ends[size].err
+    assert (after.code, verified.code) == (0, 0)
