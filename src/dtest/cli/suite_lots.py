@@ -88,29 +88,24 @@ class Share:
     """Tests that have no lot, each with the cause."""
 
     @property
+    def tests(self) -> list[PlannedTest]:
+        """All tests of the plan, those that no session can run among them."""
+        chosen = (each for lot in self.lots for each in lot.tests)
+        return [*(PlannedTest(each.test.number or 0, each.nodeid) for each in chosen), *self.unrun]
+
+    @property
     def plan(self) -> dict[str, object]:
         """The document that tells what is to have a result."""
-        tests = [
-            {"number": each.test.number, "nodeid": each.nodeid}
-            for lot in self.lots
-            for each in lot.tests
-        ]
-        return {
-            "hardware": self.lane.name,
-            "tests": [*tests, *map(asdict, self.unrun)],
-            "files": [*self.suite.broken, *self.suite.skipped],
-        }
+        files = [*self.suite.broken, *self.suite.skipped]
+        return {"hardware": self.lane.name, "tests": list(map(asdict, self.tests)), "files": files}
 
     @property
     def plan_rows(self) -> Iterator[dict[str, object]]:
-        """What the read model holds of that plan."""
-        base = {"hardware": self.lane.name, "cause": "", "applies": True}
-        for lot in self.lots:
-            for each in lot.tests:
-                yield {**base, "number": each.test.number, "nodeid": each.nodeid}
-        for unfit in self.unrun:
-            yield {**base, **asdict(unfit)}
+        """What the read model will hold of that plan."""
+        for test in self.tests:
+            yield {"hardware": self.lane.name, **asdict(test)}
         for file in (*self.suite.broken, *self.suite.skipped):
+            base = {"hardware": self.lane.name, "cause": "", "applies": True}
             yield {**base, "number": None, "nodeid": file}
 
     @property

@@ -139,6 +139,9 @@ def _planned_results(
     for (of_class, _), item in plan.items():
         names[of_class][item.nodeid] += 1
     missing = _causes(known)
+    by_name: dict[tuple[str, int], list[CaseKey]] = defaultdict(list)
+    for found in loose:
+        by_name[found.nodeid, found.occurrence].append(found)
     places: Counter[tuple[str, str]] = Counter()
     results = []
     for where in sorted({*plan, *numbered}, key=lambda where: (where[0] or "", where[1])):
@@ -153,7 +156,7 @@ def _planned_results(
         places[nodeid, kind] += 1
         key = CaseKey(nodeid, kind, places[nodeid, kind])
         if not seen and planned is not None and planned.applies:
-            seen = _answering(loose, key)
+            seen = _answering(loose, by_name, key)
         if seen:
             verdict = judge([item.outcome for item in seen])
             results.append(Result(key, verdict, tuple(seen), number=where[1]))
@@ -164,11 +167,14 @@ def _planned_results(
     return results
 
 
-def _answering(loose: dict[CaseKey, list[Observation]], key: CaseKey) -> list[Observation]:
-    """Return what an older agent reported of a test: it knows its name only."""
-    for found in loose:
-        same = (found.nodeid, found.occurrence) == (key.nodeid, key.occurrence)
-        if same and key.hardware in ("", found.hardware):
+def _answering(
+    loose: dict[CaseKey, list[Observation]],
+    by_name: dict[tuple[str, int], list[CaseKey]],
+    key: CaseKey,
+) -> list[Observation]:
+    """Take out what an older agent reported of a test: it knows its name only."""
+    for found in by_name.get((key.nodeid, key.occurrence), ()):
+        if found in loose and key.hardware in ("", found.hardware):
             return loose.pop(found)
     return []
 
