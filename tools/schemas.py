@@ -54,6 +54,7 @@ ABOUT_ROLES = {
     "client": "## Written by clients",
     "agent": "## Written by agents",
     "scheduler": "## Written by the scheduler",
+    "conductor": "## Written by the conductor",
 }
 ABOUT_REFUSALS = """\
 ## Codes of `event.refused`

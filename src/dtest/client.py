@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from dtest.errors import InvalidDocument
+from dtest.conducting.orders import Order
+from dtest.errors import InvalidDocument, UsageError
 from dtest.events import codec, subject
 from dtest.events.catalogue import ClientPayload
 from dtest.events.config import CONFIGS, Simulation, config_fault
@@ -18,10 +19,14 @@ from dtest.events.envelope import Event
 from dtest.events.environment import Environment
 from dtest.events.fields import DOCUMENT_BYTES_MAX, CellId, ClientId, EventId, RunId
 from dtest.events.problem import explain
+from dtest.events.runner import Runner
+from dtest.events.suite import Selection, SuiteSubmitted
 from dtest.events.task import Requirements, Resources, RetryPolicy, TaskQueued
 from dtest.journal.port import Appended, Journal, Outgoing
 
 _TASK: TypeAdapter[TaskQueued] = TypeAdapter(TaskQueued)
+_SUITE: TypeAdapter[SuiteSubmitted] = TypeAdapter(SuiteSubmitted)
+_OF_SUITES = {"environment": Environment, "runner": Runner, "selection": Selection}
 _NAMESPACE = uuid.UUID("6a1f9f6e-0b5c-5d0a-9a53-6b6f7d0f5a10")
 _NESTED = {"requirements": Requirements, "resources": Resources, "retry_policy": RetryPolicy}
 TASKS_MAX = 100_000
@@ -119,6 +124,31 @@ def parse_tasks(
         message = "the submission holds no task"
         raise InvalidDocument(message, hint="give an object, or an array of objects")
     return tasks
+
+
+def parse_suite(document: object, *, run_id: RunId) -> SuiteSubmitted:
+    """Read the document of a suite; a missing ``run_id`` is the given one.
+
+    Raises InvalidDocument that names the field.
+    """
+    if not isinstance(document, Mapping):
+        message = f"the suite: expected an object, got {type(document).__name__}"
+        raise InvalidDocument(message)
+    content = {"run_id": run_id, **document}
+    _known_only(content, SuiteSubmitted, "the suite")
+    for key, nested in _OF_SUITES.items():
+        if isinstance(content.get(key), Mapping):
+            _known_only(content[key], nested, f"the suite: {key}")
+    try:
+        spec = _SUITE.validate_python(content)
+    except ValidationError as error:
+        message = f"the suite: {explain(error)}"
+        raise InvalidDocument(message, hint="see `dtest event schema suite.submitted`") from error
+    try:
+        Order(spec).check()
+    except UsageError as error:
+        raise InvalidDocument(f"the suite: {error.message}", hint=error.hint) from error
+    return spec
 
 
 def _parse(content: dict[str, Any], place: int) -> TaskQueued:

@@ -11,13 +11,14 @@ from dtest.cli.suite_options import Selection
 from dtest.cli.suite_run import keys_of, predicted_s
 from dtest.errors import NoWorkerMatches
 from dtest.events.fields import WorkerId
+from dtest.events.suite import Function
 from dtest.events.worker import Capability, Device
 from dtest.reports.observation import Known, Part, Planned
 from dtest.reports.report import compose
 from dtest.state.worker import Worker, whole
 from dtest.suites.requirement import parse_on
 from dtest.suites.rules import read_rules
-from dtest.suites.suite import Function, Suite
+from dtest.suites.suite import Suite
 from tests.reports.samples import known, seen, tried
 
 TESTS = Suite(tuple((f"{file}.py::t{n}", "") for file in ("a", "gpu") for n in range(4)))

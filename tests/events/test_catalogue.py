@@ -63,6 +63,7 @@ def test_an_event_names_its_entity_first(payload: type[Payload]) -> None:
         "event.refused": "refused_seq",
         "leader.elected": "leader_id",
         "policy.changed": "ranking",
+        "suite.listed": "digest",
     }
 
     assert first.endswith("_id") or expected.get(payload.TYPE) == first

@@ -51,7 +51,13 @@ def path(request: pytest.FixtureRequest) -> Path:
 def test_there_is_a_unit_for_each_part() -> None:
     names = [path.stem for path in UNITS]
 
-    assert names == ["dtest-agent", "dtest-api", "dtest-scheduler", "nats-server"]
+    assert names == [
+        "dtest-agent",
+        "dtest-api",
+        "dtest-conductor",
+        "dtest-scheduler",
+        "nats-server",
+    ]
 
 
 def test_a_unit_says_known_things_only(path: Path) -> None:

@@ -6,7 +6,7 @@ Values cover what the hints allow, kept small; what they forbid is not made here
 import dataclasses
 import types
 import typing
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from enum import Enum
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from dtest.events.catalogue import Payload
 from dtest.events.fields import TOKEN_PATTERN
 from dtest.events.policy import PolicyChanged
+from dtest.events.suite import Function, ListPart, Marks, SuiteSubmitted
 from tests.kit.parameters import some
 
 TEXT = st.characters(exclude_categories=["Cs"])
@@ -51,6 +52,7 @@ class _Limits:
     size_min: int = 0
     size_max: int = 6
     token: bool = False
+    pattern: str | None = None
 
     def learn(self, note: object) -> None:
         """Take over what one annotation says."""
@@ -64,14 +66,15 @@ class _Limits:
             self.high = high
         self.size_min = getattr(note, "min_length", None) or self.size_min
         self.size_max = min(self.size_max, getattr(note, "max_length", None) or self.size_max)
-        self.token = self.token or getattr(note, "pattern", None) == TOKEN_PATTERN
+        self.pattern = getattr(note, "pattern", None) or self.pattern
+        self.token = self.token or self.pattern == TOKEN_PATTERN
 
 
 def of(payload: type[Any]) -> st.SearchStrategy[Any]:
     """Instances of a payload, or of a dataclass inside one."""
     found = _KNOWN.get(payload)
     if found is None:
-        made = _of_policy() if payload is PolicyChanged else _of_dataclass(payload)
+        made = _OWN[payload]() if payload in _OWN else _of_dataclass(payload)
         found = _KNOWN[payload] = made
     return found
 
@@ -83,6 +86,29 @@ _PARAMETERS = st.randoms(use_true_random=False).map(lambda rng: some(rng, rng.ch
 def _of_policy() -> st.SearchStrategy[Any]:
     """Parameters have names and limits of their own."""
     return _of_dataclass(PolicyChanged, parameters=_PARAMETERS, reset=_PARAMETERS.map(tuple))
+
+
+def _of_list() -> st.SearchStrategy[Any]:
+    """Its numbers name what stands beside them."""
+    return _of_dataclass(
+        ListPart,
+        tests=st.just((("t.py::a", ""),)),
+        marks=st.just((Marks(("slow",), (([1], {"hardware": "cuda"}),)),)),
+        marked=st.sampled_from([(), (0,)]),
+        functions=st.just((Function("t.py", "a", 1, ""),)),
+        places=st.sampled_from([(), ((0, 0, ""),)]),
+    )
+
+
+def _of_suite() -> st.SearchStrategy[Any]:
+    return _of_dataclass(SuiteSubmitted, environment=st.none(), runner=st.none())
+
+
+_OWN: dict[type[Any], typing.Callable[[], st.SearchStrategy[Any]]] = {
+    PolicyChanged: _of_policy,
+    ListPart: _of_list,
+    SuiteSubmitted: _of_suite,
+}
 
 
 def _of_dataclass(payload: type[Any], **stated: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -108,6 +134,10 @@ def _of_hint(hint: Any, notes: tuple[object, ...] = ()) -> st.SearchStrategy[Any
         return _of_hint(args[0], (*args[1:], *notes))
     if origin in (Union, types.UnionType):
         return st.one_of([_of_hint(arg, notes) for arg in args])
+    if origin is tuple and args[-1] is not Ellipsis:
+        return st.tuples(*(_of_hint(arg) for arg in args))
+    if origin is list:
+        return st.lists(_of_hint(args[0]), max_size=3)
     if origin is tuple:
         limits = _limits(notes)
         return st.lists(
@@ -134,6 +164,8 @@ def _of_class(hint: Any, limits: _Limits) -> st.SearchStrategy[Any]:
         return st.sampled_from(get_args(hint))
     if hint is str:
         text = st.text(TEXT, min_size=limits.size_min, max_size=limits.size_max)
+        if limits.pattern and not limits.token:
+            return st.from_regex(limits.pattern, fullmatch=True)
         return TOKENS if limits.token else text
     if hint in (int, float):
         return _number(hint, limits)
@@ -147,6 +179,7 @@ _PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     Any: st.none(),
     bool: st.booleans(),
     AwareDatetime: INSTANTS,
+    date: st.dates(),
 }
 
 

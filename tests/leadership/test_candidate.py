@@ -98,7 +98,7 @@ async def turn(_: float) -> None:
 
 
 def watch(line: Line) -> Watch:
-    return Watch(line, cell=facts.CELL, jitter=lambda: 0.5, sleep=turn)
+    return Watch(line, where=subject.leader(facts.CELL), jitter=lambda: 0.5, sleep=turn)
 
 
 @asynccontextmanager
@@ -188,7 +188,7 @@ async def test_a_leader_that_reconnects_a_little_later_is_not_missed() -> None:
             again.set()
 
     line.is_connected = False
-    patient = Watch(line, cell=facts.CELL, jitter=lambda: 0.5, sleep=sleep)
+    patient = Watch(line, where=subject.leader(facts.CELL), jitter=lambda: 0.5, sleep=sleep)
     waiting = asyncio.ensure_future(patient.leaderless())
     await asyncio.sleep(0)
     for call in line.reconnected:

@@ -15,6 +15,7 @@ from typing import Any
 
 import dtest.agents.pytest_session as sessions
 from dtest.cli.suite import again
+from dtest.events.suite import Function
 from dtest.events.task import ANYWHERE
 from dtest.reports.observation import Attempt, Known, Observation, Outcome, Part, Planned, Run
 from dtest.reports.report import compose
@@ -22,7 +23,7 @@ from dtest.reports.verdicts import Verdict, judge
 from dtest.suites.history import History
 from dtest.suites.plan import plan
 from dtest.suites.pools import divide
-from dtest.suites.suite import Function, Suite, joined
+from dtest.suites.suite import Suite, joined
 from dtest.suites.unit import Test, Unit, decode, encode, pieces_of, split
 from dtest.suites.unit import joined as parts_of
 

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtest.errors import InvalidDocument
+from dtest.events.suite import Marks
 from dtest.suites import suite as module
-from dtest.suites.suite import NO_MARKS, Marks, Suite, joined
+from dtest.suites.suite import NO_MARKS, Suite, joined
 
 GPU = Marks(("gpu",), (([], {"hardware": "cuda"}),))
 SLOW = Marks(("slow",))

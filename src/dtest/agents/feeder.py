@@ -18,7 +18,8 @@ import structlog
 from dtest.agents.pacing import Pace, given_from
 from dtest.agents.queue_port import Pulled, Queue
 from dtest.errors import DtestError, InvalidDocument, NotFound, Unavailable
-from dtest.suites.suite import Function, Marks, Suite
+from dtest.events.suite import Function, Marks
+from dtest.suites.suite import Suite
 from dtest.suites.unit import Piece, Unit, decode, encode, expected_s, joined, pieces_of, split
 
 log = structlog.get_logger()

@@ -13,6 +13,7 @@ from dtest.api import (
     policy,
     queues,
     runs,
+    suites,
     tasks,
     workers,
     workspaces,
@@ -44,7 +45,7 @@ def create_app(context: ApiContext) -> FastAPI:
     app.state.context = context
     app.add_middleware(Doorkeeper)
     for module in (
-        *(tasks, attempts, runs, workers, workspaces, breakers, policy, queues),
+        *(tasks, attempts, runs, suites, workers, workspaces, breakers, policy, queues),
         *(output, history, events, health),
     ):
         app.include_router(module.router)

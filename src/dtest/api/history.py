@@ -3,6 +3,8 @@
 Only what the read model holds: after it was made anew, as much as the journal still tells.
 """
 
+import asyncio
+import zlib
 from typing import Annotated, Final
 
 import orjson
@@ -10,12 +12,14 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
 from dtest.api.body import StrictRoute
-from dtest.api.context import Context
+from dtest.api.context import ApiContext, Context
 from dtest.api.listing import After
+from dtest.errors import DtestError
 
 RUNS_MAX: Final = 10
 """Only so many of the latest runs are looked at: what is older says little, and would be slow."""
 TESTS_MAX: Final = 100_000
+ANSWER_BYTES_MAX: Final = 900_000
 
 router = APIRouter(prefix="/api", tags=["runs"], route_class=StrictRoute)
 
@@ -65,6 +69,12 @@ async def history(
 ) -> Response:
     """Return what the latest runs of that name told, on one class of hardware."""
     await context.caught_up(after)
+    content = await remembered(context, suite, hardware)
+    return Response(orjson.dumps(content), media_type="application/json")
+
+
+async def remembered(context: ApiContext, suite: str, hardware: str) -> dict[str, object]:
+    """Return what the latest runs of a suite told of its tests on one class of hardware."""
     seq = context.projector.seq
     recent = (await context.read(RECENT, [suite, RUNS_MAX])).rows
     found: list[tuple[str, float, bool]] = []
@@ -73,7 +83,7 @@ async def history(
         answer = await context.read(LATEST, [since, runs, hardware, TESTS_MAX + 1])
         found = answer.rows[0][0] or []
     nodeids, durations_s, failed = zip(*found[:TESTS_MAX], strict=True) if found else ((), (), ())
-    content = {
+    return {
         "suite": suite,
         "hardware": hardware,
         "nodeids": nodeids,
@@ -82,4 +92,17 @@ async def history(
         "truncated": len(found) > TESTS_MAX,
         "seq": seq,
     }
-    return Response(orjson.dumps(content), media_type="application/json")
+
+
+async def answered(context: ApiContext, question: bytes) -> bytes:
+    """Answer a conductor's question in the form of the HTTP API, compressed by zlib.
+
+    Nothing for a question that is not understood, and where the answer fits into no message.
+    """
+    try:
+        asked = orjson.loads(question)
+        content = await remembered(context, str(asked["suite"]), str(asked["hardware"]))
+    except (ValueError, KeyError, TypeError, DtestError):
+        return b""
+    packed = await asyncio.to_thread(lambda: zlib.compress(orjson.dumps(content), 1))
+    return packed if len(packed) <= ANSWER_BYTES_MAX else b""

@@ -6,12 +6,13 @@ from fastapi import APIRouter, Query
 
 from dtest.api.body import StrictRoute
 from dtest.api.context import Context
+from dtest.api.finding import find_run
 from dtest.api.listing import After, Cursor, Limit, Listing, page, readable
 from dtest.api.models import Page, ReasonBody, Requested
-from dtest.api.plans import PLANS, PlanBody, planned_events
+from dtest.api.plans import PLANS
+from dtest.api.suites import suite_row
 from dtest.api.verdict import VerdictAnswer, verdict_of
 from dtest.errors import NotFound
-from dtest.events.fields import RunId
 from dtest.events.run import RunCancelRequested
 
 Wait = Annotated[float, Query(ge=0, le=10)]
@@ -25,6 +26,10 @@ RUNS = Listing(
     frozenset({"labels"}),
 )
 ONE = "SELECT * FROM run_summary WHERE run_id = ?"
+OF_SUITE = (
+    *("phase", "tests", "planned", "predicted_s", "notes", "round"),
+    *("cut", "cut_detail", "cut_hint", "exit_code", "counts"),
+)
 OUTCOMES = "SELECT outcome, count(*) AS count FROM testcase_verdicts WHERE run_id = ? GROUP BY 1"
 
 
@@ -50,7 +55,7 @@ async def show_run(
     With ``wait_s`` as soon as the run has ended, or as it is after so many seconds.
     """
     await context.caught_up(after)
-    run = _find(context, run_id)
+    run = find_run(context, run_id)
     await context.projector.run_ended(run, wait_s=wait_s)
     seq = context.projector.seq
     found = (await context.read(ONE, [run])).records()
@@ -59,11 +64,14 @@ async def show_run(
         raise NotFound(message, hint="ask with ?after=<seq>")
     outcomes = (await context.read(OUTCOMES, [run])).rows
     sums = readable(found[0], RUNS.json_columns)
+    suite = await suite_row(context, run)
+    is_open = suite is not None and suite["exit_code"] is None
     return {
         **sums,
         "testcases": {str(name): count for name, count in outcomes},
         # By the same rows: the fold may be ahead of what is written, and the sums would not fit.
-        "finished": not sums["running"] and not sums["waiting"],
+        "finished": not sums["running"] and not sums["waiting"] and not is_open,
+        "suite": suite and {name: suite[name] for name in OF_SUITE},
         "as_of_seq": seq,
     }
 
@@ -71,18 +79,10 @@ async def show_run(
 @router.post("/{run_id}/cancel", status_code=202, summary="Cancel all tasks of a run")
 async def cancel_run(context: Context, run_id: str, body: ReasonBody | None = None) -> Requested:
     """Record the request."""
-    run = _find(context, run_id)
+    run = find_run(context, run_id)
     reason = body.reason if body is not None else ""
     placed = await context.client.say([RunCancelRequested(run, reason)])
     return Requested(seq=placed[0].seq)
-
-
-@router.post("/{run_id}/plan", status_code=202, summary="Say what a run is to prove")
-async def plan(context: Context, run_id: str, body: PlanBody) -> Requested:
-    """Record tests by their numbers: each is to have a result, or the run is not proven."""
-    facts = planned_events(_find(context, run_id), body)
-    placed = await context.client.say(facts)
-    return Requested(seq=placed[-1].seq)
 
 
 @router.get("/{run_id}/plan", summary="What a run is to prove")
@@ -95,7 +95,7 @@ async def show_plan(
 ) -> Page:
     """Return the planned tests, the last ones first; files to be collected have no number."""
     await context.caught_up(after)
-    filters = {"run_id = ?": _find(context, run_id)}
+    filters = {"run_id = ?": find_run(context, run_id)}
     return await page(context, PLANS, filters, limit=limit, cursor=cursor, after=after)
 
 
@@ -103,19 +103,4 @@ async def show_plan(
 async def show_verdict(context: Context, run_id: str, after: After = None) -> VerdictAnswer:
     """Judge all that is known of the run by the function that all reports ask."""
     await context.caught_up(after)
-    return await verdict_of(context, _find(context, run_id))
-
-
-def _find(context: Context, name: str) -> RunId:
-    runs = context.projector.rows.cell.runs
-    known = list(runs.values())  # a copy: the projector's thread adds to them
-    filled = [run for run in known if run.task_ids]  # one whose tasks were refused is no run
-    if name == "@last" and filled:
-        return max(filled, key=lambda run: run.opened_at).id
-    if RunId(name) in runs:
-        return RunId(name)
-    begins = [run.id for run in known if run.id.startswith(name)][:2] if name else []
-    if len(begins) == 1:
-        return begins[0]
-    message = f"{'more than one' if begins else 'no'} run is called {name!r}"
-    raise NotFound(message, hint="`dtest run ls` lists the runs")
+    return await verdict_of(context, find_run(context, run_id))

@@ -6,8 +6,10 @@ from pydantic import BaseModel, Field
 
 from dtest.api.context import ApiContext
 from dtest.api.listing import readable
+from dtest.api.suites import suite_row
 from dtest.events.fields import RunId
-from dtest.reports.reading import known_of
+from dtest.reports.muting import NONE_MUTED
+from dtest.reports.reading import known_of, muted_of
 from dtest.reports.report import compose
 
 LISTED_MAX = 100
@@ -18,7 +20,7 @@ TASKS = "SELECT * FROM tasks WHERE run_id = ?"
 ATTEMPTS = "SELECT attempts.* FROM attempts JOIN tasks USING (task_id) WHERE run_id = ?"
 # What tests wrote is for reports: a verdict does not follow from it.
 CASES = "SELECT * REPLACE ('' AS output) FROM testcases WHERE run_id = ? ORDER BY seq, ordinal"
-PLANNED = "SELECT * FROM plans WHERE run_id = ? ORDER BY seq, idx"
+PLANNED = "SELECT * FROM planned WHERE run_id = ? ORDER BY seq, idx"
 _JSON = frozenset({"labels", "document", "artifacts", "properties", "suite_properties"})
 
 
@@ -52,14 +54,17 @@ async def verdict_of(context: ApiContext, run_id: RunId) -> VerdictAnswer:
         return [readable(record, _JSON) for record in answer.records()]
 
     (run,) = await rows(RUN)
+    suite = await suite_row(context, run_id)
+    is_open = suite is not None and suite["exit_code"] is None
     known = known_of(
-        {**run, "finished": not run["running"] and not run["waiting"]},
+        {**run, "finished": not run["running"] and not run["waiting"] and not is_open},
         tasks=await rows(TASKS),
         attempts=await rows(ATTEMPTS),
         cases=await rows(CASES),
         planned=await rows(PLANNED),
+        suite=suite,
     )
-    report = compose(known)
+    report = compose(known, flaky=muted_of(suite) if suite is not None else NONE_MUTED)
     told = [
         Told(
             name=result.key.nodeid[:NAME_CHARS_MAX],

@@ -99,6 +99,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "config": {"view": ("config", "Show every setting with its origin.")},
     "server": {
         "scheduler": ("server", "Run a scheduler in the foreground."),
+        "conductor": ("server", "Run a conductor of suites in the foreground."),
         "api": ("server", "Run the HTTP API with its projector in the foreground."),
         "migrate": ("server", "Create the cell's streams, or compare and mend them."),
         "mirror": ("second_region", "Keep a copy of another region's journal."),

@@ -30,6 +30,16 @@ def scheduler(*, call: CallOptions = DEFAULTS) -> int:
     return 0
 
 
+def conductor(*, call: CallOptions = DEFAULTS) -> int:
+    """Run a conductor in the foreground; it conducts suites until another one takes over."""
+    from dtest.roles.conductor import serve
+    from dtest.runtime.logs import set_up_logs
+
+    set_up_logs(role="conductor", json_lines=True)
+    asyncio.run(serve(call.settings()))
+    return 0
+
+
 def api(*, database: Path | None = None, call: CallOptions = DEFAULTS) -> int:
     """Run the HTTP API with its projector in the foreground, at the address of --api.
 

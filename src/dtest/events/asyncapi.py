@@ -23,11 +23,13 @@ PARAMETERS: dict[str, str] = {
     "hardware": "Kind of hardware that the attempt uses, as `cpu` or `cuda`.",
     "task": "Id of the task.",
     "attempt": "Number of the attempt, from 1.",
+    "digest": "Digest of a list of tests.",
 }
 ROLES: dict[str, str] = {
     "client": "Submits tasks and asks for changes: programs of users, CI, the HTTP API.",
     "agent": "Runs attempts on one worker and reports them.",
     "scheduler": "Decides; the server refuses what a deposed leader still writes.",
+    "conductor": "Carries runs of suites to their end; several stand by, and one is in office.",
     "reader": "Follows the journal: projections, dashboards, and clients that await a result.",
 }
 NATS: Node = {"nats": {"bindingVersion": "0.1.0"}}
@@ -137,7 +139,7 @@ def _facts(stream: Mapping[str, Any]) -> Node:
 
 
 def places(
-    cell: str, client: str, worker: str, hardware: str
+    cell: str, client: str, worker: str, hardware: str, digest: str = "{digest}"
 ) -> Iterator[tuple[Role, str, str, list[str]]]:
     """Yield every place of the journal: who writes, its name, its subject, the types there."""
     for role, payloads in WRITTEN_BY.items():
@@ -150,6 +152,10 @@ def places(
     for name, where in _scheduler_subjects(cell, hardware, worker).items():
         parsed = subject.parse(spoken[name])
         yield "scheduler", name, where, sorted(parsed.types if parsed is not None else ())
+    spoken = _conductor_subjects("cell", "digest")
+    for name, where in _conductor_subjects(cell, digest).items():
+        parsed = subject.parse(spoken[name])
+        yield "conductor", name, where, sorted(parsed.types if parsed is not None else ())
 
 
 def _scheduler_subjects(cell: str, hardware: str, worker: str) -> dict[str, str]:
@@ -158,6 +164,14 @@ def _scheduler_subjects(cell: str, hardware: str, worker: str) -> dict[str, str]
         "decided": subject.decided(CellId(cell)),
         "observed": subject.observed(CellId(cell)),
         "work": subject.work(CellId(cell), hardware, WorkerId(worker)),
+    }
+
+
+def _conductor_subjects(cell: str, digest: str) -> dict[str, str]:
+    return {
+        "epoch": subject.conductor_epoch(CellId(cell)),
+        "decided": subject.conducted(CellId(cell)),
+        "list": subject.listed(CellId(cell), digest),
     }
 
 
@@ -199,7 +213,7 @@ def _event_messages() -> Node:
             "title": name,
             "summary": event_schema(name)["description"],
             "contentType": CONTENT_TYPE,
-            "headers": _headers(guarded=ROLE_OF[name] == "scheduler"),
+            "headers": _headers(guarded=ROLE_OF[name] in ("scheduler", "conductor")),
             "payload": {"schemaFormat": DIALECT_NAME, "schema": {"oneOf": [one, batch]}},
         }
     return messages
@@ -213,7 +227,7 @@ def _headers(*, guarded: bool) -> Node:
         }
     }
     if guarded:
-        guard = "The leader's epoch: the server refuses the message of a deposed leader."
+        guard = "The epoch of its office: the server refuses the message of who was deposed."
         properties |= {name: {"type": "string", "description": guard} for name in GUARD_HEADERS}
     return {"type": "object", "required": ["Nats-Msg-Id"], "properties": properties}
 

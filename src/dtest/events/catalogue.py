@@ -18,10 +18,22 @@ from dtest.events.attempt import (
     TestcaseFinished,
 )
 from dtest.events.breaker import BreakerClosed, BreakerHalfOpened, BreakerOpened
+from dtest.events.conductor import ConductorElected
 from dtest.events.leader import EventRefused, LeaderElected
 from dtest.events.policy import PolicyChanged
 from dtest.events.run import RunCancelRequested, RunOpened
-from dtest.events.suite import SuitePlanned
+from dtest.events.suite import (
+    SuiteBegun,
+    SuiteCollected,
+    SuiteCut,
+    SuiteDivided,
+    SuiteEnded,
+    SuiteListed,
+    SuitePlanned,
+    SuitePooled,
+    SuiteRerunOrdered,
+    SuiteSubmitted,
+)
 from dtest.events.task import (
     TaskCancelRequested,
     TaskEnded,
@@ -42,7 +54,7 @@ from dtest.events.worker import (
     WorkerSuspected,
 )
 
-Role = Literal["client", "agent", "scheduler"]
+Role = Literal["client", "agent", "scheduler", "conductor"]
 
 ClientPayload = (
     RunOpened
@@ -55,6 +67,7 @@ ClientPayload = (
     | WorkerReinstateRequested
     | PolicyChanged
     | SuitePlanned
+    | SuiteSubmitted
 )
 AgentPayload = (
     WorkerRegistered
@@ -84,12 +97,24 @@ SchedulerPayload = (
     | TaskEnded
     | EventRefused
 )
-Payload = ClientPayload | AgentPayload | SchedulerPayload
+ConductorPayload = (
+    ConductorElected
+    | SuiteBegun
+    | SuiteListed
+    | SuiteCollected
+    | SuiteDivided
+    | SuitePooled
+    | SuiteRerunOrdered
+    | SuiteCut
+    | SuiteEnded
+)
+Payload = ClientPayload | AgentPayload | SchedulerPayload | ConductorPayload
 
 WRITTEN_BY: dict[Role, tuple[type[Payload], ...]] = {
     "client": get_args(ClientPayload),
     "agent": get_args(AgentPayload),
     "scheduler": get_args(SchedulerPayload),
+    "conductor": get_args(ConductorPayload),
 }
 PAYLOADS: dict[str, type[Payload]] = {
     payload.TYPE: payload for payloads in WRITTEN_BY.values() for payload in payloads

@@ -187,10 +187,14 @@ class _Reading:
     __slots__ = ("_address", "_source", "_worker")
 
     def __init__(self, address: subjects.Address) -> None:
-        scheduled = address.role == "scheduler"
         self._address = address
-        self._source = source(address.cell, address.role, "" if scheduled else address.name)
+        self._source = source(address.cell, address.role, "" if self._is_office else address.name)
         self._worker = "" if address.role == "client" else address.name
+
+    @property
+    def _is_office(self) -> bool:
+        """Say whether many may hold the role, one at a time: the source names which of them."""
+        return self._address.role in ("scheduler", "conductor")
 
     def event(self, item: Any) -> Event | Malformed:  # noqa: ANN401 - whatever was written
         try:
@@ -238,7 +242,7 @@ class _Reading:
         if event_type not in self._address.types:
             detail = f"{event_type} may not stand on this subject"
             return Malformed(RefusalCode.WRONG_SUBJECT, detail)
-        if written_by != self._source and not self._by_some_scheduler(written_by):
+        if written_by != self._source and not self._by_some_holder(written_by):
             detail = f"source is {written_by[:200]!r}, the subject belongs to {self._source!r}"
             return Malformed(RefusalCode.FORGED_SOURCE, detail)
         try:
@@ -258,8 +262,8 @@ class _Reading:
                 return Malformed(RefusalCode.FORGED_SOURCE, detail)
         return fact
 
-    def _by_some_scheduler(self, written_by: str) -> bool:
-        return self._address.role == "scheduler" and written_by.startswith(self._source)
+    def _by_some_holder(self, written_by: str) -> bool:
+        return self._is_office and written_by.startswith(self._source)
 
 
 @functools.lru_cache(maxsize=512)

@@ -69,6 +69,7 @@ def schema_file(event_type: str) -> str:
 
 def _envelope(event_type: str) -> Schema:
     role, token = ROLE_OF[event_type], TOKEN_PATTERN.strip("^$")
+    name = "" if role in ("scheduler", "conductor") else f"{token}$"  # of an office, any holder
     return {
         "specversion": {"const": "1.0"},
         "id": {
@@ -79,7 +80,7 @@ def _envelope(event_type: str) -> Schema:
         "source": {
             "description": f"/dtest/<cell>/{role}/<name>, as the subject says.",
             "type": "string",
-            "pattern": f"^/dtest/{token}/{role}/{'' if role == 'scheduler' else f'{token}$'}",
+            "pattern": f"^/dtest/{token}/{role}/{name}",
         },
         "type": {"const": wire_type(event_type)},
         "time": {

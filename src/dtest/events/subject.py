@@ -7,10 +7,12 @@ import functools
 import re
 from dataclasses import dataclass
 
-from dtest.events.catalogue import ROLE_OF, Role
-from dtest.events.fields import TOKEN_PATTERN, CellId, ClientId, TaskId, WorkerId
+from dtest.events.catalogue import ROLE_OF, WRITTEN_BY, Role
+from dtest.events.fields import TOKEN_PATTERN, CellId, ClientId, RunId, TaskId, WorkerId
 
 ROOT = "dtest"
+JOURNALLED = ("client", "agent", "scheduler", "work", "conductor")
+"""First words of what the journal keeps."""
 TOKEN = re.compile(TOKEN_PATTERN)
 _EPOCH_TYPES = frozenset({"leader.elected"})
 _OBSERVED_TYPES = frozenset({"worker.suspected"})
@@ -21,6 +23,22 @@ _DECIDED_TYPES = (
     - _OBSERVED_TYPES
     - _WORK_TYPES
 )
+_CONDUCTED_EPOCH_TYPES = frozenset({"conductor.elected"})
+_LISTED_TYPES = frozenset({"suite.listed"})
+_CONDUCTED_TYPES = (
+    frozenset(name for name, role in ROLE_OF.items() if role == "conductor")
+    - _CONDUCTED_EPOCH_TYPES
+    - _LISTED_TYPES
+)
+_ROLES: dict[str, Role] = {role: role for role in WRITTEN_BY}
+_OF_OFFICES: dict[tuple[str, ...], frozenset[str]] = {
+    ("scheduler", "epoch"): _EPOCH_TYPES,
+    ("scheduler", "decided"): _DECIDED_TYPES,
+    ("scheduler", "observed"): _OBSERVED_TYPES,
+    ("conductor", "epoch"): _CONDUCTED_EPOCH_TYPES,
+    ("conductor", "decided"): _CONDUCTED_TYPES,
+    ("conductor", "list"): _LISTED_TYPES,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +87,21 @@ def work_of(cell: CellId, worker_id: WorkerId) -> str:
     return f"{ROOT}.{cell}.work.*.{worker_id}"
 
 
+def conductor_epoch(cell: CellId) -> str:
+    """Where a candidate writes ``conductor.elected``: the fencing token of conductors."""
+    return f"{ROOT}.{cell}.conductor.epoch"
+
+
+def conducted(cell: CellId) -> str:
+    """Where the conductor writes what it decides about suites."""
+    return f"{ROOT}.{cell}.conductor.decided"
+
+
+def listed(cell: CellId, digest: str) -> str:
+    """Where the conductor writes a list of tests."""
+    return f"{ROOT}.{cell}.conductor.list.{digest}"
+
+
 def output(cell: CellId, task_id: TaskId, attempt: int) -> str:
     """Where an agent writes the output of an attempt (own stream, limited age)."""
     return f"{ROOT}.{cell}.output.{task_id}.{attempt}"
@@ -104,6 +137,16 @@ def standby(cell: CellId) -> str:
     return f"{ROOT}.{cell}.standby"
 
 
+def conductor(cell: CellId) -> str:
+    """Where the conductor answers pings (core NATS, not stored)."""
+    return f"{ROOT}.{cell}.conducting"
+
+
+def memory(cell: CellId) -> str:
+    """Where APIs answer what they know of earlier runs of a suite (core NATS, not stored)."""
+    return f"{ROOT}.{cell}.memory"
+
+
 def unit(cell: CellId, queue: str) -> str:
     """Where units of tests wait for a session (own stream; what is done leaves it)."""
     return f"{ROOT}.{cell}.queue.{queue}.unit"
@@ -119,6 +162,16 @@ def collected(cell: CellId, queue: str, part: int) -> str:
     return f"{ROOT}.{cell}.queue.{queue}.collected.{part}"
 
 
+def any_collected(cell: CellId) -> str:
+    """Filter for the last word of each session about what a suite holds."""
+    return f"{ROOT}.{cell}.queue.*.collected.0"
+
+
+def recalled(cell: CellId, run_id: RunId, part: int) -> str:
+    """Where a client's knowledge of earlier runs waits for the plan of a run, in parts from 0."""
+    return f"{ROOT}.{cell}.queue.{run_id}.recalled.{part}"
+
+
 def hungry(cell: CellId, queue: str) -> str:
     """Where a session says that it has nothing to do (core NATS, not stored)."""
     return f"{ROOT}.{cell}.hungry.{queue}"
@@ -126,7 +179,7 @@ def hungry(cell: CellId, queue: str) -> str:
 
 def journal_filters(cell: CellId) -> list[str]:
     """The subjects that the journal's stream keeps."""
-    return [f"{ROOT}.{cell}.{part}.>" for part in ("client", "agent", "scheduler", "work")]
+    return [f"{ROOT}.{cell}.{part}.>" for part in JOURNALLED]
 
 
 @functools.lru_cache(maxsize=10_000)
@@ -141,12 +194,14 @@ def parse(subject: str) -> Address | None:
             if ROLE_OF.get(event_type) != role:
                 return Address(cell, _role(role), name, frozenset())
             return Address(cell, _role(role), name, frozenset({event_type}))
-        case [root, cell, "scheduler", "epoch"] if root == ROOT:
-            return Address(cell, "scheduler", "", _EPOCH_TYPES)
-        case [root, cell, "scheduler", "decided"] if root == ROOT:
-            return Address(cell, "scheduler", "", _DECIDED_TYPES)
-        case [root, cell, "scheduler", "observed"] if root == ROOT:
-            return Address(cell, "scheduler", "", _OBSERVED_TYPES)
+        case [root, cell, ("scheduler" | "conductor") as office, *where] if root == ROOT:
+            types = _OF_OFFICES.get((office, *where[:1]), frozenset())
+            extra = where[:1] == ["list"]
+            return (
+                Address(cell, _role(office), "", types)
+                if len(where) == 1 + extra and types
+                else None
+            )
         case [root, cell, "work", _, worker] if root == ROOT:
             return Address(cell, "scheduler", worker, _WORK_TYPES)
         case _:
@@ -154,4 +209,4 @@ def parse(subject: str) -> Address | None:
 
 
 def _role(word: str) -> Role:
-    return "client" if word == "client" else "agent"
+    return _ROLES[word]

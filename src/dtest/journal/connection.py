@@ -216,11 +216,14 @@ class Connection:
         return answers
 
     async def subscribe(
-        self, where: str, received: Callable[[Msg], Awaitable[None]]
+        self, where: str, received: Callable[[Msg], Awaitable[None]], *, queue: str = ""
     ) -> Subscription:
-        """Have ``received`` called for each message. Raises Unavailable."""
+        """Have ``received`` called for each message; of all with one ``queue``, one hears each.
+
+        Raises Unavailable.
+        """
         try:
-            return await cancellable(self.client.subscribe(where, cb=received))
+            return await cancellable(self.client.subscribe(where, queue=queue, cb=received))
         except nats.errors.ConnectionClosedError as error:
             message = f"cannot listen to {where}: the connection is closed"
             raise Unavailable(message) from error
@@ -242,6 +245,17 @@ class Connection:
                 await self.client.publish(msg.reply, said)
 
         return self._stop(await self.subscribe(where, received))
+
+    async def answer(
+        self, where: str, queue: str, answer: Callable[[bytes], Awaitable[bytes]]
+    ) -> Stop:
+        """Answer requests there, one of all who do under the name ``queue``; returns the stop."""
+
+        async def received(msg: Msg) -> None:
+            if msg.reply:
+                await self.send(msg.reply, await answer(msg.data))
+
+        return self._stop(await self.subscribe(where, received, queue=queue))
 
     def _stop(self, subscription: Subscription) -> Stop:
         async def stop() -> None:

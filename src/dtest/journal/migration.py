@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from dtest.errors import Unavailable, UsageError
+from dtest.events import subject
 from dtest.events.fields import CellId
 from dtest.journal.api import ask_api, get_info
 from dtest.journal.connection import Connection
@@ -113,6 +114,23 @@ async def create_streams(connection: Connection, cell: CellId, limits: Limits) -
     """Create the streams of a cell where they do not exist; existing ones are left as they are."""
     for config in all_configs(cell, limits):
         await _create(connection, config)
+
+
+async def keep_all_subjects(connection: Connection, cell: CellId) -> None:
+    """Have the journal of an earlier version keep what later ones write, too. Raises Unavailable.
+
+    Nothing that is stored changes.
+    """
+    info = await get_info(connection, journal_name(cell))
+    config = info["config"]
+    missing = set(subject.journal_filters(cell)) - set(config.get("subjects") or ())
+    if not missing or config.get("mirror"):
+        return
+    subjects = [*config["subjects"], *sorted(missing)]
+    reply = await _update(connection, journal_name(cell), {**config, "subjects": subjects})
+    if "error" in reply:
+        message = f"{journal_name(cell)} cannot keep {', '.join(sorted(missing))}"
+        raise Unavailable(message, hint="compare with `dtest server migrate --check`")
 
 
 async def _create(connection: Connection, config: Mapping[str, Any]) -> None:

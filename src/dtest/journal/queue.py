@@ -18,7 +18,7 @@ from nats.aio.subscription import Subscription
 
 from dtest.errors import JournalFull, NotFound, Unavailable
 from dtest.events import subject
-from dtest.events.fields import CellId
+from dtest.events.fields import CellId, RunId
 from dtest.journal.api import ask_api, get_message
 from dtest.journal.connection import Connection, Stop
 from dtest.journal.streams import SECOND_NS, queue_name
@@ -116,6 +116,14 @@ class UnitQueue:
         await self._put(subject.plan(self._cell, self.name), b"{}", "closed")
         self._closed = True
 
+    async def purge(self) -> None:
+        """Forget the units that nobody has finished. Raises Unavailable."""
+        request: dict[str, object] = {"filter": self._units}
+        reply = await ask_api(self._connection, f"STREAM.PURGE.{self._stream}", request)
+        if "error" in reply:
+            message = f"the queue {self.name}: {reply['error'].get('description')}"
+            raise Unavailable(message)
+
     async def tell(self, documents: Sequence[bytes]) -> None:
         """Keep what the suite holds; the first telling counts. Raises as ``put``."""
         for part, document in reversed(list(enumerate(documents))):  # with the first, all are there
@@ -125,6 +133,18 @@ class UnitQueue:
     async def told(self, part: int) -> bytes | None:
         """Return a part of what was told, none if there is no such part. Raises Unavailable."""
         where = subject.collected(self._cell, self.name, part)
+        found = await get_message(self._connection, self._stream, {"last_by_subj": where})
+        return found.payload if found is not None else None
+
+    async def recall(self, documents: Sequence[bytes]) -> None:
+        """Keep what a client knows of earlier runs; the queue has the run's name. As ``put``."""
+        for part, document in reversed(list(enumerate(documents))):
+            where = subject.recalled(self._cell, RunId(self.name), part)
+            await self._put(where, document, f"recalled.{part}")
+
+    async def recalled(self, part: int) -> bytes | None:
+        """Return a part of that, none if there is no such part. Raises Unavailable."""
+        where = subject.recalled(self._cell, RunId(self.name), part)
         found = await get_message(self._connection, self._stream, {"last_by_subj": where})
         return found.payload if found is not None else None
 

@@ -13,7 +13,6 @@ import orjson
 import structlog
 
 from dtest.events import subject
-from dtest.events.fields import CellId
 from dtest.journal.port import Journal
 from dtest.leadership.detector import Detector
 from dtest.leadership.follower import Follower
@@ -35,13 +34,13 @@ Duties = Callable[[Leader], Sequence[Coroutine[Any, Any, None]]]
 
 
 class Watch:
-    """Asks for the leader several times a second."""
+    """Asks for the holder of an office, who answers at ``where``, several times a second."""
 
     def __init__(
-        self, line: Line, *, cell: CellId, jitter: Callable[[], float], sleep: Sleep = asyncio.sleep
+        self, line: Line, *, where: str, jitter: Callable[[], float], sleep: Sleep = asyncio.sleep
     ) -> None:
         self._line = line
-        self._where = subject.leader(cell)
+        self._where = where
         self._jitter = jitter
         self._sleep = sleep
         self._doubts = 0

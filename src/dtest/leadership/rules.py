@@ -19,7 +19,7 @@ from dtest.leadership.decision import Parts, decide, decide_unrecorded
 from dtest.state.cell import Cell
 from dtest.state.term import UNRECORDED_RULES
 
-KEPT = 3
+KEPT = 4
 """Number of versions whose decisions can be made again."""
 
 
@@ -45,6 +45,8 @@ RULES: dict[int, Rules] = {
         Rules(1, decide, UNRECORDED, UNRECORDED_STRATEGIES),
         # Plans of suites are facts; a test has its number, and its node id may be long.
         Rules(2, decide, UNRECORDED, UNRECORDED_STRATEGIES),
+        # A run of a suite is conducted by the cell.
+        Rules(3, decide, UNRECORDED, UNRECORDED_STRATEGIES),
     )
 }
 CURRENT = RULES[max(RULES)]

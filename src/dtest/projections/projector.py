@@ -176,13 +176,15 @@ class Projector:
         return await self.until(lambda: self.seq >= seq, wait_s=wait_s)
 
     async def run_ended(self, run_id: RunId, *, wait_s: float) -> bool:
-        """Wait until all tasks of a run have ended, as far as is projected; say whether it is so.
+        """Wait until a run and all its tasks have ended, as far as is projected; say whether so.
 
         A run that nobody knows has not ended.
         """
 
         def ended() -> bool:
-            run = self.cell.runs.get(run_id)
+            run, suite = self.cell.runs.get(run_id), self.cell.suites.get(run_id)
+            if suite is not None:
+                return run is not None and suite.exit_code is not None and not run.unfinished
             return run is not None and bool(run.task_ids) and not run.unfinished
 
         return await self.until(ended, wait_s=wait_s)

@@ -15,7 +15,6 @@ from dtest.events.attempt import (
     AttemptCheckpointFailed,
     AttemptFinished,
     AttemptStarted,
-    TestcaseFinished,
 )
 from dtest.events.breaker import BreakerClosed, BreakerHalfOpened, BreakerOpened
 from dtest.events.envelope import Event, Malformed, Recorded
@@ -24,9 +23,9 @@ from dtest.events.leader import LeaderElected
 from dtest.events.parameters import Parameters
 from dtest.events.reasons import Reason
 from dtest.events.run import RunOpened
-from dtest.events.suite import SuitePlanned
+from dtest.events.suite import SuiteSubmitted
 from dtest.events.task import TaskQueued
-from dtest.projections.suite_rows import plan_rows, testcase_row
+from dtest.projections.suite_rows import SuiteRows
 from dtest.recovery.guards import score
 from dtest.state.cell import Cell, PendingRefusal
 from dtest.state.fold import apply
@@ -57,9 +56,11 @@ _ENDED_AS: dict[Reason, str] = {
 class Rows:
     """The fold of a journal, with the rows that changed since they were last taken."""
 
-    def __init__(self, cell: Cell) -> None:
-        """Begin with a state whose rows are written."""
+    def __init__(self, cell: Cell, *, events: bool = True) -> None:
+        """Begin with a state whose rows are written; ``events`` says whether each has a row."""
         self.cell = cell
+        self._keeps_events = events
+        self._suites = SuiteRows(cell, self._row)
         cell.changed_tasks = set()
         self.refused: OrderedDict[tuple[int, int], PendingRefusal] = OrderedDict()
         """The latest refusals, by sequence number and place in the message."""
@@ -68,7 +69,7 @@ class Rows:
         self._started: dict[tuple[TaskId, int], AttemptStarted] = {}
         self._checkpoints: dict[tuple[TaskId, int], Row] = {}
         """Number, bytes, instant of the latest one, and why there is none later."""
-        self._runs: dict[RunId, tuple[RunOpened | None, str, int]] = {}
+        self._runs: dict[RunId, tuple[RunOpened | SuiteSubmitted | None, str, int]] = {}
         self._workers: set[WorkerId] = set()
         self._breakers: dict[str, Row] = {}
         self._tasks: set[TaskId] = set()
@@ -100,7 +101,8 @@ class Rows:
         if self.cell.parameters is not parameters:  # scores follow from them
             found = self.cell.workers.values()
             self._workers |= {worker.id for worker in found if worker.health is not None}
-        self._events(record, payload)
+        if self._keeps_events:
+            self._events(record, payload)
         for index, event in enumerate(record.events):
             if isinstance(event, Event):
                 self._after(event, record, index)
@@ -119,6 +121,7 @@ class Rows:
             _worker_row(workers[name], self.cell.parameters) for name in sorted(self._workers)
         ]
         rows["breakers"] = list(self._breakers.values())
+        rows["suites"] = self._suites.take()
         self._tasks.clear()
         self._attempts.clear()
         self._finished.clear()
@@ -160,7 +163,7 @@ class Rows:
     def _before(self, event: Event, record: Recorded) -> None:
         """Note what the fold is about to accept: reports of the live attempt, a run's name."""
         data = event.data
-        if isinstance(data, RunOpened):
+        if isinstance(data, RunOpened | SuiteSubmitted):
             run = self.cell.runs.get(data.run_id)
             noted, source, seq = self._runs.get(data.run_id, (None, event.source, record.seq))
             if noted is None and (run is None or not run.name):
@@ -197,10 +200,6 @@ class Rows:
                 self._queued(data, event, record, index)
             case AttemptAssigned() as data:
                 self._assigned(data, record)
-            case TestcaseFinished() as data:
-                self._testcase(data, record, index)
-            case SuitePlanned() as data:
-                self._planned(data, record, index)
             case LeaderElected() as data:
                 when = micros(record.stored_at)
                 row = (record.seq, data.leader_id, data.previous_epoch, data.host, when)
@@ -215,6 +214,7 @@ class Rows:
                     found = self.cell.workers.values()
                     self._workers |= {item.id for item in found if item.health is not None}
             case _:
+                self._suites.after(event, record, index)
                 worker_id = getattr(event.data, "worker_id", "")
                 if event.type.startswith("worker.") and worker_id in self.cell.workers:
                     self._workers.add(WorkerId(worker_id))
@@ -243,18 +243,6 @@ class Rows:
         limits = (data.timeout_seconds, data.timeout_observed, data.memory_limit_gb)
         ran = _json(data.config) if data.fallback else None
         self._row("attempts_new", (*row, *rest, resumed_from, *(None,) * 4, *limits, ran))
-
-    def _testcase(self, data: TestcaseFinished, record: Recorded, index: int) -> None:
-        task = self.cell.tasks.get(data.task_id)
-        if task is None or (record.seq, index) in self.cell.refusals:
-            return
-        self._row("testcases", testcase_row(data, task.run_id, record.seq))
-
-    def _planned(self, data: SuitePlanned, record: Recorded, index: int) -> None:
-        if data.run_id not in self.cell.runs or (record.seq, index) in self.cell.refusals:
-            return
-        for row in plan_rows(data, record.seq, index):
-            self._row("plans", row)
 
     def _breaker(self, key: str, closed: object = None) -> None:
         """Note a breaker as it stands after an event about it, if it ever opened."""

@@ -14,6 +14,7 @@ import pyarrow as pa
 import structlog
 
 from dtest.errors import Conflict, InvalidDocument, TimedOut, Unavailable
+from dtest.projections.columns import CHANGES, TABLE_OF, schema_text
 from dtest.projections.plain import Plain
 from dtest.projections.rows import Row
 
@@ -32,31 +33,6 @@ _TYPES: dict[str, pa.DataType] = {
     "BOOLEAN": pa.bool_(),
     "TIMESTAMP": pa.timestamp("us"),
 }
-_CHANGE_COLUMNS = {
-    "tasks_changed": (
-        "tasks",
-        (
-            *("task_id", "status", "reason", "attempt", "worker_id", "hardware"),
-            *("since", "flaky", "upstream"),
-        ),
-    ),
-    "attempts_changed": (
-        "attempts",
-        (
-            *("task_id", "attempt", "status", "reason", "detail", "started_at", "finished_at"),
-            *("exit_code", "signal", "cpu_s", "memory_bytes_peak", "output_bytes"),
-            *("output_bytes_dropped", "artifacts"),
-        ),
-    ),
-    "checkpoints": (
-        "attempts",
-        (
-            *("task_id", "attempt", "checkpoint", "checkpoint_bytes", "checkpoint_at"),
-            "checkpoint_problem",
-        ),
-    ),
-}
-_TABLE_OF = {"tasks_new": "tasks", "attempts_new": "attempts"}
 _FAILED_WRITES = (
     duckdb.IOException,
     duckdb.TransactionException,
@@ -92,7 +68,7 @@ class Store:
     def __init__(self, path: Path, *, query_s_max: float = QUERY_S_MAX) -> None:
         self.path = path
         self._query_s_max = query_s_max
-        self._schema = _sql("schema.sql")
+        self._schema = schema_text()
         self._hash = hashlib.sha256(self._schema.encode()).hexdigest()[:16]
         self._statements = dict(_named(_sql("write.sql")))
         self._connection = self._open()
@@ -219,7 +195,7 @@ class Store:
             self._connection.unregister("batch")
 
     def _table(self, name: str, content: Sequence[Row]) -> pa.Table:
-        table, wanted = _CHANGE_COLUMNS.get(name, (_TABLE_OF.get(name, name), ()))
+        table, wanted = CHANGES.get(name, (TABLE_OF.get(name, name), ()))
         kinds = dict(self._columns[table])
         names = wanted or tuple(kinds)
         arrays = [

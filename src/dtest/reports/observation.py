@@ -116,6 +116,15 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class CutShort:
+    """Why a run was ended before its tests had."""
+
+    cause: str
+    detail: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """All that is known of a run."""
 
@@ -125,3 +134,7 @@ class Known:
     observations: tuple[Observation, ...] = ()
     planned: tuple[Planned, ...] = ()
     """Tests that are known to have been selected, besides those that the parts name."""
+    cut: CutShort | None = None
+    """Why the run was ended before its tests had, if it was."""
+    notes: tuple[str, ...] = ()
+    """What the plan has to say."""

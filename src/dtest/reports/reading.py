@@ -1,13 +1,15 @@
 """Makes what is known of a run from plain rows, as the read model and its API tell them. Pure."""
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from dtest.events.suite import HARDWARE_CLASS
+from dtest.reports.muting import KnownFlaky, Muted
 from dtest.reports.observation import (
     Artifact,
     Attempt,
+    CutShort,
     Known,
     Observation,
     Part,
@@ -25,15 +27,35 @@ def known_of(
     attempts: Iterable[Row],
     cases: Iterable[Row],
     planned: Iterable[Row],
+    suite: Row | None = None,
     api_url: str = "",
 ) -> Known:
-    """Return all that is known of a run."""
+    """Return all that is known of a run; ``suite`` is the row of a run of a suite."""
     return Known(
         run_of(run, api_url),
         tuple(map(part_of, tasks)),
         tuple(map(attempt_of, attempts)),
         tuple(map(observation_of, cases)),
         tuple(map(planned_of, planned)),
+        cut_of(suite) if suite is not None else None,
+        tuple(suite["notes"]) if suite is not None else (),
+    )
+
+
+def cut_of(suite: Row) -> CutShort | None:
+    """Return why a run of a suite was ended before its tests had, if it was."""
+    if suite["cut"] is None:
+        return None
+    return CutShort(suite["cut"], suite["cut_detail"], suite["cut_hint"])
+
+
+def muted_of(suite: Row) -> KnownFlaky:
+    """Return the list of known flaky tests that a run of a suite was given."""
+    return KnownFlaky(
+        tuple(
+            Muted(each["test"], each["reason"], date.fromisoformat(each["expires"]), each["issue"])
+            for each in suite["muted"]
+        )
     )
 
 

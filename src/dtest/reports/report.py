@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
-from dtest.errors import NOTHING_SELECTED
+from dtest.errors import NOTHING_SELECTED, NoWorkerMatches, TimedOut, UsageError
 from dtest.reports.ends import Ends, Fault, ends
 from dtest.reports.muting import NONE_MUTED, KnownFlaky, Muted
-from dtest.reports.observation import Attempt, Known, Observation, Part, Run
+from dtest.reports.observation import Attempt, CutShort, Known, Observation, Part, Run
 from dtest.reports.signatures import Signature, signature
 from dtest.reports.verdicts import (
     BAD,
@@ -29,6 +29,17 @@ SAYS = {
     STOPPED: "Stopped",
 }
 """What they mean, for people."""
+CUT_CODES = {
+    "failures": FAILED,
+    "stopped": FAILED,
+    "invalid": UsageError.exit_code,
+    "uncollectable": UsageError.exit_code,
+    "empty": NOTHING_SELECTED,
+    "timeout": TimedOut.exit_code,
+    "unmatched": NoWorkerMatches.exit_code,
+    "cancelled": STOPPED,
+}
+"""Of runs that were ended before their tests had, by the cause."""
 COMMIT_LABELS = ("commit", "revision")
 """Labels of a run that name the tested commit, the first that is there."""
 
@@ -57,6 +68,8 @@ class Report:
     """How many results were planned; none where nobody planned any."""
     notes: tuple[str, ...] = ()
     """What is worth a line and makes nothing red."""
+    cut: CutShort | None = None
+    """Why the run was ended before its tests had, if it was."""
 
     @property
     def tests(self) -> list[Result]:
@@ -140,9 +153,12 @@ def compose(known: Known, *, flaky: KnownFlaky = NONE_MUTED) -> Report:
         known.parts,
         tuple(sorted(known.attempts, key=lambda item: (item.task_id, item.attempt))),
         muted,
-        _code(results, own, known.parts, muted),
+        _code(results, own, known.parts, muted)
+        if known.cut is None
+        else CUT_CODES[known.cut.cause],
         len(planned) if planned else None,
-        own.notes,
+        (*known.notes, *own.notes),
+        known.cut,
     )
 
 

@@ -12,6 +12,7 @@ import structlog
 import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from dtest.api import history
 from dtest.api.admission import Admission
 from dtest.api.app import create_app, gated
 from dtest.api.context import ApiContext
@@ -19,6 +20,7 @@ from dtest.api.limits import ApiLimits, limits_of
 from dtest.api.shelf import Shelf
 from dtest.client import Client
 from dtest.errors import DtestError, UsageError
+from dtest.events import subject
 from dtest.events.fields import ClientId
 from dtest.journal.jetstream import JetStreamJournal
 from dtest.journal.queue import UnitQueue
@@ -136,6 +138,9 @@ async def _serve(opened: Session, store: Store, options: ApiOptions, door: _Door
     )
     application = gated(
         create_app(context), token=options.token, host=options.host, port=options.port
+    )
+    await opened.connection.answer(
+        subject.memory(opened.cell), "memory", partial(history.answered, context)
     )
     async with asyncio.TaskGroup() as group:
         beside = [

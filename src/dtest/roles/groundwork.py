@@ -7,7 +7,7 @@ from pathlib import Path
 from dtest.events.fields import CellId
 from dtest.journal.cluster import await_leaders
 from dtest.journal.connection import NatsAddress, connect
-from dtest.journal.migration import create_streams, usual_replicas
+from dtest.journal.migration import create_streams, keep_all_subjects, usual_replicas
 from dtest.journal.streams import Limits
 
 READY_S_MAX = 60.0
@@ -27,6 +27,7 @@ async def lay(address: NatsAddress, cell: CellId, directory: Path, *, copies: in
         room = int(shutil.disk_usage(directory).free * DISK_PART) // len(address.servers)
         replicas = await usual_replicas(connection, cell, copies)
         await create_streams(connection, cell, replace(Limits().within(room), replicas=replicas))
+        await keep_all_subjects(connection, cell)
         await await_leaders(connection, cell, wait_s=READY_S_MAX)
     finally:
         await connection.close()

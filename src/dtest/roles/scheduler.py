@@ -1,7 +1,6 @@
 """The process that leads a cell, or stands by: any number of them may run."""
 
 import asyncio
-import faulthandler
 import os
 import socket
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from collections.abc import Callable
 import structlog
 
 import dtest
+from dtest.events import subject
 from dtest.journal.patient import PatientJournal
 from dtest.journal.stores import checkpoint_store
 from dtest.journal.workspace_store import WorkspaceStore
@@ -21,7 +21,12 @@ from dtest.leadership.workspaces import WorkspaceRenewer
 from dtest.roles.session import Session, session
 from dtest.runtime.clock import SystemClock
 from dtest.runtime.ids import jitter, short_id
-from dtest.runtime.lifecycle import hold_many_objects, on_stop_signals, run_until_stopped
+from dtest.runtime.lifecycle import (
+    hold_many_objects,
+    kept_alive,
+    on_stop_signals,
+    run_until_stopped,
+)
 from dtest.runtime.logs import set_up_logs
 from dtest.settings import Settings, load_settings
 
@@ -29,9 +34,6 @@ log = structlog.get_logger()
 
 PATIENCE_S = 3_600.0
 """How long the leader repeats one append while the brokers are away."""
-STUCK_S_MAX = 60
-"""A process that does nothing for so long says where it hangs, and ends; see ``_alive``."""
-ALIVE_EVERY_S = 5.0
 
 
 async def serve(settings: Settings) -> None:
@@ -59,7 +61,7 @@ async def _run(opened: Session, settings: Settings) -> None:
         opened.journal,
         opened.connection,
         follower,
-        watch=Watch(opened.connection, cell=opened.cell, jitter=jitter),
+        watch=Watch(opened.connection, where=subject.leader(opened.cell), jitter=jitter),
         new_leader=_terms(opened, follower, clock),
         monotonic=clock.monotonic,
         pid=os.getpid(),
@@ -72,7 +74,7 @@ async def _run(opened: Session, settings: Settings) -> None:
         group.create_task(follower.run())
         group.create_task(candidate.run())
         group.create_task(SnapshotWriter(files, follower, stream=stream).run())
-        group.create_task(_alive())
+        group.create_task(kept_alive())
 
 
 def _terms(opened: Session, follower: Follower, clock: SystemClock) -> Callable[[], Leader]:
@@ -89,19 +91,6 @@ def _terms(opened: Session, follower: Follower, clock: SystemClock) -> Callable[
         return leader
 
     return new
-
-
-async def _alive() -> None:
-    """Have the process end, with a trace of where it hangs, once this loop stops turning.
-
-    Standbys take over from a leader that does not answer; this is for who hangs for good.
-    """
-    try:
-        while True:
-            faulthandler.dump_traceback_later(STUCK_S_MAX, exit=True)
-            await asyncio.sleep(ALIVE_EVERY_S)
-    finally:
-        faulthandler.cancel_dump_traceback_later()
 
 
 def main() -> None:

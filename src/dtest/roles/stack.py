@@ -61,6 +61,8 @@ class StackOptions:
     simulate_seconds: float = 0.1
     schedulers: int = 1
     """One leads, the others stand by."""
+    conductors: int = 1
+    """Of runs of suites: one conducts, the others stand by."""
     api: bool = True
     api_port: int = 0
     second_api: bool = False
@@ -185,6 +187,8 @@ class Stack:
 
         for number in range(1, options.schedulers + 1):
             await load("scheduler" if number == 1 else f"scheduler {number}", "scheduler")
+        for number in range(1, options.conductors + 1):
+            await load("conductor" if number == 1 else f"conductor {number}", "conductor")
         if options.api:
             await load("api", "api")
         if options.second_api:

@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import faulthandler
 import gc
 import signal
 import sys
@@ -11,6 +12,23 @@ from contextlib import contextmanager
 _PR_SET_PDEATHSIG = 1
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _COLLECT_AFTER = (100_000, 50, 1_000)
+
+STUCK_S_MAX = 60
+"""A process that does nothing for so long says where it hangs, and ends; see ``kept_alive``."""
+ALIVE_EVERY_S = 5.0
+
+
+async def kept_alive() -> None:
+    """Have the process end, with a trace of where it hangs, once this loop stops turning.
+
+    Standbys take over from one that does not answer; this is for who hangs for good.
+    """
+    try:
+        while True:
+            faulthandler.dump_traceback_later(STUCK_S_MAX, exit=True)
+            await asyncio.sleep(ALIVE_EVERY_S)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def on_stop_signals(call: Callable[[], None]) -> None:

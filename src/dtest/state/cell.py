@@ -23,6 +23,7 @@ from dtest.state.demand import Demand, DemandKey, Entry, key_of
 from dtest.state.durations import Durations
 from dtest.state.health import Guard, Kind, kinds_of
 from dtest.state.matching import Refusal, match
+from dtest.state.suite import Listing, SuiteRun
 from dtest.state.task import DONE_WITH, WAITING, Run, Status, Task
 from dtest.state.term import Term, in_force
 from dtest.state.worker import GONE, Worker
@@ -71,6 +72,10 @@ class Cell:
     """Those in force: the term's, under the strategy, with what was chosen (follows from these)."""
     tasks: dict[TaskId, Task] = field(default_factory=dict)
     runs: dict[RunId, Run] = field(default_factory=dict)
+    suites: dict[RunId, SuiteRun] = field(default_factory=dict)
+    lists: dict[str, Listing] = field(default_factory=dict)
+    """Lists of tests by their digests."""
+    conductor_epoch: int = 0
     workers: dict[WorkerId, Worker] = field(default_factory=dict)
     demands: dict[DemandKey, Demand] = field(default_factory=dict)
     ready: dict[DemandKey, Demand] = field(default_factory=dict)
@@ -89,6 +94,8 @@ class Cell:
     """Workers against which, or against whose devices, something speaks."""
     enlarged: dict[TaskId, None] = field(default_factory=dict)
     """Tasks that wait for a larger place than an earlier attempt had."""
+    conducted: dict[RunId, None] = field(default_factory=dict)
+    """Suites that have not ended."""
     durations: OrderedDict[str, Durations] = field(default_factory=OrderedDict)
     """How long tasks of a signature took; kept only while time-outs follow from it."""
     timers: list[TimerEntry] = field(default_factory=list)

@@ -6,15 +6,15 @@ refusal, what no longer applies is counted.
 
 from collections.abc import Iterable
 
-from dtest.events.catalogue import version_of
+from dtest.events.catalogue import ROLE_OF, version_of
 from dtest.events.envelope import Correlation, Event, Malformed, Recorded
 from dtest.events.leader import EventRefused, LeaderElected
 from dtest.events.policy import PolicyChanged
 from dtest.events.reasons import RefusalCode
-from dtest.events.suite import SuitePlanned
 from dtest.state.cell import Cell, Folds
 from dtest.state.fold_attempt import ATTEMPT_FOLDS
 from dtest.state.fold_health import HEALTH_FOLDS
+from dtest.state.fold_suite import SUITE_FOLDS
 from dtest.state.fold_task import TASK_FOLDS, admit
 from dtest.state.fold_worker import WORKER_FOLDS
 from dtest.state.term import term_of, unknown_to
@@ -84,12 +84,6 @@ def _policy(cell: Cell, data: PolicyChanged, _: Event, record: Recorded, index: 
     cell.settle_parameters()
 
 
-def _planned(cell: Cell, data: SuitePlanned, _: Event, __: Recorded, ___: int) -> None:
-    """Plans are read where results are judged; the state needs none of it."""
-    if data.run_id not in cell.runs:
-        cell.ignore("plan_of_unknown_run")
-
-
 def _refused(cell: Cell, data: EventRefused, _: Event, __: Recorded, ___: int) -> None:
     if cell.refusals.pop((data.refused_seq, data.index), None) is not None:
         cell.refused += 1
@@ -103,6 +97,8 @@ def decision_of(event: Event | Malformed) -> Correlation | None:
 NEWER: dict[str, dict[int, int]] = {
     "suite.planned": {1: 2},
     "testcase.finished": {2: 2},
+    "suite.submitted": {1: 3},
+    **{name: {1: 3} for name, role in ROLE_OF.items() if role == "conductor"},
 }
 """By type and its version: the first rules whose leaders know the event. Older ones refuse it."""
 
@@ -110,9 +106,9 @@ FOLDS: Folds = {
     LeaderElected: _elected,
     EventRefused: _refused,
     PolicyChanged: _policy,
-    SuitePlanned: _planned,
     **TASK_FOLDS,
     **ATTEMPT_FOLDS,
     **WORKER_FOLDS,
     **HEALTH_FOLDS,
+    **SUITE_FOLDS,
 }

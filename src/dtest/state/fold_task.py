@@ -183,6 +183,9 @@ def _run_cancel(
     if run is None:
         cell.refuse(record, index, RefusalCode.UNKNOWN_TASK, f"unknown run {data.run_id}")
         return
+    suite = cell.suites.get(data.run_id)
+    if suite is not None:
+        suite.cancelled = True
     for task_id in run.task_ids:
         _cancel_task(cell, cell.tasks[task_id])
 

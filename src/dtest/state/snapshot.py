@@ -58,10 +58,12 @@ def dump(cell: Cell) -> bytes:
     names = list(dict.fromkeys(task.worker_id for task in passed if task.worker_id is not None))
     snapshot = CellDocument(
         "dtest.cell",
-        4,
+        5,
         durations=list(cell.durations.items()),
         demands=demands,
         runs=[RunDocument(run.id, run.name, run.opened_at) for run in cell.runs.values()],
+        suites=list(cell.suites.values()),
+        lists=list(cell.lists.items()),
         tasks=[_dump_task(task, numbers[task.demand.key]) for task in others],
         passed=_dump_passed(passed, list(cell.runs), numbers, names),
         names=names,
@@ -98,6 +100,7 @@ _PLAIN = (
     "now",
     "resumed_at",
     "epoch",
+    "conductor_epoch",
     "leader_id",
     "ranking",
     "strategy",
@@ -184,6 +187,9 @@ def _load(snapshot: CellDocument) -> Cell:
     cell = Cell(
         workers={stored.id: _load_worker(stored) for stored in snapshot.workers},
         runs={stored.id: Run(stored.id, stored.name, stored.opened_at) for stored in snapshot.runs},
+        suites={stored.run_id: stored for stored in snapshot.suites},
+        lists=dict(snapshot.lists),
+        conducted={one.run_id: None for one in snapshot.suites if one.exit_code is None},
         kinds={kind.key: kind for kind in snapshot.kinds},
         held=OrderedDict(snapshot.held),
         durations=OrderedDict(snapshot.durations),

@@ -17,6 +17,7 @@ from dtest.events.worker import Capability
 from dtest.state.cell import TimerEntry
 from dtest.state.durations import Durations
 from dtest.state.health import DeviceHealth, Health, Kind
+from dtest.state.suite import Listing, SuiteRun
 from dtest.state.task import Status
 from dtest.state.term import Term
 from dtest.state.worker import WorkerStatus
@@ -139,7 +140,7 @@ class CellDocument:
     """The whole state. Another version is not read: the journal is folded instead."""
 
     format: Literal["dtest.cell"]
-    version: Literal[4]
+    version: Literal[5]
     id: CellId
     seq: int
     now: float
@@ -154,6 +155,9 @@ class CellDocument:
     durations: list[tuple[str, Durations]]
     demands: list[DemandDocument]
     runs: list[RunDocument]
+    suites: list[SuiteRun]
+    lists: list[tuple[str, Listing]]
+    conductor_epoch: int
     tasks: list[TaskDocument]
     passed: PassedDocument
     names: list[WorkerId]

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dtest.events.suite import Marks
 from dtest.suites.evidence import FILE, Analysis, Finding
 from dtest.suites.requirement import KEYWORDS
 from dtest.suites.rules import Rule
-from dtest.suites.suite import Marks
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ from functools import cache
 from typing import Any
 
 from dtest.errors import UsageError
+from dtest.events.suite import Marks
 from dtest.events.task import Requirements
 from dtest.suites.requirement import KEYWORDS, Stated, layered, stated
-from dtest.suites.suite import Marks, Suite
+from dtest.suites.suite import Suite
 
 CHOICES = ("match", "marker")
 """Keys of a rule that say which tests it is for."""

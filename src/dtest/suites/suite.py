@@ -1,16 +1,17 @@
 """What a suite holds, as the session that collected it says."""
 
+import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Annotated, Any
 
 import orjson
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from dtest.errors import InvalidDocument
 from dtest.events.problem import explain
+from dtest.events.suite import Function, ListPart, Marks
 from dtest.suites.unit import Test
 
 TESTS_AT_ONCE = 2_000
@@ -19,29 +20,6 @@ DOCUMENT_BYTES_MAX = 500_000
 """Of the tests of one document, about: it has to fit into a message."""
 TEST_BYTES = 40
 """What a test takes there besides its names."""
-
-
-@dataclass(frozen=True, slots=True)
-class Marks:
-    """What marks say of a test."""
-
-    names: tuple[str, ...] = ()
-    """Of all markers but pytest's own and ``dtest``, sorted."""
-    asked: tuple[tuple[list[Any], dict[str, Any]], ...] = ()
-    """Arguments and keywords of each mark ``dtest``, the one nearest to the test first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Function:
-    """A function whose tests differ in their parameters; or one of a kind that is no function."""
-
-    file: str
-    name: str
-    """With its class, without parameters."""
-    count: int
-    """How many tests it has, before anybody chooses among them."""
-    names: str
-    """Digest of their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +144,13 @@ class Suite:
         return self.marks[self.marked[place]] if self.marked else NO_MARKS
 
     def documents(self) -> list[bytes]:
-        """Return it in parts; each says how many there are."""
+        """Return it in parts, as documents; each says how many there are."""
+        return [orjson.dumps(part) for part in self.parts()]
+
+    def parts(self) -> list[ListPart]:
+        """Return it in parts that fit into a message each."""
         spans = list(self._spans())
-        return [orjson.dumps(self._document(span, len(spans))) for span in spans]
+        return [self._part(span, len(spans)) for span in spans]
 
     def _spans(self) -> Iterator[range]:
         """Yield which tests stand in one document each."""
@@ -182,14 +164,14 @@ class Suite:
             size += more
         yield range(first, len(self.tests))
 
-    def _document(self, span: range, parts: int) -> "_Document":
+    def _part(self, span: range, parts: int) -> ListPart:
         """Return the part that holds these tests, with what is about them."""
         of_part = self.marked[span.start : span.stop]
         marks = _Used(of_part)
         places = self.places[span.start : span.stop]
         functions = _Used([function for function, _, _ in places])
         told = self.broken, self.skipped, self.failures_max, self.whole
-        return _Document(
+        return ListPart(
             parts,
             self.tests[span.start : span.stop],
             *(told if not span.start else ((), (), 0, ())),
@@ -217,40 +199,10 @@ def key_of(nodeid: str, occurrence: int) -> str:
 NO_MARKS = Marks()
 
 
-@dataclass(frozen=True, slots=True)
-class _Document:
-    parts: int
-    tests: tuple[tuple[str, str], ...]
-    broken: tuple[str, ...] = ()
-    skipped: tuple[str, ...] = ()
-    failures_max: int = 0
-    whole: tuple[str, ...] = ()
-    marks: tuple[Marks, ...] = ()
-    marked: tuple[Annotated[int, Field(ge=0)], ...] = ()
-    functions: tuple[Function, ...] = ()
-    places: tuple[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], str], ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for numbers that name nothing."""
-        if self.marked and len(self.marked) != len(self.tests):
-            message = f"marked has {len(self.marked)} numbers for {len(self.tests)} tests"
-            raise ValueError(message)
-        if any(number >= len(self.marks) for number in self.marked):
-            message = f"marked names more than {len(self.marks)} sets of marks"
-            raise ValueError(message)
-        if self.places and len(self.places) != len(self.tests):
-            message = f"places has {len(self.places)} places for {len(self.tests)} tests"
-            raise ValueError(message)
-        if any(function >= len(self.functions) for function, _, _ in self.places):
-            message = f"places names more than {len(self.functions)} functions"
-            raise ValueError(message)
-
-
 @cache
-def _document_adapter() -> TypeAdapter[_Document]:
+def _document_adapter() -> TypeAdapter[ListPart]:
     """Built when it is first used: a short call of the command line may never use it."""
-    return TypeAdapter(_Document)
+    return TypeAdapter(ListPart)
 
 
 def parts_of(first: bytes) -> int:
@@ -260,7 +212,19 @@ def parts_of(first: bytes) -> int:
 
 def joined(documents: Sequence[bytes]) -> Suite:
     """Put all documents of a suite together. Raises InvalidDocument."""
-    read = [_read(document) for document in documents]
+    return joined_parts([_read(document) for document in documents])
+
+
+def digest_of(parts: Iterable[ListPart]) -> str:
+    """Return the digest by which equal lists are known."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(orjson.dumps(part))
+    return found.hexdigest()
+
+
+def joined_parts(read: Sequence[ListPart]) -> Suite:
+    """Put all parts of a suite together."""
     first = read[0]
     tests = tuple(test for document in read for test in document.tests)
     marks: list[Marks] = []
@@ -277,7 +241,7 @@ def joined(documents: Sequence[bytes]) -> Suite:
     return Suite(tests, *told, tuple(marks), tuple(marked), *more)
 
 
-def _read(document: bytes) -> _Document:
+def _read(document: bytes) -> ListPart:
     try:
         return _document_adapter().validate_json(document)
     except ValidationError as error:

@@ -1,4 +1,4 @@
--- Version 5 of the read model. Every row follows from the journal; the file may be deleted at any time.
+-- Version 6 of the read model. Every row follows from the journal; the file may be deleted at any time.
 -- Instants are UTC. Durations are seconds, sizes bytes unless the name says GB (10^9 bytes).
 
 -- How far the journal is projected, written in the transaction of the rows themselves.
@@ -114,7 +114,67 @@ CREATE TABLE testcases (
     PRIMARY KEY (task_id, attempt, ordinal)
 );
 
--- What a run is to prove: a test for each number, and files (without a number) to be collected.
+-- A run of a suite, with the document that asked for it.
+CREATE TABLE suites (
+    run_id VARCHAR PRIMARY KEY,
+    document VARCHAR NOT NULL,
+    -- The entries of the list of known flaky tests.
+    muted VARCHAR NOT NULL,
+    seq BIGINT NOT NULL,
+    phase VARCHAR NOT NULL DEFAULT 'submitted',
+    tests BIGINT NOT NULL DEFAULT 0,
+    planned BIGINT NOT NULL DEFAULT 0,
+    predicted_s DOUBLE NOT NULL DEFAULT 0,
+    notes VARCHAR NOT NULL DEFAULT '[]',
+    round BIGINT NOT NULL DEFAULT 0,
+    -- Why it was ended before its tests had; null where it was not.
+    cut VARCHAR,
+    cut_detail VARCHAR NOT NULL DEFAULT '',
+    cut_hint VARCHAR NOT NULL DEFAULT '',
+    -- Null until it has ended.
+    exit_code BIGINT,
+    counts VARCHAR NOT NULL DEFAULT '{}'
+);
+
+-- Lists of tests, each once, in the order of collection.
+CREATE TABLE lists (
+    digest VARCHAR NOT NULL,
+    -- Of a test, from 0; of a file that runs as a whole, from 10^9; of one that is only to be
+    -- collected, from 2 * 10^9.
+    number BIGINT NOT NULL,
+    kind VARCHAR NOT NULL,
+    nodeid VARCHAR NOT NULL,
+    -- What names it where ids are new in each run; empty where nothing does.
+    place VARCHAR NOT NULL
+);
+
+-- The list that a run has on a class of hardware.
+CREATE TABLE suite_lists (
+    run_id VARCHAR NOT NULL,
+    hardware VARCHAR NOT NULL,
+    digest VARCHAR NOT NULL,
+    seq BIGINT NOT NULL
+);
+
+-- Which of its tests run where: spans of numbers.
+CREATE TABLE pools (
+    run_id VARCHAR NOT NULL,
+    hardware VARCHAR NOT NULL,
+    digest VARCHAR NOT NULL,
+    first BIGINT NOT NULL,
+    last BIGINT NOT NULL,
+    -- Null where no session can run them.
+    queue VARCHAR,
+    cause VARCHAR NOT NULL,
+    applies BOOLEAN NOT NULL,
+    -- What they ask for beyond their class of hardware, in words.
+    asked VARCHAR NOT NULL,
+    sessions BIGINT NOT NULL,
+    seq BIGINT NOT NULL,
+    idx BIGINT NOT NULL
+);
+
+-- Plans that clients told themselves, test by test; files to be collected have no number.
 CREATE TABLE plans (
     run_id VARCHAR NOT NULL,
     hardware VARCHAR NOT NULL,
@@ -127,6 +187,23 @@ CREATE TABLE plans (
     seq BIGINT NOT NULL,
     idx BIGINT NOT NULL
 );
+
+-- What a run is to prove, whoever planned it.
+CREATE VIEW planned AS
+SELECT run_id, hardware, number, nodeid, cause, applies, '' AS place, seq, idx FROM plans
+UNION ALL
+SELECT
+    pools.run_id, pools.hardware, lists.number, lists.nodeid, pools.cause, pools.applies,
+    lists.place, pools.seq, lists.number AS idx
+FROM pools JOIN lists
+ON lists.digest = pools.digest AND lists.number BETWEEN pools.first AND pools.last
+WHERE lists.kind = 'test' OR (lists.kind = 'whole' AND pools.queue IS NULL)
+UNION ALL
+SELECT
+    suite_lists.run_id, suite_lists.hardware, NULL, lists.nodeid, '', true, '', suite_lists.seq,
+    lists.number AS idx
+FROM suite_lists JOIN lists USING (digest)
+WHERE lists.kind = 'file' AND suite_lists.run_id IN (SELECT run_id FROM pools);
 
 CREATE TABLE workers (
     worker_id VARCHAR PRIMARY KEY,

@@ -53,6 +53,33 @@ INSERT OR IGNORE INTO testcases SELECT * FROM batch;
 -- name: plans
 INSERT INTO plans SELECT * FROM batch;
 
+-- name: suites_new
+INSERT OR IGNORE INTO suites (run_id, document, muted, seq) SELECT * FROM batch;
+
+-- name: suites
+UPDATE suites SET
+    phase = batch.phase,
+    tests = batch.tests,
+    planned = batch.planned,
+    predicted_s = batch.predicted_s,
+    notes = batch.notes,
+    round = batch.round,
+    cut = batch.cut,
+    cut_detail = batch.cut_detail,
+    cut_hint = batch.cut_hint,
+    exit_code = batch.exit_code,
+    counts = batch.counts
+FROM batch WHERE suites.run_id = batch.run_id;
+
+-- name: lists
+INSERT INTO lists SELECT * FROM batch;
+
+-- name: suite_lists
+INSERT INTO suite_lists SELECT * FROM batch;
+
+-- name: pools
+INSERT INTO pools SELECT * FROM batch;
+
 -- name: workers
 INSERT OR REPLACE INTO workers SELECT * FROM batch;
 

@@ -1,0 +1,97 @@
+"""The process that conducts runs of suites, or stands by: any number of them may run."""
+
+import asyncio
+import os
+import socket
+
+import dtest
+from dtest.conductor.conductor import conduct
+from dtest.conductor.following import View
+from dtest.conductor.office import Office, Pen
+from dtest.conductor.performance import Stage
+from dtest.events import subject
+from dtest.journal.patient import PatientJournal
+from dtest.journal.stores import OutputStore, output_stream
+from dtest.leadership.candidate import Watch
+from dtest.leadership.leader import Identity
+from dtest.leadership.snapshots import SnapshotFiles, current_basis
+from dtest.roles.session import Session, session
+from dtest.runtime.clock import SystemClock
+from dtest.runtime.ids import jitter, short_id
+from dtest.runtime.lifecycle import (
+    hold_many_objects,
+    kept_alive,
+    on_stop_signals,
+    run_until_stopped,
+)
+from dtest.runtime.logs import set_up_logs
+from dtest.settings import Settings, load_settings
+from dtest.state.cell import Cell
+
+PATIENCE_S = 3_600.0
+"""How long one append is repeated while the brokers are away."""
+
+
+async def serve(settings: Settings) -> None:
+    """Stand by and conduct in turns, until stopped by a signal."""
+    hold_many_objects()
+    stop = asyncio.Event()
+    on_stop_signals(stop.set)
+    async with (
+        session(settings, name="dtest conductor", retry_s_max=PATIENCE_S, wait_s=15.0) as opened,
+        asyncio.TaskGroup() as group,
+    ):
+        main = group.create_task(_run(opened, settings))
+        await run_until_stopped(main, stop)
+
+
+async def _run(opened: Session, settings: Settings) -> None:
+    directory = settings.state_dir / opened.cell / "snapshots"
+    base, since = await _base(SnapshotFiles(directory, opened.cell, current_basis()), opened)
+    clock = SystemClock()
+    journal = PatientJournal(opened.journal)
+    view = View(opened.journal, base, since=since)
+    output = OutputStore(
+        output_stream(opened.connection, opened.cell, new_id=opened.new_id), opened.cell
+    )
+    stage = Stage(view, opened.journal, opened.connection, output, clock.now)
+    office = Office(
+        journal,
+        opened.connection,
+        view,
+        identity=Identity(opened.cell, short_id(), socket.gethostname(), dtest.__version__),
+        clock=clock,
+        new_id=opened.new_id,
+        watch=Watch(opened.connection, where=subject.conductor(opened.cell), jitter=jitter),
+        pid=os.getpid(),
+    )
+
+    async def term(pen: Pen) -> None:
+        await conduct(stage, pen)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(view.run())
+        group.create_task(office.run(term))
+        group.create_task(kept_alive())
+
+
+async def _base(files: SnapshotFiles, opened: Session) -> tuple[Cell, int]:
+    """Return a state to begin with, from before the oldest run that has not ended, and its place.
+
+    What tests came to stands in no snapshot: it is read again from there on.
+    """
+    latest = await files.latest(opened.journal)
+    since = min((latest.suites[run_id].seq for run_id in latest.conducted), default=latest.seq + 1)
+    if since > latest.seq:
+        return latest, since
+    return await files.latest(opened.journal, until=since - 1), since
+
+
+def main() -> None:
+    """Run a conductor with the settings of the environment."""
+    set_up_logs(role="conductor", json_lines=True)
+    asyncio.run(serve(load_settings()))
+
+
+if __name__ == "__main__":
+    main()

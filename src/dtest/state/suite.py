@@ -1,0 +1,77 @@
+"""What the cell knows of each suite that runs: digests and counts, never its tests."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from dtest.events.fields import RunId
+from dtest.events.suite import CutCause, Lane, SuiteCollected, SuiteSubmitted
+
+
+class Phase(StrEnum):
+    """How far a run of a suite is."""
+
+    SUBMITTED = "submitted"
+    COLLECTING = "collecting"
+    """Its sessions are asked for; some lane has no list yet."""
+    RUNNING = "running"
+    """It is divided into pools."""
+    ENDED = "ended"
+
+
+@dataclass(slots=True)
+class Listing:
+    """A list of tests, as far as it is told."""
+
+    parts: int
+    told: int
+    first_seq: int
+    last_seq: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Say whether all parts are told."""
+        return self.told == self.parts
+
+
+@dataclass(slots=True)
+class SuiteRun:
+    """A run of a suite."""
+
+    run_id: RunId
+    seq: int
+    """Of the fact that asked for it."""
+    submitted_at: float
+    spec: SuiteSubmitted | None
+    """None once it has ended."""
+    lanes: tuple[Lane, ...] = ()
+    collected: dict[str, SuiteCollected] = field(default_factory=dict)
+    """By class of hardware."""
+    parts: int | None = None
+    """Of the division; none before it."""
+    pooled: int = 0
+    """Parts of it that are told."""
+    planned: int = 0
+    predicted_s: float = 0.0
+    notes: tuple[str, ...] = ()
+    round: int = 0
+    """Of re-runs, the latest that is ordered as a whole."""
+    ordering: tuple[int, int] = (0, 0)
+    """The round that is being ordered, and how many of its parts are told."""
+    cancelled: bool = False
+    """A client asked for it."""
+    cut: CutCause | None = None
+    cut_detail: str = ""
+    cut_hint: str = ""
+    exit_code: int | None = None
+    """None until it has ended."""
+    counts: dict[str, int] = field(default_factory=dict)
+    ended_seq: int = 0
+
+    @property
+    def phase(self) -> Phase:
+        """How far it is."""
+        if self.exit_code is not None:
+            return Phase.ENDED
+        if self.parts is not None and self.pooled == self.parts:
+            return Phase.RUNNING
+        return Phase.COLLECTING if self.lanes else Phase.SUBMITTED
