@@ -9,7 +9,7 @@ import json
 import statistics
 import time
 
-from dtest.cli.local_stack import throw_away_stack
+from dtest.caller.local_stack import throw_away_stack
 from dtest.client import Client
 from dtest.events.fields import ClientId
 from dtest.events.task import TaskQueued

@@ -8,7 +8,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from dtest.cli.api_client import ApiClient
+from dtest.caller.api_client import ApiClient
 from dtest.errors import InvalidDocument, NotFound
 from dtest.workspaces.manifest import CHUNK_BYTES, File, manifest_of
 from dtest.workspaces.pack import PACK_BYTES_MAX, encode, packs

@@ -6,7 +6,7 @@ from threading import Thread
 
 import pytest
 
-from dtest.cli.api_client import ApiClient
+from dtest.caller.api_client import ApiClient
 from dtest.errors import DtestError, NotFound, PermissionRefused, Unavailable
 
 

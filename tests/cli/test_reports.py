@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from junitparser import JUnitXml
 
-from dtest.cli.gathering import gather
+from dtest.caller.gathering import gather
 from dtest.errors import NotFound
 from tests.cli.cell import CellUser, command
 from tests.cli.conftest import Suite

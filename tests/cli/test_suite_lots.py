@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dtest.cli.suite_history import HistoryFile
+from dtest.caller.history_file import HistoryFile
 from dtest.cli.suite_lots import Lane, Lot, Planner, Share, lanes_of
 from dtest.cli.suite_options import Selection
 from dtest.cli.suite_run import keys_of, predicted_s

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from dtest.cli.api_client import ApiClient
+from dtest.caller.api_client import ApiClient
 from dtest.errors import Overloaded
 from dtest.events import subject
 from dtest.events.fields import WorkerId

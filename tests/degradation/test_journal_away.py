@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dtest.cli.api_client import KEY, ApiClient
+from dtest.caller.api_client import KEY, ApiClient
 from dtest.errors import Unavailable
 from dtest.journal.jetstream import JetStreamJournal
 from dtest.journal.port import Outgoing

@@ -27,8 +27,8 @@ RUNS = Listing(
 )
 ONE = "SELECT * FROM run_summary WHERE run_id = ?"
 OF_SUITE = (
-    *("phase", "tests", "planned", "predicted_s", "notes", "round"),
-    *("cut", "cut_detail", "cut_hint", "exit_code", "counts"),
+    *("phase", "divided", "tests", "planned", "predicted_s", "notes", "round"),
+    *("cut", "cut_detail", "cut_hint", "exit_code", "counts", "muted"),
 )
 OUTCOMES = "SELECT outcome, count(*) AS count FROM testcase_verdicts WHERE run_id = ? GROUP BY 1"
 

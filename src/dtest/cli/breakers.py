@@ -1,6 +1,6 @@
 """``dtest breaker``: which workers get no work for now, and which kinds of task are held."""
 
-from dtest.cli.api_client import open_api
+from dtest.cli.door import open_api
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.runs import show_items
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from dtest.caller.local_stack import LocalStack
 from dtest.cli import output
-from dtest.cli.local_stack import LocalStack
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.stack import check_replicas, refuse_second
 from dtest.cli.stack import down as stack_down

@@ -11,10 +11,11 @@ from urllib.parse import quote
 
 from cyclopts import Parameter
 
+from dtest.caller.api_client import ApiClient
+from dtest.caller.gathering import attempts_of
 from dtest.cli import output
-from dtest.cli.api_client import ApiClient, open_api
 from dtest.cli.coverage_script import EXIT_MISSING
-from dtest.cli.gathering import attempts_of
+from dtest.cli.door import open_api
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.errors import NotFound, UsageError
 

@@ -1,7 +1,7 @@
 """``dtest db``: ask the read model by SQL."""
 
 from dtest.cli import output
-from dtest.cli.api_client import open_api
+from dtest.cli.door import open_api
 from dtest.cli.options import DEFAULTS, CallOptions
 
 

@@ -14,9 +14,10 @@ from typing import Annotated, Any
 import orjson
 from cyclopts import Parameter
 
+from dtest.caller.api_client import ApiClient
 from dtest.cli import output
-from dtest.cli.api_client import ApiClient, open_api
 from dtest.cli.demo_tasks import RUN_ID, Expected, documents, expectations, write_suites
+from dtest.cli.door import open_api
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.runs import every_task
 from dtest.errors import TimedOut

@@ -100,7 +100,7 @@ async def _journal(settings: Settings) -> str:
 
 
 def _api(settings: Settings) -> Iterator[Finding]:
-    from dtest.cli.api_client import open_api
+    from dtest.cli.door import open_api
 
     try:
         status = open_api(settings).get("/api/status")

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from dtest.cli.api_client import Asked
+from dtest.caller.api_client import Asked
 from dtest.cli.output import say
 from dtest.errors import TimedOut, Unavailable
 

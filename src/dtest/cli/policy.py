@@ -4,7 +4,7 @@ from contextlib import suppress
 from typing import Any
 
 from dtest.cli import output
-from dtest.cli.api_client import open_api
+from dtest.cli.door import open_api
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.errors import DtestError, UsageError
 from dtest.events.parameters import Numbers, Strategy

@@ -1,17 +1,16 @@
 """``dtest report``: the report of any run that the cell remembers."""
 
 import sys
-from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from dtest.caller.known_flaky import known_flaky_tests
 from dtest.cli import output
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.errors import UsageError
 from dtest.reports.form import Format
-from dtest.reports.muting import FILE_NAME, NONE_MUTED, KnownFlaky, read_known_flaky
 
 if TYPE_CHECKING:
     from dtest.reports.report import Report
@@ -42,15 +41,15 @@ def build(
     output_file
         Where to write it; by default to standard output.
     known_flaky
-        The list of known flaky tests; by default `dtest-known-flaky.toml` here or further up.
+        The list of known flaky tests to go by; by default that which a suite was handed in with.
     """
-    from dtest.cli.api_client import open_api
-    from dtest.cli.gathering import gather
+    from dtest.caller.gathering import gather
+    from dtest.cli.door import open_api
     from dtest.reports.formats import FORMATS
 
     if output_file is not None:
         check_writable(output_file, "--output")
-    flaky = known_flaky_tests(known_flaky)
+    flaky = known_flaky_tests(known_flaky, output.say) if known_flaky is not None else None
     api = open_api(call.settings())
     report = gather(api, run, api_url=api.url, flaky=flaky)
     if output_file is None:
@@ -82,32 +81,3 @@ def write_report(path: Path, form: Format, report: "Report") -> None:
     except OSError as error:
         message = f"{path} cannot be written: {error.strerror}"
         raise UsageError(message, hint="give a file in a directory that can be written") from error
-
-
-def known_flaky_tests(stated: Path | None = None) -> KnownFlaky:
-    """Read the list of known flaky tests, and say which entries have expired.
-
-    Raises UsageError when the list is malformed, or was stated and is not there.
-    """
-    path = stated if stated is not None else _nearest(Path.cwd())
-    if path is None:
-        return NONE_MUTED
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"{path} cannot be read: {error}"
-        raise UsageError(message, hint=f"a list is made by hand: {FILE_NAME}") from error
-    found = read_known_flaky(text, source=str(path), today=today())
-    for warning in found.warnings():
-        output.say(f"dtest: {path}: {warning}")
-    return found
-
-
-def _nearest(start: Path) -> Path | None:
-    paths = (directory / FILE_NAME for directory in (start, *start.parents))
-    return next((path for path in paths if path.is_file()), None)
-
-
-def today() -> date:
-    """Return the day, in UTC as everywhere."""
-    return datetime.now(UTC).date()

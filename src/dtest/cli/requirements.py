@@ -5,9 +5,9 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from dtest.caller.suite_settings import suite_settings
 from dtest.cli import output
 from dtest.cli.options import DEFAULTS, CallOptions
-from dtest.cli.suite_settings import suite_settings
 from dtest.errors import NOTHING_SELECTED
 from dtest.suites.evidence import Analysis, analysed
 from dtest.suites.proposal import Evidence, Proposals, proposals

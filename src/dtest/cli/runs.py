@@ -4,9 +4,13 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from dtest.caller.api_client import ApiClient
+from dtest.caller.following import Following
 from dtest.cli import output
-from dtest.cli.api_client import ApiClient, open_api
+from dtest.cli.door import open_api
 from dtest.cli.options import DEFAULTS, CallOptions
+from dtest.cli.suite_call import concluded as concluded_suite
+from dtest.cli.suite_display import shown
 from dtest.cli.watching import Patience, concluded, watch_run
 from dtest.errors import NOTHING_SELECTED
 
@@ -80,6 +84,9 @@ def watch(
 ) -> int:
     """Follow a run until it ends; the exit code says how it went.
 
+    A run of a suite is shown as by `dtest test`, which may have been killed or called with
+    `--detach`. Ctrl-C cancels such a run; a second one only leaves it.
+
     Parameters
     ----------
     run
@@ -91,6 +98,10 @@ def watch(
     """
     api = open_api(call.settings())
     begun = api.get(f"/api/runs/{run}")
+    if begun["suite"] is not None:
+        with shown(as_json=call.json) as port:
+            end = Following(api, begun["run_id"], port, timeout).to_the_end()
+        return concluded_suite(end, as_json=call.json)
     if not begun["tasks"]:
         output.say(f"run {begun['run_id']} holds no task")
         return NOTHING_SELECTED

@@ -1,18 +1,15 @@
 """``dtest ship``: the tree of a project to the cell, and the words about it."""
 
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
-import platformdirs
 from cyclopts import Parameter
 
+from dtest.caller.cell import ship_tree
 from dtest.cli import output
-from dtest.cli.api_client import open_api
+from dtest.cli.door import open_api
 from dtest.cli.options import DEFAULTS, CallOptions
-from dtest.workspaces.shipping import Door, Shipped
-from dtest.workspaces.shipping import ship as bring
 
 
 def ship(
@@ -36,7 +33,9 @@ def ship(
     root
         The directory; by default the present one.
     """
-    shipped = ship_tree(open_api(call.settings()), root or Path.cwd(), paths=paths or [])
+    shipped = ship_tree(
+        open_api(call.settings()), root or Path.cwd(), paths=paths or [], tell=tell_shipped
+    )
     if call.json:
         output.as_json(
             {
@@ -53,11 +52,6 @@ def ship(
     return 0
 
 
-def ship_tree(api: Door, root: Path, *, paths: list[str]) -> Shipped:
-    """Ship a tree and tell about it on standard error. Raises as ``workspaces.shipping.ship``."""
-    cache = Path(platformdirs.user_cache_path("dtest")) / "trees"
-    shipped = bring(api, root, paths=paths, now=time.time, cache=cache)
-    for note in shipped.notes:
-        print(f"dtest: {note}", file=sys.stderr)
-    print(f"dtest: {shipped.told()}", file=sys.stderr, flush=True)
-    return shipped
+def tell_shipped(text: str) -> None:
+    """Tell about a tree on standard error."""
+    print(f"dtest: {text}", file=sys.stderr, flush=True)

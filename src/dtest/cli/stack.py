@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from dtest.caller.local_stack import LocalStack, stop_stack
 from dtest.cli import output
-from dtest.cli.api_client import open_api
-from dtest.cli.local_stack import LocalStack, stop_stack
+from dtest.cli.door import open_api
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.errors import Conflict, UsageError
 from dtest.runtime.stack_file import StackFile, read_stack_file

@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 
+from dtest.caller.local_stack import throw_away_stack
 from dtest.cli import output
-from dtest.cli.api_client import open_api
-from dtest.cli.local_stack import throw_away_stack
+from dtest.cli.door import open_api
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.errors import TimedOut, UsageError
 from dtest.settings import Settings

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 import orjson
 from cyclopts import Parameter
 
+from dtest.caller.cell import ship_tree
+from dtest.caller.recipes import recipe_of
 from dtest.cli import output
-from dtest.cli.api_client import open_api
+from dtest.cli.door import open_api
 from dtest.cli.options import DEFAULTS, CallOptions
-from dtest.cli.recipes import recipe_of
-from dtest.cli.shipping import ship_tree
+from dtest.cli.shipping import tell_shipped
 from dtest.cli.watching import Patience, concluded, watch_run
 from dtest.errors import UsageError
 from dtest.events.config import CONFIGS
@@ -66,7 +67,9 @@ def submit(  # noqa: PLR0913 - one option each
         raise UsageError(message, hint="add --ship")
     recipe = recipe_of(environment)
     api = open_api(call.settings())
-    workspace = ship_tree(api, root or Path.cwd(), paths=[]).digest if ship else None
+    workspace = (
+        ship_tree(api, root or Path.cwd(), paths=[], tell=tell_shipped).digest if ship else None
+    )
     _complete(body["tasks"], {"workspace": workspace, "environment": recipe})
     answer = api.submit(body, key=idempotency_key)
     refused = [task for task in answer["tasks"] if task["status"] == "refused"]

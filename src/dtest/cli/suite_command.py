@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dtest.cli.suite_options import Bounds, ReportFiles, Selection
+from dtest.caller.suite_settings import Limits
+from dtest.cli.suite_options import ReportFiles, Selection
 from dtest.cli.suite_runner import ChosenRunner
 from dtest.reports.muting import KnownFlaky
-from dtest.suites.requirement import HardwareClass
-from dtest.suites.rules import Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +19,12 @@ class SuiteCommand:
     python: str | None
     recipe: dict[str, Any] | None
     ship: bool | None
-    classes: Sequence[HardwareClass]
-    rules: Sequence[Rule]
+    on: str
+    rules: Sequence[dict[str, Any]]
     flaky: KnownFlaky
     by: ChosenRunner
     selection: Selection
-    bounds: Bounds
+    limits: Limits
     reports: ReportFiles
+    detach: bool
     as_json: bool

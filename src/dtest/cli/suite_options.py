@@ -6,8 +6,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from dtest.caller.suite_settings import Limits
 from dtest.cli.reports import check_writable
 from dtest.errors import UsageError
+from dtest.events.suite import RERUNS_MAX
 from dtest.reports.form import Format
 
 
@@ -60,6 +62,18 @@ class Bounds:
         """How many failures end the run; none for what the suite says."""
         return 1 if self.exitfirst else self.maxfail
 
+    @property
+    def limits(self) -> Limits:
+        """The same, as a caller hands it in."""
+        return Limits(
+            self.timeout,
+            self.test_timeout,
+            self.memory_limit,
+            self.failures_max,
+            self.reruns,
+            self.fail_unmatched,
+        )
+
     def check(self) -> None:
         """Raise UsageError for what makes no sense."""
         for option, value in (
@@ -74,9 +88,6 @@ class Bounds:
         if not 0 <= (self.reruns or 0) <= RERUNS_MAX:
             message = f"--reruns is {self.reruns}; 0 to {RERUNS_MAX} are possible"
             raise UsageError(message)
-
-
-RERUNS_MAX = 10
 
 
 @Parameter(name="*", group="Reports")

@@ -1,7 +1,6 @@
 """``dtest test --runner``: which runner, and what it cannot do that pytest can."""
 
 from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -12,7 +11,6 @@ from dtest.events.runner import Runner
 from dtest.runners.case import Order
 from dtest.runners.command import PATH, RESULTS
 from dtest.runners.registry import ADAPTERS, COMMAND, PYTEST, UNITTEST, Chosen, chosen
-from dtest.suites.suite import Suite
 
 
 @Parameter(name="*", group="Runner")
@@ -69,17 +67,9 @@ class ChosenRunner:
         """Return what pytest is told of the selection; others are not asked."""
         return selection.arguments if self.chosen.name == PYTEST else ()
 
-    def selected(self, found: Suite, selection: Selection) -> Suite:
-        """Return the tests whose names match ``-k``; pytest has chosen by itself."""
-        if self.chosen.name == PYTEST or not selection.keyword:
-            return found
-        word = selection.keyword
-
-        def matches(place: int) -> bool:
-            nodeid, _ = found.tests[place]
-            return fnmatchcase(nodeid, word) if "*" in word else word in nodeid
-
-        return found.only(matches)
+    def keyword(self, selection: Selection) -> str:
+        """Return what ``-k`` says where the runner does not choose by itself as pytest does."""
+        return (selection.keyword or "") if self.chosen.name != PYTEST else ""
 
     def check_paths(self, paths: tuple[str, ...]) -> None:
         """Raise UsageError if the runner needs to be told what to test, and is not."""

@@ -5,8 +5,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from dtest.caller.api_client import ApiClient
 from dtest.cli import output
-from dtest.cli.api_client import ApiClient, open_api
+from dtest.cli.door import open_api
 from dtest.cli.following import follow_output
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.runs import show_items

@@ -1,11 +1,16 @@
 """``dtest test``: a suite of tests on the workers of a cell."""
 
-from typing import Any
+from typing import Annotated
 
+from cyclopts import Parameter
+
+from dtest.caller.cell import cell_of
+from dtest.caller.known_flaky import known_flaky_tests
+from dtest.caller.recipes import recipe_of
+from dtest.caller.suite_settings import environment_of, suite_settings
+from dtest.cli import output
+from dtest.cli.door import tell
 from dtest.cli.options import DEFAULTS, CallOptions
-from dtest.cli.recipes import recipe_of
-from dtest.cli.reports import known_flaky_tests
-from dtest.cli.suite_cell import cell_of
 from dtest.cli.suite_command import SuiteCommand
 from dtest.cli.suite_options import (
     EVERYTHING,
@@ -16,8 +21,8 @@ from dtest.cli.suite_options import (
     Selection,
 )
 from dtest.cli.suite_runner import PYTEST_RUNS, RunnerOptions
-from dtest.cli.suite_settings import SuiteSettings, suite_settings
 from dtest.errors import UsageError
+from dtest.settings import Settings
 from dtest.suites.requirement import parse_on
 
 
@@ -30,6 +35,7 @@ def test(  # noqa: PLR0913 - one option each
     on: str | None = None,
     ship: bool | None = None,
     environment: str | None = None,
+    detach: Annotated[bool, Parameter(negative="")] = False,
     selection: Selection = EVERYTHING,
     runner: RunnerOptions = PYTEST_RUNS,
     bounds: Bounds = UNBOUND,
@@ -40,7 +46,8 @@ def test(  # noqa: PLR0913 - one option each
 
     Every test gets one verdict; a test that takes its process down is named and the rest runs on.
     The suite is collected once and cut into units, longest first; sessions stay and pull them.
-    Ctrl-C cancels the run, ends its processes and tells what is known.
+    The run is the cell's: a caller that dies leaves a run that ends by itself. Ctrl-C cancels it,
+    waits for its processes and tells what is known; a second one leaves at once.
 
     Tests that a mark or `[[tool.dtest.requirements]]` gives requirements run where these are met;
     `[tool.dtest.test]` holds defaults of workers, python, environment, on, test_timeout,
@@ -70,6 +77,9 @@ def test(  # noqa: PLR0913 - one option each
     environment
         Build the interpreter's environment on each worker by this recipe, as JSON:
         `{"files": ["requirements.txt"]}`; pytest is to be in it.
+    detach
+        Print the id of the run and leave it to the running cell, which carries it to its end:
+        `dtest run watch RUN` follows it, `dtest report build RUN` writes its reports.
     """
     settings = call.settings()
     given = suite_settings(settings)
@@ -77,15 +87,18 @@ def test(  # noqa: PLR0913 - one option each
     if workers is not None and workers < 1:
         message = f"--workers is {workers}; at least 1 is needed"
         raise UsageError(message)
-    bounds = given.bounded(bounds)
     bounds.check()
+    limits = given.bounded(bounds.limits)
     reports.check()
+    if detach:
+        _check_detached(settings, reports)
     by = runner.chosen(selection, python=python)
     by.check_paths(tuple(paths or ()))
     workers = 1 if by.is_single else workers
     on = given.on if on is None else on
-    classes = parse_on(on) if on is not None else ()
-    flaky = known_flaky_tests(reports.known_flaky)
+    if on is not None:
+        parse_on(on)
+    flaky = known_flaky_tests(reports.known_flaky, output.say)
     python, recipe = environment_of(python, recipe_of(environment), given)
     wanted = SuiteCommand(
         paths=paths or (),
@@ -93,36 +106,33 @@ def test(  # noqa: PLR0913 - one option each
         python=python,
         recipe=recipe,
         ship=ship,
-        classes=classes,
-        rules=given.rules,
+        on=on or "",
+        rules=given.written_rules,
         flaky=flaky,
         by=by,
         selection=selection,
-        bounds=bounds,
+        limits=limits,
         reports=reports,
+        detach=detach,
         as_json=call.json,
     )
-    with cell_of(settings, workers, meanwhile=_load) as api:
-        from dtest.cli.suite_conduct import conduct
+    with cell_of(settings, workers, meanwhile=_load, tell=tell) as api:
+        from dtest.cli.suite_call import conduct
 
         return conduct(api, wanted)
 
 
 def _load() -> None:
     """Load what runs a suite."""
-    import dtest.cli.suite_conduct  # noqa: F401 - for whoever imports it next
+    import dtest.cli.suite_call  # noqa: F401 - for whoever imports it next
 
 
-def environment_of(
-    python: str | None, recipe: dict[str, Any] | None, given: SuiteSettings
-) -> tuple[str | None, dict[str, Any] | None]:
-    """Return interpreter or recipe: by the command line, else by the settings.
-
-    Raises UsageError.
-    """
-    if recipe is not None and python is not None:
-        message = "--python and --environment each name an interpreter"
-        raise UsageError(message, hint="leave out one of them")
-    if python is None and recipe is None:
-        return given.python, given.environment
-    return python, recipe
+def _check_detached(settings: Settings, reports: ReportFiles) -> None:
+    """Raise UsageError where nobody would carry the run on, or write what is asked for."""
+    if not settings.get("api_url"):
+        message = "--detach needs a cell that stays, and none is running"
+        raise UsageError(message, hint="start one with `dtest up`")
+    written = next((option for _, _, option in reports.files), None)
+    if written is not None:
+        message = f"{written} is written at the end, which --detach does not wait for"
+        raise UsageError(message, hint="`dtest report build RUN` writes it later")

@@ -3,28 +3,24 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from dtest.cli.api_client import ApiClient, Asked
+from dtest.caller.api_client import ApiClient, Asked
+from dtest.caller.patience import PatientApi
+from dtest.caller.unmatched import unmatched_of
 from dtest.cli.output import say
-from dtest.cli.unmatched import unmatched_of
-from dtest.errors import SuiteStopped, TimedOut, TooManyFailures, Unavailable
+from dtest.errors import TimedOut
 from dtest.reports.terminal import shortened
-from dtest.suites.ends import STOPPED
 
 LOOK_EVERY_S = 0.1
 LOOK_EVERY_S_MAX = 0.5
 QUIET_S_MAX = 5.0
 """Where nothing is told before the end."""
-COUNT_FAILURES_S_MAX = 0.1
-"""Where a run is cancelled after some."""
 PLAIN_EVERY_S = 5.0
 UNMATCHED_EVERY_S = 5.0
-SILENCE_S_MAX = 30.0
-"""How long an API that has answered before may be away: a local one is started again."""
 _FAILING = ("failed", "error")
 _STATES = (
     *("passed", "failed", "errored", "cancelled", "skipped", "expired"),
@@ -32,9 +28,16 @@ _STATES = (
 )
 
 
-class _Screen(Protocol):
-    def state(self, progress: "Progress") -> None: ...
-    def line(self, text: str) -> None: ...
+class Screen(Protocol):
+    """Where a run is shown."""
+
+    def state(self, progress: "Progress") -> None:
+        """Show how far the run is."""
+        ...
+
+    def line(self, text: str) -> None:
+        """Show a line at once."""
+        ...
 
 
 class _Plain:
@@ -58,7 +61,8 @@ class _Plain:
 
 
 @contextmanager
-def _screen() -> Iterator[_Screen]:
+def screen() -> Iterator[Screen]:
+    """Show a run for the length of a block."""
     if not sys.stderr.isatty():
         yield _Plain()
         return
@@ -92,7 +96,7 @@ class Progress:
     finished: bool
 
 
-def progress_of(run: dict[str, Any], tests: int | None, since_s: float) -> Progress:
+def progress_of(run: Mapping[str, Any], tests: int | None, since_s: float) -> Progress:
     """Say how far a run is, ``since_s`` seconds after it began."""
     cases = [f"{count} {name}" for name, count in sorted(run["testcases"].items())]
     finished = bool(run["finished"])
@@ -115,15 +119,6 @@ class Patience:
     wait_s: float | None = None
     fail_unmatched: bool = False
     """Do not wait for a worker that does not exist."""
-    failures_max: int | None = None
-    """Do not wait once so many tests have failed."""
-    tests: int | None = None
-    """How many tests there are to be, where that is known: what is left can be told then."""
-    several: bool = False
-    """Tests run once for each of several classes of hardware: a pass may follow a failure that
-    counts."""
-    heeds_stop: bool = False
-    """Do not wait once the suite itself says that nothing more is to run."""
 
 
 UNTIL_ENDED = Patience()
@@ -136,36 +131,23 @@ def watch_run(
     after: int | None = None,
     patience: Patience = UNTIL_ENDED,
     as_json: bool = False,
-    pause: Callable[[float], bool] | None = None,
-    news: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """Wait until a run has ended; tell failures of tests as they come.
 
-    ``pause`` waits between two looks and may say that this was long enough; ``news`` is called at
-    each look, and does not wait.
-    Raises TimedOut, or NoWorkerMatches when that is why it does not end, and TooManyFailures.
+    Raises TimedOut, or NoWorkerMatches when that is why it does not end.
     """
     started = time.monotonic()
     delay_s, longest_s = LOOK_EVERY_S, LOOK_EVERY_S_MAX
-    if patience.failures_max is not None:
-        longest_s = COUNT_FAILURES_S_MAX
-    elif as_json and not patience.several and news is None and pause is None:
+    if as_json:
         delay_s = longest_s = QUIET_S_MAX
     run = api.get(f"/api/runs/{run_id}", after=after)
-    with _screen() as screen:
-        asked = _Patient(api, screen)
-        watch = _Watch(asked, screen, started, patience, as_json=as_json)
+    with screen() as on:
+        asked = PatientApi(api, on.line)
+        watch = _Watch(asked, on, started, as_json=as_json)
         while True:
             watch.tell(run)
-            if news is not None:
-                news()
-            watch.look_for_stop(run)
             if run["finished"] and run["tasks"]:
                 return run
-            failures = watch.failures(run)
-            if patience.failures_max is not None and failures >= patience.failures_max:
-                message = f"ended after {failures} failures"
-                raise TooManyFailures(message, hint="--maxfail says how many a run may have")
             left_s = math.inf
             if patience.wait_s is not None:
                 left_s = started + patience.wait_s - time.monotonic()
@@ -174,34 +156,9 @@ def watch_run(
             if over:
                 message = f"run {run['run_id']} did not end in {patience.wait_s:.3g} s"
                 raise TimedOut(message, hint="`dtest why TASK` says what it waits for")
-            if pause is not None and pause(delay_s):
-                return run
-            wait_s = min(delay_s, left_s) if pause is None else None
+            wait_s = min(delay_s, left_s)
             delay_s = min(longest_s, delay_s * 1.2)
             run = asked.get(f"/api/runs/{run['run_id']}", after=run["as_of_seq"], wait_s=wait_s)
-
-
-@dataclass(frozen=True, slots=True)
-class _Patient:
-    """An API that has answered before: when it is away for a moment, it is asked again."""
-
-    api: ApiClient
-    screen: _Screen
-
-    def get(self, path: str, **query: object) -> dict[str, Any]:
-        """Ask until there is an answer. Raises Unavailable or TimedOut when it stays away."""
-        deadline = time.monotonic() + SILENCE_S_MAX
-        told = False
-        while True:
-            try:
-                return self.api.get(path, **query)
-            except (Unavailable, TimedOut) as error:
-                if time.monotonic() > deadline:
-                    raise
-                if not told:
-                    self.screen.line(f"{error.message}; asking again")
-                told = True
-                time.sleep(LOOK_EVERY_S_MAX)
 
 
 @dataclass(slots=True)
@@ -209,49 +166,23 @@ class _Watch:
     """What was told of a run so far."""
 
     api: Asked
-    screen: _Screen
+    screen: Screen
     started: float
-    patience: Patience
     as_json: bool
     seen: set[tuple[str, int, int]] = field(default_factory=set)
-    failed: set[str] = field(default_factory=set)
-    """Tests that failed on some class of hardware, where there are several."""
     unmatched: set[str] = field(default_factory=set)
     looked_at: float | None = None
-    ended_badly: int = 0
-    """Tasks that had failed when their ends were last looked at."""
 
     def tell(self, run: dict[str, Any]) -> None:
         """Tell failures that are new, and how far the run is."""
-        if self.as_json and not self.patience.several:
-            return
-        fresh = _failures(self.api, run, self.seen, always=self.patience.several)
-        self.failed |= {case["nodeid"] for case in fresh}
         if self.as_json:
             return
-        for case in fresh:
+        for case in _failures(self.api, run, self.seen):
             attempt = f" (attempt {case['attempt']})" if case["attempt"] > 1 else ""
             self.screen.line(f"{case['outcome'].upper():6} {shortened(case['nodeid'])}{attempt}")
             if case["message"]:
                 self.screen.line(f"       {case['message'].splitlines()[0][:200]}")
-        since_s = time.monotonic() - self.started
-        self.screen.state(progress_of(run, self.patience.tests, since_s))
-
-    def look_for_stop(self, run: dict[str, Any]) -> None:
-        """Raise SuiteStopped once a session says that the suite has ended its run."""
-        if not self.patience.heeds_stop or run["failed"] <= self.ended_badly:
-            return
-        self.ended_badly = run["failed"]
-        page = self.api.get("/api/attempts", run_id=run["run_id"], status=["failed"], limit=1000)
-        for attempt in page["items"]:
-            if (attempt["detail"] or "").startswith(STOPPED):
-                raise SuiteStopped(attempt["detail"], hint="what it had not run is not proven")
-
-    def failures(self, run: dict[str, Any]) -> int:
-        """Count the failures of a run that was just told."""
-        if self.patience.several:
-            return len(self.failed)
-        return sum(run["testcases"].get(name, 0) for name in _FAILING)
+        self.screen.state(progress_of(run, None, time.monotonic() - self.started))
 
     def look_for_unmatched(self, run: dict[str, Any], *, raising: bool) -> None:
         """Tell, or raise, what waits for a worker that does not exist; look now and then."""
@@ -269,9 +200,9 @@ class _Watch:
 
 
 def _failures(
-    api: Asked, run: dict[str, Any], seen: set[tuple[str, int, int]], *, always: bool
+    api: Asked, run: dict[str, Any], seen: set[tuple[str, int, int]]
 ) -> list[dict[str, Any]]:
-    if not always and not any(run["testcases"].get(name) for name in _FAILING):
+    if not any(run["testcases"].get(name) for name in _FAILING):
         return []
     page = api.get("/api/testcases", run_id=run["run_id"], outcome=list(_FAILING), limit=1000)
     fresh = []

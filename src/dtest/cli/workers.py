@@ -1,7 +1,7 @@
 """``dtest worker``: list, show, drain, quarantine and reinstate workers."""
 
 from dtest.cli import output
-from dtest.cli.api_client import open_api
+from dtest.cli.door import open_api
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.runs import show_items
 

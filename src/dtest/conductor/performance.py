@@ -313,7 +313,7 @@ class Performance:
             for name, told in self._suite.collected.items():
                 self._lists[name] = await read_list(journal, cell, told.digest)
         pools = self._book.pools
-        planned = planned_rows(pools, self._lists) if pools else ()
+        planned = planned_rows(pools, self._lists) if self._suite.parts is not None else ()
         known = self._book.known(self._suite, planned)
         muted = muted_by(self._spec.muted)
 

@@ -32,7 +32,7 @@ CHANGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "suites": (
         "suites",
         (
-            *("run_id", "phase", "tests", "planned", "predicted_s", "notes", "round"),
+            *("run_id", "phase", "divided", "tests", "planned", "predicted_s", "notes", "round"),
             *("cut", "cut_detail", "cut_hint", "exit_code", "counts"),
         ),
     ),

@@ -119,7 +119,14 @@ class SuiteRows:
 def _suite_row(suite: SuiteRun) -> Row:
     tests = sum(each.tests for each in suite.collected.values())
     return (
-        *(suite.run_id, str(suite.phase), tests, suite.planned, suite.predicted_s),
+        *(
+            suite.run_id,
+            str(suite.phase),
+            suite.parts is not None,
+            tests,
+            suite.planned,
+            suite.predicted_s,
+        ),
         *(orjson.dumps(suite.notes).decode(), suite.round),
         *(suite.cut, suite.cut_detail, suite.cut_hint, suite.exit_code),
         orjson.dumps(suite.counts).decode(),

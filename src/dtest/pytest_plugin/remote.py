@@ -3,43 +3,34 @@
 import io
 import os
 import shlex
-import uuid
+import sys
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dtest.cli.api_client import ApiClient
-from dtest.cli.cell_memory import CellMemory, Past
-from dtest.cli.fleet import fleet_of, for_suites, is_remote
-from dtest.cli.gathering import fresh_observations
-from dtest.cli.options import CallOptions
-from dtest.cli.recipes import recipe_of
-from dtest.cli.reports import known_flaky_tests
-from dtest.cli.suite_cell import cell_of, interpreter_of, shipped_here
-from dtest.cli.suite_history import HistoryFile
-from dtest.cli.suite_lots import Planner, kinds_of, lanes_of
-from dtest.cli.suite_options import Bounds, Selection
-from dtest.cli.suite_run import RunEnd, SuitePlace, SuiteRun, keys_of
-from dtest.cli.suite_settings import suite_settings
-from dtest.cli.testing import environment_of
-from dtest.errors import (
-    DtestError,
-    SuiteStopped,
-    TimedOut,
-    TooManyFailures,
-    Unavailable,
-    UsageError,
-)
+from dtest.caller.api_client import ApiClient
+from dtest.caller.cell import cell_of, interpreter_of, shipped_here
+from dtest.caller.document import Choice, SuitePlace, suite_document
+from dtest.caller.fleet import fleet_of, is_remote, tell_old
+from dtest.caller.following import Ended, Following, hand_in
+from dtest.caller.gathering import keys_of
+from dtest.caller.history_file import HistoryFile
+from dtest.caller.known_flaky import known_flaky_tests
+from dtest.caller.recipes import recipe_of
+from dtest.caller.suite_settings import Limits, environment_of, suite_settings
+from dtest.errors import DtestError, UsageError
+from dtest.events.suite import RERUNS_MAX
 from dtest.pytest_plugin import invocation
 from dtest.pytest_plugin.feeding import Feeding
 from dtest.pytest_plugin.reports import FLAKY, NOT_PROVEN
+from dtest.reports.observation import Observation
 from dtest.reports.report import FAILED, STOPPED
 from dtest.reports.report import NOT_PROVEN as GATE_NOT_PROVEN
-from dtest.suites.history import History
+from dtest.settings import load_settings
 
 EXIT_NOT_PROVEN = 7
 """No test failed, but some could not be run. Neither pytest nor dtest means anything else by it."""
@@ -68,27 +59,20 @@ class RemoteTests:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._terminal: Any = None
-        self._end: RunEnd | None = None
+        self._end: Ended | None = None
         self._handed = _handed_on(config)
         option = config.getoption
-        state = option("dtest_state_dir")
-        self._settings = CallOptions(
-            cell=option("dtest_cell"),
-            api=option("dtest_api"),
-            state_dir=Path(state) if state else None,
-        ).settings()
-        given = suite_settings(self._settings)
-        self._rules = given.rules
-        self._bounds = given.bounded(
-            Bounds(
-                timeout=option("dtest_timeout"),
-                test_timeout=option("dtest_test_timeout"),
-                memory_limit=option("dtest_memory_limit"),
-                maxfail=option("maxfail") or None,
-                reruns=option("dtest_reruns"),
-            )
+        self._settings = load_settings(
+            {
+                "cell": option("dtest_cell"),
+                "api_url": option("dtest_api"),
+                "state_dir": option("dtest_state_dir"),
+            }
         )
-        self._bounds.check()
+        given = suite_settings(self._settings)
+        self._rules = given.written_rules
+        self._limits = given.bounded(_limits(option))
+        _check(self._limits)
         stated: int | None = option("dtest_workers")
         self._workers = given.workers if stated is None else stated
         if self._workers is not None and self._workers < 1:
@@ -98,8 +82,8 @@ class RemoteTests:
             option("dtest_python"), recipe_of(option("dtest_environment")), given
         )
         listed = config.getoption("dtest_known_flaky")
-        self._flaky = known_flaky_tests(Path(listed) if listed else None)
-        self._feeding = Feeding(config, self._flaky, reruns=bool(self._bounds.reruns))
+        self._flaky = known_flaky_tests(Path(listed) if listed else None, print_error)
+        self.feeding = Feeding(config, self._flaky, reruns=bool(self._limits.reruns))
 
     # -- instead of collecting and running here ---------------------------------------------------
 
@@ -116,7 +100,7 @@ class RemoteTests:
         if self._terminal is not None:
             self._terminal.showfspath = False  # tests of several files come side by side
         try:
-            with redirect_stderr(_Lines(self._line)), _words_taken(), warnings.catch_warnings():
+            with redirect_stderr(_Lines(self.line)), _words_taken(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what dtest does is no matter of the suite
                 end = self._run(session)
         except UsageError as error:
@@ -126,53 +110,51 @@ class RemoteTests:
         self._end = end
         if end is None:
             return True
-        if isinstance(end.cut, SuiteStopped):
-            pytest.exit(end.cut.message, returncode=int(pytest.ExitCode.INTERRUPTED))
-        if end.cut is not None and not isinstance(end.cut, TooManyFailures):
-            if isinstance(end.cut, DtestError):
-                pytest.exit(_worded(end.cut), returncode=end.cut.exit_code)
-            raise end.cut
+        if end.interrupted is not None:
+            raise end.interrupted
+        cause = end.cut.cause if end.cut is not None else ""
+        if cause == "stopped" and end.cut is not None:
+            pytest.exit(end.cut.detail, returncode=int(pytest.ExitCode.INTERRUPTED))
+        if cause == "cancelled":
+            pytest.exit("the run was cancelled", returncode=int(pytest.ExitCode.INTERRUPTED))
+        if cause != "failures" and end.error is not None:
+            if isinstance(end.error, UsageError):
+                raise pytest.UsageError(_worded(end.error))
+            pytest.exit(_worded(end.error), returncode=end.error.exit_code)
         if session.shouldfail:
             raise session.Failed(session.shouldfail)
         return True
 
-    def _run(self, session: pytest.Session) -> RunEnd | None:
+    def _run(self, session: pytest.Session) -> Ended | None:
+        again = self._failed_last_time()
+        if self._chosen("lf") and not again and self._lfnf == "none":
+            return None
         here = Path.cwd()
         kept = HistoryFile(here)
-        with cell_of(self._settings, self._workers) as api:
-            fleet = for_suites(fleet_of(api))
-            queue = f"q{uuid.uuid4().hex}"
-            lanes = lanes_of((), self._rules, fleet, queue=queue, sessions=self._workers)
-            run = SuiteRun(api, here.name or "tests", self._flaky, as_json=True)
-            run.news = _News(api, run, self._feeding).look
-            ship: bool | None = self._config.getoption("dtest_ship")
-            place = self._place(api, shipped=is_remote(fleet) if ship is None else ship)
-            run.start(place, self._handed.paths, self._bounds, lanes)
-            past = CellMemory(api, run.name, kinds_of(lanes), kept=kept)
-            try:
-                (found,) = run.collected(self._bounds)
-                again = self._failed_last_time()
-                planner = Planner(
-                    self._rules, self._selection(), _KnownFailed(past, again), fleet, self._workers
-                )
-                shares, notes = planner.shares(lanes, [found])
-            except BaseException as error:
-                run.stop(reason=type(error).__name__)
-                raise
-            for note in notes:
-                self._line(note)
-            none = self._selection().last_failed and not again and self._lfnf == "none"
-            if none or all(share.suite.is_empty for share in shares):
-                run.stop(reason="no tests")
-                return None
-            session.testscollected = sum(len(share.suite.tests) for share in shares)
-            sessions = sum(lot.sessions for share in shares for lot in share.lots)
-            told = f"collected {session.testscollected} items, run {run.id}, {sessions} sessions"
-            self._line(f"{told}\n")
-            end = run.carry(shares, self._bounds)
-        self._feeding.finish(end.report.results, cut=end.cut is not None)
-        kept.add(end.report, keys_of(shares))
+        port = _Port(self, session)
+        with cell_of(self._settings, self._workers, tell=self.line) as api:
+            run_id = hand_in(api, self._document(api, here), kept.document(failed=again), port)
+            port.run_id = run_id
+            end = Following(api, run_id, port).to_the_end()
+        if end.cut is not None and end.cut.cause == "empty":
+            return None
+        self.feeding.finish(end.report.results, cut=end.cut is not None)
+        kept.add(end.report, keys_of(end.plan))
         return end
+
+    def _document(self, api: ApiClient, here: Path) -> dict[str, Any]:
+        fleet = fleet_of(api)
+        tell_old(fleet, self.line)
+        ship: bool | None = self._config.getoption("dtest_ship")
+        choice = Choice(
+            self._handed.paths,
+            last_failed=self._chosen("lf"),
+            failed_first=self._chosen("failedfirst"),
+            rules=self._rules,
+            sessions=self._workers,
+        )
+        place = self._place(api, shipped=is_remote(fleet) if ship is None else ship)
+        return suite_document(here.name or "tests", place, choice, self._limits, self._flaky)
 
     def _place(self, api: ApiClient, *, shipped: bool) -> SuitePlace:
         recipe = self._recipe
@@ -180,7 +162,7 @@ class RemoteTests:
             "." if shipped else str(Path.cwd()),
             None if recipe is not None else interpreter_of(self._python, is_here=not shipped),
             tuple(self._handed.args),
-            shipped_here(api) if shipped else None,
+            shipped_here(api, self.line) if shipped else None,
             recipe,
         )
 
@@ -190,11 +172,8 @@ class RemoteTests:
     def _lfnf(self) -> str:
         return str(self._config.getoption("last_failed_no_failures", "all"))
 
-    def _selection(self) -> Selection:
-        option = self._config.getoption
-        return Selection(
-            last_failed=bool(option("lf", False)), failed_first=bool(option("failedfirst", False))
-        )
+    def _chosen(self, option: str) -> bool:
+        return bool(self._config.getoption(option, False))
 
     def _failed_last_time(self) -> frozenset[str]:
         """Return the node ids; a file stands among them that could not be collected."""
@@ -204,7 +183,8 @@ class RemoteTests:
 
     # -- how it is shown --------------------------------------------------------------------------
 
-    def _line(self, text: str) -> None:
+    def line(self, text: str) -> None:
+        """Write a line between those of pytest."""
         if self._terminal is not None and self._config.getoption("verbose") >= 0:
             self._terminal.ensure_newline()
             self._terminal.write_line(text)
@@ -257,49 +237,81 @@ class RemoteTests:
             session.exitstatus = pytest.ExitCode.OK
 
 
-class _News:
-    """Asks for what tests came to, whenever the run is looked at."""
+class _Port:
+    """Takes what a run has to show to pytest's hooks and terminal."""
 
-    def __init__(self, api: ApiClient, run: SuiteRun, feeding: Feeding) -> None:
-        self._api = api
-        self._run = run
-        self._feeding = feeding
-        self._last = (-1, "", 0, 0)
+    is_quiet = False
+    wants_all = True
 
-    def look(self) -> None:
-        """Tell what is new."""
-        try:
-            fresh = fresh_observations(self._api, self._run.id, self._last)
-        except (Unavailable, TimedOut):  # who watches the run waits for the API, or gives it up
-            fresh = []
+    def __init__(self, tests: RemoteTests, session: pytest.Session) -> None:
+        self._tests = tests
+        self._session = session
+        self.run_id = ""
+
+    def say(self, text: str) -> None:
+        """Say it between the lines of pytest."""
+        self._tests.line(text)
+
+    def divided(self, suite: Mapping[str, Any]) -> None:
+        """Tell how many tests there are, as pytest tells it."""
+        for note in suite["notes"]:
+            self.say(note)
+        self._session.testscollected = suite["planned"]
+        sessions = sum(pool["sessions"] for pool in suite["pools"] if pool["queue"] is not None)
+        told = f"collected {suite['planned']} items, run {self.run_id}, {sessions} sessions"
+        self.say(f"{told}\n")
+
+    def news(self, fresh: Sequence[Observation]) -> None:
+        """Tell what tests came to."""
         for seen in fresh:
-            self._last = (seen.seq, seen.task_id, seen.attempt, seen.ordinal)
-            self._feeding.live(seen)
+            self._tests.feeding.live(seen)
+
+    def progress(self, run: Mapping[str, Any], since_s: float) -> None:
+        """Say nothing: pytest shows it by itself."""
 
 
-class _KnownFailed:
-    """How long tests take, as is known; which of them failed, as pytest's own cache says."""
+def _limits(option: Callable[[str], Any]) -> Limits:
+    return Limits(
+        option("dtest_timeout"),
+        option("dtest_test_timeout"),
+        option("dtest_memory_limit"),
+        option("maxfail") or None,
+        option("dtest_reruns"),
+    )
 
-    def __init__(self, past: Past, failed: Collection[str]) -> None:
-        self._past = past
-        self._failed = failed
 
-    def load(self, *hardware: str) -> History:
-        """Return both."""
-        return History(self._past.load(*hardware).durations, self._failed)
+def _check(limits: Limits) -> None:
+    """Raise UsageError for what makes no sense."""
+    for name, value in (
+        ("--dtest-timeout", limits.timeout),
+        ("--dtest-test-timeout", limits.test_timeout),
+        ("--dtest-memory-limit", limits.memory_limit),
+        ("--maxfail", limits.failures_max),
+    ):
+        if value is not None and value <= 0:
+            message = f"{name} is {value}; it has to be above 0"
+            raise UsageError(message)
+    if not 0 <= (limits.reruns or 0) <= RERUNS_MAX:
+        message = f"--dtest-reruns is {limits.reruns}; 0 to {RERUNS_MAX} are possible"
+        raise UsageError(message)
+
+
+def print_error(text: str) -> None:
+    """Say something before pytest's terminal is there."""
+    sys.stderr.write(f"{text}\n")
 
 
 class _Lines(io.TextIOBase):
     """Puts what dtest says to people between the lines of pytest."""
 
     def __init__(self, line: Any) -> None:  # noqa: ANN401 - a bound method
-        self._line = line
+        self.line = line
 
     def write(self, text: str) -> int:
         """Write whole lines, each as one of its own."""
         for line in text.splitlines():
             if line.strip():
-                self._line(line.removeprefix("dtest: "))
+                self.line(line.removeprefix("dtest: "))
         return len(text)
 
 

@@ -122,6 +122,8 @@ CREATE TABLE suites (
     muted VARCHAR NOT NULL,
     seq BIGINT NOT NULL,
     phase VARCHAR NOT NULL DEFAULT 'submitted',
+    -- Whether it is decided what runs where.
+    divided BOOLEAN NOT NULL DEFAULT false,
     tests BIGINT NOT NULL DEFAULT 0,
     planned BIGINT NOT NULL DEFAULT 0,
     predicted_s DOUBLE NOT NULL DEFAULT 0,
@@ -203,7 +205,7 @@ SELECT
     suite_lists.run_id, suite_lists.hardware, NULL, lists.nodeid, '', true, '', suite_lists.seq,
     lists.number AS idx
 FROM suite_lists JOIN lists USING (digest)
-WHERE lists.kind = 'file' AND suite_lists.run_id IN (SELECT run_id FROM pools);
+WHERE lists.kind = 'file' AND suite_lists.run_id IN (SELECT run_id FROM suites WHERE divided);
 
 CREATE TABLE workers (
     worker_id VARCHAR PRIMARY KEY,

@@ -59,6 +59,7 @@ INSERT OR IGNORE INTO suites (run_id, document, muted, seq) SELECT * FROM batch;
 -- name: suites
 UPDATE suites SET
     phase = batch.phase,
+    divided = batch.divided,
     tests = batch.tests,
     planned = batch.planned,
     predicted_s = batch.predicted_s,

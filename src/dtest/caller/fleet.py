@@ -1,12 +1,12 @@
 """The workers of a cell as the scheduler knows them, for whoever has to know what they have."""
 
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from dtest.cli import output
-from dtest.cli.api_client import ApiClient
+from dtest.caller.api_client import ApiClient
 from dtest.events.fields import WorkerId
 from dtest.events.worker import Capability
 from dtest.state.worker import Worker, WorkerStatus, whole
@@ -61,11 +61,9 @@ def slots_of(fleet: list[Worker]) -> int:
     return sum(worker.capability.slots for worker in ready(fleet))
 
 
-def for_suites(fleet: list[Worker]) -> list[Worker]:
-    """Return the workers that can run sessions of suites; say which cannot."""
-    able = [worker for worker in fleet if speaks(worker.capability.labels)]
+def tell_old(fleet: list[Worker], tell: Callable[[str], None]) -> None:
+    """Tell which workers cannot run sessions of suites."""
     for worker in ready(fleet):
-        if worker not in able:
+        if not speaks(worker.capability.labels):
             said = f"{worker.id} runs an older dtest, which knows tests by their node ids alone"
-            output.say(f"{said}: it takes no part; install this version there")
-    return [worker for worker in fleet if worker in able or worker.simulated]
+            tell(f"{said}: it takes no part; install this version there")

@@ -3,11 +3,11 @@
 import hashlib
 import os
 from collections import ChainMap, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
 import platformdirs
@@ -55,6 +55,22 @@ class HistoryFile:
         durations = ChainMap(*(kept.durations for kept in found))
         failed = frozenset(nodeid for kept in found for nodeid in kept.failed)
         return History(dict(durations), failed)
+
+    def document(self, *, failed: Collection[str] | None = None) -> dict[str, Any] | None:
+        """Return what is known in the form in which a cell takes it; none if nothing is.
+
+        With ``failed`` just these are said to have failed, whatever else is known.
+        """
+        every = self._read()
+        told = {
+            name: {"durations": kept.durations, "failed": kept.failed if failed is None else []}
+            for name, kept in every.items()
+        }
+        if failed is not None:
+            told.setdefault("", {"durations": {}, "failed": []})["failed"] = sorted(failed)
+        if not told:
+            return None
+        return {"hardware": told, "only_stated_fail": failed is not None}
 
     def add(self, report: "Report", keys: Mapping[tuple[str, int | None], tuple[str, str]]) -> None:
         """Keep what a run told, by hardware. An unwritable cache costs knowledge only.

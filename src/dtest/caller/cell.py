@@ -12,29 +12,34 @@ from dtest.errors import UsageError
 from dtest.settings import Settings
 
 if TYPE_CHECKING:
-    from dtest.cli.api_client import ApiClient
+    from dtest.caller.api_client import ApiClient
+    from dtest.workspaces.shipping import Door, Shipped
 
 
 @contextmanager
 def cell_of(
-    settings: Settings, workers: int | None, *, meanwhile: Callable[[], object] | None = None
+    settings: Settings,
+    workers: int | None,
+    *,
+    meanwhile: Callable[[], object] | None = None,
+    tell: Callable[[str], None],
 ) -> Iterator["ApiClient"]:
     """Open the running cell, or one that lives as long as the block.
 
     ``meanwhile`` is called while that one starts: what takes time and needs no cell.
     """
     if settings.get("api_url"):
-        from dtest.cli.api_client import open_api
+        from dtest.caller.api_client import open_api
 
-        yield open_api(settings)
+        yield open_api(settings, tell=tell)
         return
-    from dtest.cli.local_stack import throw_away_stack
+    from dtest.caller.local_stack import throw_away_stack
 
     slots = workers or os.cpu_count() or 1
     with throw_away_stack(workers=1, slots=slots, meanwhile=meanwhile) as own:
-        from dtest.cli.api_client import open_api
+        from dtest.caller.api_client import open_api
 
-        yield open_api(own)
+        yield open_api(own, tell=tell)
 
 
 def interpreter_of(python: str | None, *, is_here: bool) -> str | None:
@@ -50,8 +55,23 @@ def interpreter_of(python: str | None, *, is_here: bool) -> str | None:
     return str(Path(found).absolute())
 
 
-def shipped_here(api: "ApiClient") -> str:
+def shipped_here(api: "ApiClient", tell: Callable[[str], None]) -> str:
     """Ship the tree of this directory; return its name. Raises as ``ship_tree``."""
-    from dtest.cli.shipping import ship_tree
+    return ship_tree(api, Path.cwd(), paths=[], tell=tell).digest
 
-    return ship_tree(api, Path.cwd(), paths=[]).digest
+
+def ship_tree(
+    api: "Door", root: Path, *, paths: list[str], tell: Callable[[str], None]
+) -> "Shipped":
+    """Ship a tree and tell about it. Raises as ``workspaces.shipping.ship``."""
+    import time
+
+    import platformdirs
+
+    from dtest.workspaces.shipping import ship
+
+    cache = Path(platformdirs.user_cache_path("dtest")) / "trees"
+    shipped = ship(api, root, paths=paths, now=time.time, cache=cache)
+    for note in (*shipped.notes, shipped.told()):
+        tell(note)
+    return shipped

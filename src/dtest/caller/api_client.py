@@ -1,13 +1,12 @@
-"""The command line's side of the HTTP API: errors come back as dtest's own.
+"""A caller's side of the HTTP API: errors come back as dtest's own.
 
 Asks by httpcore, the half of httpx that sends and receives: the other half, which a call of the
 command line does not need, would take longer to load than most calls take.
 """
 
-import sys
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
@@ -55,6 +54,10 @@ _ERRORS: dict[int, type[DtestError]] = {
 }
 
 
+def nobody(_: str) -> None:
+    """Tell nobody."""
+
+
 class Asked(Protocol):
     """What answers questions."""
 
@@ -66,8 +69,17 @@ class Asked(Protocol):
 class ApiClient:
     """One API, by its address and token."""
 
-    def __init__(self, url: str, token: str, *, busy_wait_s: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        busy_wait_s: float,
+        tell: Callable[[str], None] = nobody,
+    ) -> None:
         self.url = url
+        self._tell = tell
+        """Told when a request has to be made again later."""
         self._busy_wait_s = busy_wait_s
         """How long one request waits in all while the API takes no more, or the journal is away."""
         self._headers = {"Authorization": f"Bearer {token}"}
@@ -130,8 +142,7 @@ class ApiClient:
             wait_s = told_s + JITTER * told_s * jitter()
             if waited_s + wait_s > self._busy_wait_s:
                 break
-            text = f"dtest: {why}; asking again in {wait_s:.0f} s"
-            print(text, file=sys.stderr, flush=True)
+            self._tell(f"{why}; asking again in {wait_s:.0f} s")
             time.sleep(wait_s)
             waited_s += wait_s
         if answer.status < FIRST_ERROR:
@@ -214,10 +225,11 @@ def _problem(answer: httpcore.Response, path: str, waited_s: float) -> DtestErro
     return kind(message, hint=hint)
 
 
-def open_api(settings: Settings) -> ApiClient:
+def open_api(settings: Settings, *, tell: Callable[[str], None] = nobody) -> ApiClient:
     """Return the client of the settings' API. Raises Unavailable if nothing runs."""
     return ApiClient(
         settings.require("api_url"),
         settings.require("token"),
         busy_wait_s=settings.limit("busy_wait_s"),
+        tell=tell,
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from dtest.cli.api_client import Asked
+from dtest.caller.api_client import Asked
 from dtest.errors import NoWorkerMatches
 
 SAMPLE_TASKS_MAX = 1000

@@ -4,9 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+from dtest.caller.following import Ended
 from dtest.cli import output
-from dtest.cli.suite_run import RunEnd
-from dtest.errors import SuiteStopped, TooManyFailures
 from dtest.reports.matrix import Matrix, matrix
 from dtest.reports.report import Report, blamed, title
 from dtest.reports.terminal import shortened
@@ -23,7 +22,7 @@ SHOWN: tuple[Verdict, ...] = (
 COUNT_WIDTH, CELL_WIDTH = 10, 10
 
 
-def as_document(report: Report, end: RunEnd) -> dict[str, Any]:
+def as_document(report: Report, end: Ended) -> dict[str, Any]:
     """Return what ``--json`` answers."""
     return {
         "run_id": report.run.run_id,
@@ -59,7 +58,7 @@ def _case(result: Result) -> dict[str, Any]:
     }
 
 
-def tell(report: Report, end: RunEnd, *, durations: int) -> None:
+def tell(report: Report, end: Ended, *, durations: int) -> None:
     """Tell people: what failed and how, what was not proven, and the numbers last."""
     several = report.is_matrix
     _tell_failures(report, several=several)
@@ -83,8 +82,8 @@ def tell(report: Report, end: RunEnd, *, durations: int) -> None:
     if several:
         _tell_matrix(matrix(report))
     output.say(f"{end.took_s:.2f} s; predicted {end.predicted_s:.2f} s")
-    if isinstance(end.cut, TooManyFailures | SuiteStopped):
-        output.say(end.cut.message)
+    if end.cut is not None and end.cut.cause in {"failures", "stopped"}:
+        output.say(end.cut.detail)
     output.say(_of_plan(report))
     print(_sums(report))
 

@@ -7,13 +7,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dtest.cli.suite_options import Bounds
 from dtest.errors import UsageError
 from dtest.settings import Settings
 from dtest.suites.rules import Rule, read_rules
 
 TABLE = "test"
 RULES = "requirements"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long, how much, how often."""
+
+    timeout: float | None = None
+    """Longest time of the whole run, seconds."""
+    test_timeout: float | None = None
+    """Longest time of one test, seconds."""
+    memory_limit: float | None = None
+    """Of a session, GB (10^9 bytes)."""
+    failures_max: int | None = None
+    """The run is cut after so many; none for what the suite says."""
+    reruns: int | None = None
+    """Of what failed; none for what the settings say."""
+    fail_unmatched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +45,16 @@ class SuiteSettings:
     reruns: int | None = None
     rules: tuple[Rule, ...] = ()
 
-    def bounded(self, bounds: Bounds) -> Bounds:
-        """Return the bounds with what the command line leaves open."""
+    written_rules: tuple[dict[str, Any], ...] = ()
+    """As they were written."""
+
+    def bounded(self, limits: Limits) -> Limits:
+        """Return the limits with what the command line leaves open."""
         return replace(
-            bounds,
-            test_timeout=self.test_timeout if bounds.test_timeout is None else bounds.test_timeout,
-            memory_limit=self.memory_limit if bounds.memory_limit is None else bounds.memory_limit,
-            reruns=self.reruns if bounds.reruns is None else bounds.reruns,
+            limits,
+            test_timeout=self.test_timeout if limits.test_timeout is None else limits.test_timeout,
+            memory_limit=self.memory_limit if limits.memory_limit is None else limits.memory_limit,
+            reruns=self.reruns if limits.reruns is None else limits.reruns,
         )
 
 
@@ -57,7 +76,9 @@ def suite_settings(settings: Settings) -> SuiteSettings:
         raise UsageError(message, hint="leave out one of them")
     rules = settings.tables.get(RULES, [])
     source = settings.table_origins.get(RULES, "")
-    return SuiteSettings(**table, rules=read_rules(rules, source=source))
+    return SuiteSettings(
+        **table, rules=read_rules(rules, source=source), written_rules=tuple(rules)
+    )
 
 
 def _is_whole(value: object) -> bool:
@@ -82,3 +103,18 @@ KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "reruns": (_is_whole, "a whole number"),
 }
 """The keys, each with what its value has to be."""
+
+
+def environment_of(
+    python: str | None, recipe: dict[str, Any] | None, given: SuiteSettings
+) -> tuple[str | None, dict[str, Any] | None]:
+    """Return interpreter or recipe: by the command line, else by the settings.
+
+    Raises UsageError.
+    """
+    if recipe is not None and python is not None:
+        message = "--python and --environment each name an interpreter"
+        raise UsageError(message, hint="leave out one of them")
+    if python is None and recipe is None:
+        return given.python, given.environment
+    return python, recipe

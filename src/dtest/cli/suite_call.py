@@ -1,0 +1,91 @@
+"""``dtest test``, once it is known what is wanted: hand the suite in, follow it, tell of it."""
+
+from pathlib import Path
+
+from dtest.caller.api_client import ApiClient
+from dtest.caller.cell import interpreter_of, shipped_here
+from dtest.caller.document import Choice, SuitePlace, suite_document
+from dtest.caller.fleet import fleet_of, is_remote, tell_old
+from dtest.caller.following import Ended, Following, hand_in
+from dtest.caller.history_file import HistoryFile
+from dtest.cli import output
+from dtest.cli.reports import write_report
+from dtest.cli.shipping import tell_shipped
+from dtest.cli.suite_command import SuiteCommand
+from dtest.cli.suite_display import shown
+from dtest.cli.suite_options import NO_FILES, ReportFiles
+from dtest.errors import NOTHING_SELECTED
+
+
+def conduct(api: ApiClient, wanted: SuiteCommand) -> int:
+    """Have the suite run in a cell and follow it; return the exit code."""
+    from dtest.caller.gathering import keys_of
+
+    kept = HistoryFile(Path.cwd())
+    with shown(as_json=wanted.as_json) as port:
+        run_id = hand_in(api, _document(api, wanted), kept.document(), port)
+        if wanted.detach:
+            return _detached(run_id, as_json=wanted.as_json)
+        end = Following(api, run_id, port).to_the_end()
+    kept.add(end.report, keys_of(end.plan))
+    return concluded(end, wanted.reports, as_json=wanted.as_json)
+
+
+def _detached(run_id: str, *, as_json: bool) -> int:
+    if as_json:
+        output.as_json({"run_id": run_id})
+    else:
+        print(run_id)
+    return 0
+
+
+def _document(api: ApiClient, wanted: SuiteCommand) -> dict[str, object]:
+    fleet = fleet_of(api)
+    tell_old(fleet, output.say)
+    shipped = is_remote(fleet) if wanted.ship is None else wanted.ship
+    finds_python = wanted.recipe is None and wanted.by.uses_python
+    place = SuitePlace(
+        "." if shipped else str(Path.cwd()),
+        interpreter_of(wanted.python, is_here=not shipped) if finds_python else None,
+        wanted.by.arguments(wanted.selection),
+        shipped_here(api, tell_shipped) if shipped else None,
+        wanted.recipe,
+        wanted.by.document,
+    )
+    chosen = wanted.selection
+    choice = Choice(
+        wanted.paths,
+        wanted.by.keyword(chosen),
+        chosen.last_failed,
+        chosen.failed_first,
+        wanted.on,
+        wanted.rules,
+        wanted.workers,
+    )
+    name = Path.cwd().name or "tests"
+    return suite_document(name, place, choice, wanted.limits, wanted.flaky)
+
+
+def concluded(end: Ended, reports: ReportFiles = NO_FILES, *, as_json: bool) -> int:
+    """Tell what the run came to, write the reports, and return the exit code.
+
+    Raises what cut the run, where that is no result of its tests.
+    """
+    from dtest.cli.suite_telling import as_document, tell
+
+    report = end.report
+    if report.exit_code == NOTHING_SELECTED and not report.results:
+        why = end.cut.detail if end.cut is not None else "no tests ran"
+        output.say(why)
+    elif as_json:
+        output.as_json(as_document(report, end))
+    elif end.suite["divided"]:
+        tell(report, end, durations=reports.durations)
+    for path, form, _ in reports.files:
+        write_report(path, form, report)
+    if isinstance(end.interrupted, SystemExit):
+        raise end.interrupted
+    error = end.error
+    if error is not None and end.cut is not None and end.cut.cause not in {"failures", "stopped"}:
+        raise error
+    return report.exit_code
