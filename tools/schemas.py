@@ -174,7 +174,7 @@ def _event(event_type: str, shape: Schema) -> str:
 
 def address(event_type: str) -> str:
     """Return the subject on which an event stands, its variable parts in angle brackets."""
-    journal = places("<cell>", "<client>", "<worker>", "<hardware>")
+    journal = places("<cell>", "<client>", "<worker>", "<hardware>", "<digest>")
     return next(where for _, _, where, types in journal if event_type in types)
 
 

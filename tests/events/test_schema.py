@@ -28,7 +28,7 @@ from tools.schemas import address, stale, with_tables, write
 
 ROOT = Path(__file__).parents[2]
 TYPES = sorted(PAYLOADS)
-NAMES = {"client": "ci", "agent": WORKER, "scheduler": "s1"}
+NAMES = {"client": "ci", "agent": WORKER, "scheduler": "s1", "conductor": "c1"}
 ENVELOPE = ("specversion", "id", "source", "type", "time", "data")
 READ_BESIDES = {
     f"data.{name} {value}"
@@ -47,6 +47,7 @@ def event_of(event_type: str) -> Event:
 
 def subject_of(event_type: str) -> str:
     variable = {"<cell>": "main", "<client>": "ci", "<worker>": WORKER, "<hardware>": "cuda"}
+    variable["<digest>"] = "cd" * 32
     where = address(event_type)
     for name, value in variable.items():
         where = where.replace(name, value)

@@ -20,9 +20,11 @@ from dtest.events.attempt import (
     TestcaseFinished,
 )
 from dtest.events.catalogue import ROLE_OF, Payload
+from dtest.events.conductor import ConductorElected
 from dtest.events.fields import CellId, ClientId, RunId, TaskId, WorkerId
 from dtest.events.leader import LeaderElected
 from dtest.events.reasons import Reason
+from dtest.events.suite_list import SuiteListed
 from dtest.events.task import TaskQueued
 from dtest.events.worker import (
     Capability,
@@ -160,7 +162,7 @@ def left(name: str, incarnation: str = "i1") -> WorkerLeft:
     return WorkerLeft(WorkerId(name), incarnation)
 
 
-def where(data: Payload) -> str:
+def where(data: Payload) -> str:  # noqa: PLR0911 - one line for each place
     """The subject on which its rightful writer writes a fact."""
     match data:
         case LeaderElected():
@@ -173,6 +175,12 @@ def where(data: Payload) -> str:
             return subject.work(CELL, "cpu", data.worker_id)
         case _ if ROLE_OF[data.TYPE] == "scheduler":
             return subject.decided(CELL)
+        case ConductorElected():
+            return subject.conductor_epoch(CELL)
+        case SuiteListed():
+            return subject.listed(CELL, data.digest)
+        case _ if ROLE_OF[data.TYPE] == "conductor":
+            return subject.conducted(CELL)
         case _ if ROLE_OF[data.TYPE] == "agent":
             return subject.agent(CELL, speaker(data), data.TYPE)
         case _:
@@ -182,7 +190,7 @@ def where(data: Payload) -> str:
 def source(data: Payload) -> str:
     """The ``source`` of a fact's rightful writer."""
     role = ROLE_OF[data.TYPE]
-    name = {"client": CLIENT, "scheduler": LEADER}.get(role)
+    name = {"client": CLIENT, "scheduler": LEADER, "conductor": LEADER}.get(role)
     return codec.source(CELL, role, name or speaker(data))
 
 

@@ -22,13 +22,25 @@ from dtest.events.attempt import (
 )
 from dtest.events.breaker import BreakerClosed, BreakerHalfOpened, BreakerOpened
 from dtest.events.catalogue import Payload, Role
+from dtest.events.conductor import ConductorElected
 from dtest.events.fields import RunId, TaskId, WorkerId
 from dtest.events.leader import EventRefused, LeaderElected
 from dtest.events.parameters import Numbers, Strategy
 from dtest.events.policy import PolicyChanged
 from dtest.events.reasons import Reason, RefusalCode
 from dtest.events.run import RunCancelRequested, RunOpened
-from dtest.events.suite import PlannedTest, SuitePlanned
+from dtest.events.suite import PlannedTest, SuitePlanned, SuiteSubmitted
+from dtest.events.suite_decision import (
+    Lane,
+    SuiteBegun,
+    SuiteCollected,
+    SuiteCut,
+    SuiteDivided,
+    SuiteEnded,
+    SuitePooled,
+    SuiteRerunOrdered,
+)
+from dtest.events.suite_list import ListPart, SuiteListed
 from dtest.events.task import (
     Remedy,
     Requirements,
@@ -249,6 +261,15 @@ def _elected(rng: Random) -> LeaderElected:
     return rng.choice([elected("other"), LeaderElected("older")])
 
 
+LISTS = ("aa" * 32, "bb" * 32)
+
+
+def _listed(rng: Random) -> SuiteListed:
+    part = rng.randrange(2)
+    tests = tuple((f"t{2 * part + n}", "") for n in range(2))
+    return SuiteListed(rng.choice(LISTS), part, ListPart(2, tests))
+
+
 MAKERS: dict[type[Payload], tuple[Role, Make]] = {
     TaskQueued: ("client", queued),
     RunOpened: ("client", lambda rng: RunOpened(rng.choice(RUNS))),
@@ -256,6 +277,40 @@ MAKERS: dict[type[Payload], tuple[Role, Make]] = {
         "client",
         lambda rng: SuitePlanned(rng.choice(RUNS), 1, tests=(PlannedTest(0, "t"),)),
     ),
+    SuiteSubmitted: (
+        "client",
+        lambda rng: SuiteSubmitted(rng.choice(RUNS), reruns=rng.choice([0, 1])),
+    ),
+    ConductorElected: ("conductor", lambda rng: ConductorElected(rng.choice(["c1", "c2"]))),
+    SuiteBegun: (
+        "conductor",
+        lambda rng: SuiteBegun(rng.choice(RUNS), (Lane("q1"), Lane("q2", "cuda", sessions=0))),
+    ),
+    SuiteListed: ("conductor", _listed),
+    SuiteCollected: (
+        "conductor",
+        lambda rng: SuiteCollected(
+            rng.choice(RUNS), rng.choice(LISTS), rng.choice(["", "cuda"]), 4
+        ),
+    ),
+    SuiteDivided: (
+        "conductor",
+        lambda rng: SuiteDivided(rng.choice(RUNS), rng.randrange(3), 4),
+    ),
+    SuitePooled: (
+        "conductor",
+        lambda rng: SuitePooled(
+            rng.choice(RUNS), rng.randrange(3), rng.choice(["", "cuda"]), ((0, 1), (3, 3)), "q1"
+        ),
+    ),
+    SuiteRerunOrdered: (
+        "conductor",
+        lambda rng: SuiteRerunOrdered(
+            rng.choice(RUNS), rng.choice([1, 2]), rng.randrange(2), 2, "q1r1", tests=((0, 0),)
+        ),
+    ),
+    SuiteCut: ("conductor", lambda rng: SuiteCut(rng.choice(RUNS), "failures", "enough")),
+    SuiteEnded: ("conductor", lambda rng: SuiteEnded(rng.choice(RUNS), 1, {"failed": 1})),
     RunCancelRequested: ("client", lambda rng: RunCancelRequested(rng.choice(RUNS))),
     TaskCancelRequested: ("client", lambda rng: TaskCancelRequested(_task(rng))),
     TaskRetryRequested: ("client", lambda rng: TaskRetryRequested(_task(rng))),

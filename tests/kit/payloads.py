@@ -17,7 +17,8 @@ from pydantic.fields import FieldInfo
 from dtest.events.catalogue import Payload
 from dtest.events.fields import TOKEN_PATTERN
 from dtest.events.policy import PolicyChanged
-from dtest.events.suite import Function, ListPart, Marks, SuiteSubmitted
+from dtest.events.suite import SuiteSubmitted
+from dtest.events.suite_list import Function, ListPart, Marks
 from tests.kit.parameters import some
 
 TEXT = st.characters(exclude_categories=["Cs"])
@@ -126,7 +127,9 @@ def any_of(payloads: typing.Iterable[type[Payload]]) -> st.SearchStrategy[Payloa
     return st.one_of([of(payload) for payload in payloads])
 
 
-def _of_hint(hint: Any, notes: tuple[object, ...] = ()) -> st.SearchStrategy[Any]:
+def _of_hint(  # noqa: PLR0911 - one line for each form
+    hint: Any, notes: tuple[object, ...] = ()
+) -> st.SearchStrategy[Any]:
     if isinstance(hint, typing.NewType):
         return _of_hint(hint.__supertype__, notes)
     origin, args = get_origin(hint), get_args(hint)

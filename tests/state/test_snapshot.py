@@ -143,7 +143,7 @@ def fields(shape: type[Any]) -> set[str]:
             Cell,
             snapshot_form.CellDocument,
             {"ready", "free", "changed_tasks", "woken_at", "probes", "shut", "ailing", "enlarged"}
-            | {"parameters"},
+            | {"parameters", "conducted"},
         ),
         (Task, snapshot_form.TaskDocument, set()),
         (Worker, snapshot_form.WorkerDocument, {"free"}),

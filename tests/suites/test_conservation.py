@@ -14,8 +14,8 @@ from random import Random
 from typing import Any
 
 import dtest.agents.pytest_session as sessions
-from dtest.cli.suite import again
-from dtest.events.suite import Function
+from dtest.conducting.units import again
+from dtest.events.suite_list import Function
 from dtest.events.task import ANYWHERE
 from dtest.reports.observation import Attempt, Known, Observation, Outcome, Part, Planned, Run
 from dtest.reports.report import compose

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dtest.errors import UsageError
-from dtest.events.suite import Marks
+from dtest.events.suite_list import Marks
 from dtest.events.task import ANYWHERE, Requirements
 from dtest.suites.rules import Rule, general, needs_of, read_rules
 from dtest.suites.suite import Suite

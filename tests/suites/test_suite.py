@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtest.errors import InvalidDocument
-from dtest.events.suite import Marks
+from dtest.events.suite_list import Marks
 from dtest.suites import suite as module
 from dtest.suites.suite import NO_MARKS, Suite, joined
 

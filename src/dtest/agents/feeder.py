@@ -18,7 +18,7 @@ import structlog
 from dtest.agents.pacing import Pace, given_from
 from dtest.agents.queue_port import Pulled, Queue
 from dtest.errors import DtestError, InvalidDocument, NotFound, Unavailable
-from dtest.events.suite import Function, Marks
+from dtest.events.suite_list import Function, Marks
 from dtest.suites.suite import Suite
 from dtest.suites.unit import Piece, Unit, decode, encode, expected_s, joined, pieces_of, split
 

@@ -14,7 +14,7 @@ from dtest.api.finding import find_run
 from dtest.api.listing import After, readable
 from dtest.client import event_ids, parse_suite
 from dtest.errors import Conflict, NotFound
-from dtest.events.fields import RunId
+from dtest.events.fields import RunId, RunToken
 from dtest.state.suite import SuiteRun
 
 router = APIRouter(prefix="/api/suites", tags=["suites"], route_class=StrictRoute)
@@ -53,6 +53,7 @@ class RecallBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    run_id: RunToken
     hardware: dict[str, Told] = Field(default_factory=dict)
     only_stated_fail: bool = Field(
         default=False, description="What failed is as stated here, whatever the cell knows."
@@ -77,12 +78,12 @@ async def submit(
     return SuiteAnswer(run_id=spec.run_id, seq=seq)
 
 
-@router.post("/{run_id}/recalls", status_code=202, summary="Say what is known of earlier runs")
-async def recall(context: Context, run_id: str, body: RecallBody) -> dict[str, int]:
+@router.post("/recalls", status_code=202, summary="Say what is known of earlier runs")
+async def recall(context: Context, body: RecallBody) -> dict[str, int]:
     """Store it for the plan of a run that is yet to be asked for, with `recalls` true."""
     packed = await asyncio.to_thread(lambda: zlib.compress(orjson.dumps(body.model_dump())))
     pieces = [packed[at : at + PIECE_BYTES] for at in range(0, len(packed), PIECE_BYTES)]
-    await context.queue(run_id).recall(pieces)
+    await context.queue(body.run_id).recall(pieces)
     return {"bytes": len(packed)}
 
 

@@ -8,20 +8,15 @@ from dtest.api.context import ApiContext
 from dtest.api.listing import readable
 from dtest.api.suites import suite_row
 from dtest.events.fields import RunId
+from dtest.projections.past import ATTEMPTS, JSON, PLANNED, ROWS_MAX, RUN, TASKS
 from dtest.reports.muting import NONE_MUTED
 from dtest.reports.reading import known_of, muted_of
 from dtest.reports.report import compose
 
 LISTED_MAX = 100
 NAME_CHARS_MAX = 2_000
-ROWS_MAX = 1_000_000
-RUN = "SELECT * FROM run_summary WHERE run_id = ?"
-TASKS = "SELECT * FROM tasks WHERE run_id = ?"
-ATTEMPTS = "SELECT attempts.* FROM attempts JOIN tasks USING (task_id) WHERE run_id = ?"
 # What tests wrote is for reports: a verdict does not follow from it.
 CASES = "SELECT * REPLACE ('' AS output) FROM testcases WHERE run_id = ? ORDER BY seq, ordinal"
-PLANNED = "SELECT * FROM planned WHERE run_id = ? ORDER BY seq, idx"
-_JSON = frozenset({"labels", "document", "artifacts", "properties", "suite_properties"})
 
 
 class Told(BaseModel):
@@ -51,7 +46,7 @@ async def verdict_of(context: ApiContext, run_id: RunId) -> VerdictAnswer:
 
     async def rows(sql: str) -> list[dict[str, Any]]:
         answer = await context.read(sql, [run_id], rows_max=ROWS_MAX)
-        return [readable(record, _JSON) for record in answer.records()]
+        return [readable(record, JSON) for record in answer.records()]
 
     (run,) = await rows(RUN)
     suite = await suite_row(context, run_id)

@@ -23,12 +23,14 @@ def gather(
     *,
     api_url: str = "",
     flaky: KnownFlaky | None = None,
+    found_here: KnownFlaky = NONE_MUTED,
     planned: Iterable[Mapping[str, Any]] | None = None,
 ) -> Report:
     """Return the report of a run, named by its id, a unique beginning of it or ``@last``.
 
-    ``flaky`` is the list to go by, by default that which a suite was handed in with; ``planned``
-    are the rows of the plan, for whoever has them. Raises as the API does: NotFound, Unavailable.
+    ``flaky`` is the list to go by, by default that which a suite was handed in with, for any other
+    run ``found_here``; ``planned`` are the rows of the plan, for whoever has them. Raises as the
+    API does: NotFound, Unavailable.
     """
     found = api.get(f"/api/runs/{run}")
     run_id = str(found["run_id"])
@@ -43,7 +45,7 @@ def gather(
         api_url=api_url,
     )
     if flaky is None:
-        flaky = muted_of(suite) if suite is not None else NONE_MUTED
+        flaky = muted_of(suite) if suite is not None else found_here
     return compose(known, flaky=flaky)
 
 

@@ -14,7 +14,6 @@ from dtest.cli.shipping import tell_shipped
 from dtest.cli.suite_command import SuiteCommand
 from dtest.cli.suite_display import shown
 from dtest.cli.suite_options import NO_FILES, ReportFiles
-from dtest.errors import NOTHING_SELECTED
 
 
 def conduct(api: ApiClient, wanted: SuiteCommand) -> int:
@@ -74,9 +73,8 @@ def concluded(end: Ended, reports: ReportFiles = NO_FILES, *, as_json: bool) -> 
     from dtest.cli.suite_telling import as_document, tell
 
     report = end.report
-    if report.exit_code == NOTHING_SELECTED and not report.results:
-        why = end.cut.detail if end.cut is not None else "no tests ran"
-        output.say(why)
+    if end.cut is not None and end.cut.cause == "empty":
+        output.say(end.cut.detail)
     elif as_json:
         output.as_json(as_document(report, end))
     elif end.suite["divided"]:

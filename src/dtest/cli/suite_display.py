@@ -64,9 +64,8 @@ class Shown:
 
     def progress(self, run: Mapping[str, Any], since_s: float) -> None:
         """Tell how far the run is."""
-        lanes_known = run["suite"]["divided"] and run["suite"]["planned"]
-        tests = run["suite"]["planned"] if lanes_known else None
-        self._screen.state(progress_of(run, tests, since_s))
+        if run["suite"]["divided"]:
+            self._screen.state(progress_of(run, run["suite"]["planned"] or None, since_s))
 
 
 def _of_lane(lane: Mapping[str, Any], pools: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dtest.errors import DtestError, NoWorkerMatches, UsageError
-from dtest.events.suite import CutCause, SuiteCut
+from dtest.events.suite_decision import CutCause, SuiteCut
 from dtest.state.suite import Phase, SuiteRun
 
 

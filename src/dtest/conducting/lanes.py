@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dtest.conducting.orders import Order
 from dtest.errors import NoWorkerMatches
 from dtest.events.fields import RunId
-from dtest.events.suite import SESSIONS_MAX, Lane
+from dtest.events.suite import SESSIONS_MAX
+from dtest.events.suite_decision import Lane
 from dtest.state.matching import Refusal
 from dtest.state.worker import Worker
 from dtest.suites.pools import capacity

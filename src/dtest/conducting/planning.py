@@ -9,8 +9,8 @@ from dtest.conducting.lanes import refuse_unmatched
 from dtest.conducting.orders import Order
 from dtest.conducting.spans import Spans, chunks, count_in, spans_of
 from dtest.conducting.units import units_of
-from dtest.events.suite import (
-    SESSIONS_MAX,
+from dtest.events.suite import SESSIONS_MAX
+from dtest.events.suite_decision import (
     SPANS_MAX,
     WHOLE_FIRST,
     Lane,
@@ -254,7 +254,7 @@ class Planner:
             lots.append(
                 self._lot(lane, pool, queue, min(most, SESSIONS_MAX), whole if is_base else ())
             )
-        if len(lots) == 1 and is_base_of(lane, lots[0].requirements) and not lane.is_crowded:
+        if len(lots) == 1 and asks_no_more(lane, lots[0].requirements) and not lane.is_crowded:
             return [replace(lots[0], queue=lane.queue)], impossible
         return [
             replace(lot, sessions=max(1, min(lot.sessions, len(lot.units)))) for lot in lots
@@ -269,7 +269,7 @@ class Planner:
         return Lot(lane, queue, pool.requirements, sessions, units, pool.tests, whole)
 
 
-def is_base_of(lane: Lane, requirements: Requirements) -> bool:
+def asks_no_more(lane: Lane, requirements: Requirements) -> bool:
     """Say whether these ask for no more than the lane's class of hardware."""
     return key_of(requirements) == key_of(lane.requirements)
 

@@ -7,7 +7,7 @@ from dtest.conducting.lanes import queue_of
 from dtest.conducting.spans import Holders, numbers_in, spans_of
 from dtest.conducting.units import again
 from dtest.events.fields import RunId, WorkerId
-from dtest.events.suite import NamedTest, SuitePooled, SuiteRerunOrdered
+from dtest.events.suite_decision import NamedTest, SuitePooled, SuiteRerunOrdered
 from dtest.reports.verdicts import BAD, Result
 from dtest.suites.reruns import Again, elsewhere
 from dtest.suites.suite import Suite

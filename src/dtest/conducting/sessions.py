@@ -6,9 +6,10 @@ from typing import Any
 
 from dtest.conducting.lanes import derived
 from dtest.conducting.orders import Order
-from dtest.conducting.planning import is_base_of
+from dtest.conducting.planning import asks_no_more
 from dtest.events.fields import TaskId
-from dtest.events.suite import HARDWARE_CLASS, Lane, SuitePooled, SuiteRerunOrdered
+from dtest.events.suite import HARDWARE_CLASS
+from dtest.events.suite_decision import Lane, SuitePooled, SuiteRerunOrdered
 from dtest.events.task import Requirements, TaskQueued
 from dtest.suites.requirement import in_words
 from dtest.suites.session import SPEAKS
@@ -69,7 +70,7 @@ class Sessions:
         count = place + sum(pool.sessions for pool in begin)
         for pool in begin:
             lane = self.lane(pool.hardware)
-            early = not is_base_of(lane, pool.requirements)
+            early = not asks_no_more(lane, pool.requirements)
             for number in range(1, pool.sessions + 1):
                 queue = str(pool.queue)
                 yield self._task(
@@ -139,5 +140,5 @@ class Sessions:
 
 def title_of(lane: Lane, requirements: Requirements) -> str:
     """Return what the names of sessions end with, to tell them from others."""
-    said = lane.name if is_base_of(lane, requirements) else in_words(requirements)
+    said = lane.name if asks_no_more(lane, requirements) else in_words(requirements)
     return f" ({said})" if said else ""

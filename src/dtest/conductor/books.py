@@ -9,7 +9,7 @@ import orjson
 from dtest.conducting.spans import numbers_in
 from dtest.events.envelope import Event, Recorded
 from dtest.events.fields import RunId
-from dtest.events.suite import WHOLE_FIRST, SuiteDivided, SuitePooled, SuiteRerunOrdered
+from dtest.events.suite_decision import WHOLE_FIRST, SuiteDivided, SuitePooled, SuiteRerunOrdered
 from dtest.projections.columns import COLUMNS
 from dtest.projections.rows import Row
 from dtest.reports.observation import Known, Observation, Part

@@ -4,12 +4,13 @@ import asyncio
 
 import structlog
 
+from dtest.conductor.means import Stage
 from dtest.conductor.office import Pen
-from dtest.conductor.performance import Performance, Stage
+from dtest.conductor.performance import Performance
 from dtest.errors import DtestError
 from dtest.events import subject
 from dtest.events.fields import RunId
-from dtest.events.suite import SuiteCut
+from dtest.events.suite_decision import SuiteCut
 from dtest.leadership.leader import Deposed
 
 log = structlog.get_logger()

@@ -5,7 +5,7 @@ from dtest.conductor.office import Pen
 from dtest.errors import Damaged
 from dtest.events import subject
 from dtest.events.envelope import Event
-from dtest.events.suite import ListPart, SuiteListed
+from dtest.events.suite_list import ListPart, SuiteListed
 from dtest.journal.port import ReadableJournal, read_to
 from dtest.state.cell import Cell
 from dtest.suites.suite import Suite, digest_of, joined_parts

@@ -12,7 +12,7 @@ from dtest.events.catalogue import ClientPayload, ConductorPayload, Payload
 from dtest.events.conductor import ConductorElected
 from dtest.events.envelope import Event
 from dtest.events.fields import ClientId, EventId
-from dtest.events.suite import SuiteListed
+from dtest.events.suite_list import SuiteListed
 from dtest.journal.port import Guard, GuardRefused, Journal, Outgoing
 from dtest.leadership.candidate import Watch
 from dtest.leadership.leader import Clock, Deposed, Identity

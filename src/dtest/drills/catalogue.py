@@ -1,6 +1,6 @@
 """All drills by name."""
 
-from dtest.drills import brokers, disks, leader, poison, policy, readers, rolling, workers
+from dtest.drills import brokers, disks, leader, poison, policy, readers, rolling, suites, workers
 from dtest.drills.drill import Drill
 from dtest.drills.layout import Layout
 from dtest.drills.load import Pace
@@ -174,6 +174,14 @@ DRILLS = {
             runs=20,
             pause_s=(0.0, 0.3),
             faults_allowed=False,
+        ),
+        Drill(
+            "suite",
+            "Kill caller, conductor, leader, agent, API or broker amid a suite; it ends the same.",
+            suites.conducted,
+            runs=20,
+            layout=Layout(conductors=2),
+            pace=Pace(simulated_per_s=10.0, real_per_s=0.5),
         ),
         Drill(
             "policy",

@@ -102,6 +102,11 @@ class Ground:
         card = await self._answered(subject.leader(self.opened.cell), "leader", within_s)
         return int(orjson.loads(card)["pid"])
 
+    async def conductor_pid(self, within_s: float = 30.0) -> int:
+        """Ask who conducts suites. Raises TimedOut if nobody answers for so long."""
+        where = subject.conductor(self.opened.cell)
+        return int(orjson.loads(await self._answered(where, "conductor", within_s))["pid"])
+
     async def standby_is_ready(self, within_s: float = 30.0) -> None:
         """Wait until a scheduler stands by. Raises TimedOut."""
         await self._answered(subject.standby(self.opened.cell), "standby", within_s)
@@ -188,6 +193,7 @@ def _stack(layout: Layout, nodes: int, place: Path, wiring: Wiring) -> Stack:
             simulate_slots=layout.simulated_slots,
             simulate_seconds=0.0,
             schedulers=layout.schedulers,
+            conductors=layout.conductors,
             restart_s_max=RESTART_S,
             broker_port=wiring.port,
             broker_places=wiring.places,

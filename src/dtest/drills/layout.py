@@ -20,6 +20,7 @@ class Layout:
     """What a drill's cell consists of."""
 
     schedulers: int = 2
+    conductors: int = 1
     workers: int = 2
     """Agents that run real processes."""
     slots: int = 4

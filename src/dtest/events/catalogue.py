@@ -22,18 +22,17 @@ from dtest.events.conductor import ConductorElected
 from dtest.events.leader import EventRefused, LeaderElected
 from dtest.events.policy import PolicyChanged
 from dtest.events.run import RunCancelRequested, RunOpened
-from dtest.events.suite import (
+from dtest.events.suite import SuitePlanned, SuiteSubmitted
+from dtest.events.suite_decision import (
     SuiteBegun,
     SuiteCollected,
     SuiteCut,
     SuiteDivided,
     SuiteEnded,
-    SuiteListed,
-    SuitePlanned,
     SuitePooled,
     SuiteRerunOrdered,
-    SuiteSubmitted,
 )
+from dtest.events.suite_list import SuiteListed
 from dtest.events.task import (
     TaskCancelRequested,
     TaskEnded,

@@ -20,7 +20,7 @@ import structlog
 
 from dtest.errors import InvalidDocument
 from dtest.events.fields import CellId
-from dtest.journal.port import Journal
+from dtest.journal.port import ReadableJournal
 from dtest.leadership.rules import CURRENT
 from dtest.state.cell import Cell
 from dtest.state.snapshot import dump, load
@@ -62,7 +62,7 @@ class SnapshotFiles:
         self._cell = cell
         self._basis = basis
 
-    async def latest(self, journal: Journal, *, until: int | None = None) -> Cell:
+    async def latest(self, journal: ReadableJournal, *, until: int | None = None) -> Cell:
         """Return the newest state that fits the journal; the empty one if there is none.
 
         With ``until`` only one that was taken after no later message than that.
@@ -117,7 +117,7 @@ class SnapshotFiles:
             old.unlink(missing_ok=True)
 
 
-async def _check_position(cell: Cell, journal: Journal) -> None:
+async def _check_position(cell: Cell, journal: ReadableJournal) -> None:
     """Raise InvalidDocument unless the journal goes on where the state stops."""
     stored = await journal.get(cell.seq) if cell.seq else None
     if stored is None or stored.stored_at != cell.now:

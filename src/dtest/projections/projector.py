@@ -15,7 +15,7 @@ import structlog
 
 from dtest.errors import Unavailable
 from dtest.events.fields import CellId, RunId
-from dtest.journal.port import Journal, Stored, cut, read_to
+from dtest.journal.port import ReadableJournal, Stored, cut, read_to
 from dtest.leadership.snapshots import SnapshotFiles
 from dtest.projections.pacing import Intake
 from dtest.projections.rows import Row, Rows, micros
@@ -57,7 +57,7 @@ TELEMETRY_FIGURES = (
 class Source:
     """A stream and its identity."""
 
-    journal: Journal
+    journal: ReadableJournal
     name: str
 
 

@@ -12,15 +12,9 @@ from dtest.events.attempt import Property, TestcaseFinished
 from dtest.events.catalogue import Payload
 from dtest.events.envelope import Event, Recorded
 from dtest.events.fields import RunId
-from dtest.events.suite import (
-    NODEIDS_MAX,
-    WHOLE_FIRST,
-    SuiteCollected,
-    SuiteListed,
-    SuitePlanned,
-    SuitePooled,
-    SuiteSubmitted,
-)
+from dtest.events.suite import NODEIDS_MAX, SuitePlanned, SuiteSubmitted
+from dtest.events.suite_decision import WHOLE_FIRST, SuiteCollected, SuitePooled
+from dtest.events.suite_list import SuiteListed
 from dtest.state.cell import Cell
 from dtest.state.suite import SuiteRun
 from dtest.suites.requirement import in_words

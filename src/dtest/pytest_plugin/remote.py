@@ -115,8 +115,6 @@ class RemoteTests:
         cause = end.cut.cause if end.cut is not None else ""
         if cause == "stopped" and end.cut is not None:
             pytest.exit(end.cut.detail, returncode=int(pytest.ExitCode.INTERRUPTED))
-        if cause == "cancelled":
-            pytest.exit("the run was cancelled", returncode=int(pytest.ExitCode.INTERRUPTED))
         if cause != "failures" and end.error is not None:
             if isinstance(end.error, UsageError):
                 raise pytest.UsageError(_worded(end.error))
@@ -138,7 +136,8 @@ class RemoteTests:
             end = Following(api, run_id, port).to_the_end()
         if end.cut is not None and end.cut.cause == "empty":
             return None
-        self.feeding.finish(end.report.results, cut=end.cut is not None)
+        cut = end.interrupted is not None or (end.cut is not None and end.cut.cause != "cancelled")
+        self.feeding.finish(end.report.results, cut=cut)
         kept.add(end.report, keys_of(end.plan))
         return end
 
@@ -224,7 +223,7 @@ class RemoteTests:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Let the verdicts decide where pytest's count of failures cannot."""
         end = self._end
-        if end is None or end.cut is not None:
+        if end is None or (end.cut is not None and end.cut.cause != "cancelled"):
             return
         code, told = end.report.exit_code, session.exitstatus
         if code == FAILED and told == pytest.ExitCode.OK:  # a session says so, and no test

@@ -33,13 +33,17 @@ def known_of(
     """Return all that is known of a run; ``suite`` is the row of a run of a suite."""
     return Known(
         run_of(run, api_url),
-        tuple(map(part_of, tasks)),
+        tuple(sorted(map(part_of, tasks), key=lambda part: (part.seq, part.task_id))),
         tuple(map(attempt_of, attempts)),
-        tuple(map(observation_of, cases)),
+        tuple(sorted(map(observation_of, cases), key=_place)),
         tuple(map(planned_of, planned)),
         cut_of(suite) if suite is not None else None,
         tuple(suite["notes"]) if suite is not None else (),
     )
+
+
+def _place(seen: Observation) -> tuple[int, str, int, int]:
+    return seen.seq, seen.task_id, seen.attempt, seen.ordinal
 
 
 def cut_of(suite: Row) -> CutShort | None:

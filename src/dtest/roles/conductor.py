@@ -7,8 +7,8 @@ import socket
 import dtest
 from dtest.conductor.conductor import conduct
 from dtest.conductor.following import View
+from dtest.conductor.means import Stage
 from dtest.conductor.office import Office, Pen
-from dtest.conductor.performance import Stage
 from dtest.events import subject
 from dtest.journal.patient import PatientJournal
 from dtest.journal.stores import OutputStore, output_stream
@@ -47,10 +47,10 @@ async def serve(settings: Settings) -> None:
 
 async def _run(opened: Session, settings: Settings) -> None:
     directory = settings.state_dir / opened.cell / "snapshots"
-    base, since = await _base(SnapshotFiles(directory, opened.cell, current_basis()), opened)
+    begin, since = await _beginning(SnapshotFiles(directory, opened.cell, current_basis()), opened)
     clock = SystemClock()
     journal = PatientJournal(opened.journal)
-    view = View(opened.journal, base, since=since)
+    view = View(opened.journal, begin, since=since)
     output = OutputStore(
         output_stream(opened.connection, opened.cell, new_id=opened.new_id), opened.cell
     )
@@ -75,7 +75,7 @@ async def _run(opened: Session, settings: Settings) -> None:
         group.create_task(kept_alive())
 
 
-async def _base(files: SnapshotFiles, opened: Session) -> tuple[Cell, int]:
+async def _beginning(files: SnapshotFiles, opened: Session) -> tuple[Cell, int]:
     """Return a state to begin with, from before the oldest run that has not ended, and its place.
 
     What tests came to stands in no snapshot: it is read again from there on.

@@ -74,8 +74,6 @@ class Cell:
     runs: dict[RunId, Run] = field(default_factory=dict)
     suites: dict[RunId, SuiteRun] = field(default_factory=dict)
     lists: dict[str, Listing] = field(default_factory=dict)
-    """Lists of tests by their digests."""
-    conductor_epoch: int = 0
     workers: dict[WorkerId, Worker] = field(default_factory=dict)
     demands: dict[DemandKey, Demand] = field(default_factory=dict)
     ready: dict[DemandKey, Demand] = field(default_factory=dict)
@@ -94,8 +92,7 @@ class Cell:
     """Workers against which, or against whose devices, something speaks."""
     enlarged: dict[TaskId, None] = field(default_factory=dict)
     """Tasks that wait for a larger place than an earlier attempt had."""
-    conducted: dict[RunId, None] = field(default_factory=dict)
-    """Suites that have not ended."""
+    conducted: dict[RunId, None] = field(default_factory=dict)  # suites that have not ended
     durations: OrderedDict[str, Durations] = field(default_factory=OrderedDict)
     """How long tasks of a signature took; kept only while time-outs follow from it."""
     timers: list[TimerEntry] = field(default_factory=list)

@@ -4,29 +4,23 @@ What a conductor writes is fenced by the server: one of an earlier epoch is neve
 a second time, because a conductor died between two facts, changes nothing.
 """
 
-from dtest.events.conductor import ConductorElected
 from dtest.events.envelope import Event, Recorded
 from dtest.events.fields import RunId
 from dtest.events.reasons import RefusalCode
-from dtest.events.suite import (
+from dtest.events.suite import SuitePlanned, SuiteSubmitted
+from dtest.events.suite_decision import (
     SuiteBegun,
     SuiteCollected,
     SuiteCut,
     SuiteDivided,
     SuiteEnded,
-    SuiteListed,
-    SuitePlanned,
     SuitePooled,
     SuiteRerunOrdered,
-    SuiteSubmitted,
 )
+from dtest.events.suite_list import SuiteListed
 from dtest.state.cell import Cell, Folds
 from dtest.state.suite import Listing, Phase, SuiteRun
 from dtest.state.task import Run
-
-
-def _elected(cell: Cell, _: ConductorElected, __: Event, record: Recorded, ___: int) -> None:
-    cell.conductor_epoch = record.seq
 
 
 def _submitted(cell: Cell, data: SuiteSubmitted, _: Event, record: Recorded, index: int) -> None:
@@ -123,7 +117,6 @@ def _planned(cell: Cell, data: SuitePlanned, _: Event, __: Recorded, ___: int) -
 
 
 SUITE_FOLDS: Folds = {
-    ConductorElected: _elected,
     SuiteSubmitted: _submitted,
     SuiteBegun: _begun,
     SuiteListed: _listed,

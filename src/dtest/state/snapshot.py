@@ -100,7 +100,6 @@ _PLAIN = (
     "now",
     "resumed_at",
     "epoch",
-    "conductor_epoch",
     "leader_id",
     "ranking",
     "strategy",

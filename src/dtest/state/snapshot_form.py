@@ -157,7 +157,6 @@ class CellDocument:
     runs: list[RunDocument]
     suites: list[SuiteRun]
     lists: list[tuple[str, Listing]]
-    conductor_epoch: int
     tasks: list[TaskDocument]
     passed: PassedDocument
     names: list[WorkerId]

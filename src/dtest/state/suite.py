@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from dtest.events.fields import RunId
-from dtest.events.suite import CutCause, Lane, SuiteCollected, SuiteSubmitted
+from dtest.events.suite import SuiteSubmitted
+from dtest.events.suite_decision import CutCause, Lane, SuiteCollected
 
 
 class Phase(StrEnum):

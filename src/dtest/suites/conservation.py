@@ -1,20 +1,44 @@
 """Whether each planned test of a journal has a result, and no other has one. Pure.
 
-Shares no code with the verdicts: it knows numbers, not node ids, and asks only whether there is a
-result, not which.
+Shares no code with the verdicts, the plans or the fold: it knows numbers, not node ids, and asks
+only whether there is a result, not which.
 """
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
 
 from dtest.events.attempt import TestcaseFinished
 from dtest.events.catalogue import Payload
 from dtest.events.fields import RunId, TaskId
 from dtest.events.suite import HARDWARE_CLASS, SuitePlanned
+from dtest.events.suite_decision import (
+    WHOLE_FIRST,
+    SuiteCollected,
+    SuiteDivided,
+    SuiteEnded,
+    SuitePooled,
+    SuiteRerunOrdered,
+)
+from dtest.events.suite_list import SuiteListed
 from dtest.events.task import TaskQueued
 
 _Plan = tuple[RunId, str]
 """A run, and a class of hardware."""
+
+
+@dataclass
+class _Division:
+    """What a conductor said of a run."""
+
+    planned: int
+    parts: int
+    told: int = 0
+    ended: SuiteEnded | None = None
 
 
 class Conservation:
@@ -28,6 +52,11 @@ class Conservation:
         """Tests that no session can run: they are skipped or not proven without a result."""
         self._reported: dict[_Plan, set[int]] = defaultdict(set)
         self._homes: dict[TaskId, _Plan] = {}
+        self._lists: dict[str, tuple[int, int, Any]] = {}
+        """Parts and tests of each list so far, and its hash."""
+        self._sizes: dict[_Plan, int] = {}
+        """How many tests the list of each plan has."""
+        self._divisions: dict[RunId, _Division] = {}
 
     @property
     def planned(self) -> int:
@@ -44,27 +73,103 @@ class Conservation:
                 self._plan(data)
             case TestcaseFinished(number=int(number)) if data.task_id in self._homes:
                 self._reported[self._homes[data.task_id]].add(number)
+            case SuiteListed():
+                self._listed(data)
             case _:
-                pass
+                self._decided(data)
 
     def _plan(self, data: SuitePlanned) -> None:
         plan = data.run_id, data.hardware
         self._totals.setdefault(plan, data.total)
         for test in data.tests:
-            if test.number in self._planned[plan]:
-                self._violated(f"run {plan[0]}: the number {test.number} is planned twice")
-            self._planned[plan].add(test.number)
+            self._add(plan, test.number)
             self._unfit[plan] += bool(test.cause)
+
+    def _add(self, plan: _Plan, number: int) -> None:
+        if number in self._planned[plan]:
+            self._violated(f"run {plan[0]}: the number {number} is planned twice")
+        self._planned[plan].add(number)
+
+    def _listed(self, data: SuiteListed) -> None:
+        parts, tests, told = self._lists.get(data.digest, (0, 0, hashlib.sha256()))
+        if data.part != parts:
+            return  # told before
+        told.update(orjson.dumps(data.content))
+        self._lists[data.digest] = parts + 1, tests + len(data.content.tests), told
+        if parts + 1 == data.content.parts and told.hexdigest() != data.digest:
+            self._violated(f"the list {data.digest} is not what its digest says")
+
+    def _decided(self, data: Payload) -> None:
+        match data:
+            case SuiteCollected():
+                _, tests, _ = self._lists.get(data.digest, (0, 0, None))
+                if tests != data.tests:
+                    told = f"{data.tests} tests are collected, and its list has {tests}"
+                    self._violated(f"run {data.run_id}: {told}")
+                self._sizes.setdefault((data.run_id, data.hardware), data.tests)
+            case SuiteDivided():
+                division = _Division(data.planned, data.parts)
+                self._divisions.setdefault(data.run_id, division)
+            case SuitePooled() if (found := self._divisions.get(data.run_id)) is not None:
+                if data.part == found.told:
+                    found.told += 1
+                    self._pooled(data)
+            case SuiteRerunOrdered():
+                plan = data.run_id, data.hardware
+                for first, last in data.tests:
+                    if not self._planned[plan].issuperset(range(first, last + 1)):
+                        self._violated(f"run {plan[0]}: {first} to {last} run again, unplanned")
+            case SuiteEnded() if (found := self._divisions.get(data.run_id)) is not None:
+                found.ended = found.ended or data
+            case _:
+                pass
+
+    def _pooled(self, data: SuitePooled) -> None:
+        plan = data.run_id, data.hardware
+        for first, last in data.tests:
+            if data.queue is not None and first >= WHOLE_FIRST:
+                continue  # a file whose tests nobody knows
+            if first < WHOLE_FIRST and last >= self._sizes.get(plan, 0):
+                self._violated(f"run {plan[0]}: {last} is planned, beyond the list")
+            for number in range(first, last + 1):
+                self._add(plan, number)
+                self._unfit[plan] += data.queue is None
 
     def finish(self) -> Iterator[str]:
         """Yield the plans that are short of results; tell what no plan explains."""
-        for plan, total in self._totals.items():
+        for run_id, division in self._divisions.items():
+            yield from self._of_division(run_id, division)
+        for plan in dict.fromkeys([*self._totals, *self._planned]):
             known, seen = self._planned[plan], self._reported[plan]
+            total = self._totals.get(plan, len(known))
             named = f"run {plan[0]}" + (f" on {plan[1]}" if plan[1] else "")
             if len(known) < total:  # who told the plan died over it
                 yield f"{named}: of {total} planned tests {len(known)} are told"
             for number in sorted(seen - known)[:1]:
                 self._violated(f"{named}: the result {number} is of no planned test")
-            missing = len(known) - len(known & seen) - self._unfit[plan]
+            missing = self._missing(plan)
             if missing > 0:
                 yield f"{named}: {missing} of {len(known)} planned tests have no result"
+
+    def _missing(self, plan: _Plan) -> int:
+        known = self._planned[plan]
+        return len(known) - len(known & self._reported[plan]) - self._unfit[plan]
+
+    def _of_division(self, run_id: RunId, division: _Division) -> Iterator[str]:
+        """Hold the sums of a conductor against what the journal tells."""
+        plans = [plan for plan in self._planned if plan[0] == run_id]
+        known = sum(len(self._planned[plan]) for plan in plans)
+        if division.told == division.parts and known != division.planned:
+            told = f"{division.planned} tests are planned, and its pools hold {known}"
+            self._violated(f"run {run_id}: {told}")
+        if division.ended is None:
+            yield f"run {run_id}: its suite has not ended"
+            return
+        counts = division.ended.counts
+        if sum(counts.values()) < known:
+            told = f"it ended with {sum(counts.values())} results of {known} planned tests"
+            self._violated(f"run {run_id}: {told}")
+        missing = sum(max(0, self._missing(plan)) for plan in plans)
+        if missing > counts.get("not_proven", 0):
+            told = f"{missing} planned tests have no result, and its sums do not say so"
+            self._violated(f"run {run_id}: {told}")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dtest.events.suite import Marks
+from dtest.events.suite_list import Marks
 from dtest.suites.evidence import FILE, Analysis, Finding
 from dtest.suites.requirement import KEYWORDS
 from dtest.suites.rules import Rule

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from dtest.errors import UsageError
-from dtest.events.suite import Marks
+from dtest.events.suite_list import Marks
 from dtest.events.task import Requirements
 from dtest.suites.requirement import KEYWORDS, Stated, layered, stated
 from dtest.suites.suite import Suite

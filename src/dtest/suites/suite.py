@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from dtest.errors import InvalidDocument
 from dtest.events.problem import explain
-from dtest.events.suite import Function, ListPart, Marks
+from dtest.events.suite_list import Function, ListPart, Marks
 from dtest.suites.unit import Test
 
 TESTS_AT_ONCE = 2_000

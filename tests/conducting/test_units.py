@@ -2,9 +2,11 @@
 
 import pytest
 
-from dtest.cli.suite import again, shown, units_of
-from dtest.cli.suite_options import EVERYTHING, Selection
-from dtest.cli.suite_runner import RunnerOptions
+from dtest.conducting.orders import Order
+from dtest.conducting.units import again, units_of
+from dtest.events.fields import RunId
+from dtest.events.runner import Runner
+from dtest.events.suite import Selection, SuiteSubmitted
 from dtest.events.task import Requirements
 from dtest.suites.history import History
 from dtest.suites.pools import Pool
@@ -19,7 +21,7 @@ MIXED = Suite(
 def test_files_that_run_as_a_whole_are_units_longest_first() -> None:
     history = History({"quick.t::x": 1.0, "slow.t::x": 2.0})
 
-    units = units_of(Pool(Requirements(), ()), EVERYTHING, history, sessions=2, whole=MIXED.whole)
+    units = units_of(Pool(Requirements(), ()), Selection(), history, sessions=2, whole=MIXED.whole)
 
     assert [unit.parts for unit in units] == [(Part("slow.t"),), (Part("quick.t"),)]
     assert [unit.seconds for unit in units] == [2.0, 1.0]
@@ -37,13 +39,6 @@ def test_what_failed_runs_again_alone_and_that_of_a_whole_file_together() -> Non
     assert len({unit.id for unit in units}) == 2
 
 
-def test_people_are_told_what_is_known_of_a_suite() -> None:
-    assert shown(Suite(MIXED.tests, MIXED.broken)) == (
-        "2 tests in 2 files, 1 could not be collected"
-    )
-    assert shown(Suite(whole=("a", "b"))) == "2 to run, whose tests are not known before"
-
-
 @pytest.mark.parametrize(
     ("word", "names"),
     [
@@ -51,15 +46,16 @@ def test_people_are_told_what_is_known_of_a_suite() -> None:
         ("[one]", {"a.py::[one]"}),
         ("*::o*", {"a.py::one"}),
         ("nobody", set()),
-        (None, {"a.py::one", "a.py::[one]", "b.py::two"}),
+        ("", {"a.py::one", "a.py::[one]", "b.py::two"}),
     ],
 )
 def test_a_word_or_a_pattern_chooses_tests_where_pytest_does_not(
-    word: str | None, names: set[str]
+    word: str, names: set[str]
 ) -> None:
     suite = Suite(tests=(("a.py::one", ""), ("a.py::[one]", ""), ("b.py::two", "")))
     selection = Selection(keyword=word)
+    order = Order(SuiteSubmitted(RunId("r"), runner=Runner("unittest"), selection=selection))
 
-    found = RunnerOptions("unittest").chosen(selection, python=None).selected(suite, selection)
+    found = order.selected(suite)
 
     assert {nodeid for nodeid, _ in found.tests} == names

@@ -5,24 +5,27 @@ from typing import Any
 
 import pytest
 
+from dtest.caller.gathering import keys_of
 from dtest.caller.history_file import HistoryFile
-from dtest.cli.suite_lots import Lane, Lot, Planner, Share, lanes_of
-from dtest.cli.suite_options import Selection
-from dtest.cli.suite_run import keys_of, predicted_s
+from dtest.conducting.lanes import lanes_of
+from dtest.conducting.orders import Order
+from dtest.conducting.planning import Lot, Plan, Planner, Share, asks_no_more, completed
+from dtest.conducting.sessions import title_of
 from dtest.errors import NoWorkerMatches
-from dtest.events.fields import WorkerId
-from dtest.events.suite import Function
+from dtest.events.fields import RunId, WorkerId
+from dtest.events.suite import Selection, SuiteSubmitted
+from dtest.events.suite_decision import Lane
+from dtest.events.suite_list import Function
 from dtest.events.worker import Capability, Device
 from dtest.reports.observation import Known, Part, Planned
 from dtest.reports.report import compose
 from dtest.state.worker import Worker, whole
-from dtest.suites.requirement import parse_on
-from dtest.suites.rules import read_rules
 from dtest.suites.suite import Suite
 from tests.reports.samples import known, seen, tried
 
 TESTS = Suite(tuple((f"{file}.py::t{n}", "") for file in ("a", "gpu") for n in range(4)))
-RULES = read_rules([{"match": "gpu.py", "hardware": "cuda"}], source="pyproject.toml")
+RULES = ({"match": "gpu.py", "hardware": "cuda"},)
+RUN = RunId("run")
 
 
 def worker(name: str, *kinds: str) -> Worker:
@@ -42,13 +45,17 @@ def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HistoryFile:
 
 
 def lanes(on: str = "", sessions: int | None = None, fleet: list[Worker] = FLEET) -> list[Lane]:
-    classes = parse_on(on) if on else ()
-    return list(lanes_of(classes, (), fleet, queue="q", sessions=sessions))
+    order = Order(SuiteSubmitted(RUN, on=on, sessions=sessions))
+    return list(lanes_of(order, fleet, RUN))
+
+
+def planner(history: HistoryFile, **options: Any) -> Planner:
+    spec = SuiteSubmitted(RUN, rules=RULES, selection=Selection(**options))
+    return Planner(Order(spec), history, FLEET)
 
 
 def share(lane: Lane, history: HistoryFile, suite: Suite = TESTS, **options: Any) -> Share:
-    planner = Planner(RULES, Selection(**options), history, FLEET, None)
-    ((found,), _) = planner.shares([lane], [suite])
+    (found,) = planner(history, **options).plan([lane], [suite]).shares
     return found
 
 
@@ -97,7 +104,7 @@ def test_tests_without_wishes_keep_the_sessions_that_warmed_up(history: HistoryF
     (lane,) = lanes()
     found = share(lane, history, TESTS.only(lambda place: place < 2))
 
-    assert [(lot.queue, lot.sessions) for lot in found.lots] == [("q", 8)]
+    assert [(lot.queue, lot.sessions) for lot in found.lots] == [(lane.queue, 8)]
     assert not found.begins_anew
 
 
@@ -105,19 +112,19 @@ def test_tests_with_wishes_get_early_sessions_and_all_begin_anew(history: Histor
     (lane,) = lanes()
     base, early = share(lane, history).lots
 
-    assert (base.is_early, early.is_early) == (False, True)
+    assert asks_no_more(lane, base.requirements)
+    assert not asks_no_more(lane, early.requirements)
     assert base.queue != lane.queue != early.queue
     assert early.requirements.hardware == ("cuda",)
     assert early.sessions == 2
-    assert early.title == " (cuda)"
+    assert title_of(lane, early.requirements) == " (cuda)"
     assert {*names(base), *names(early)} == {nodeid for nodeid, _ in TESTS.tests}
 
 
 def test_a_class_that_nobody_has_plans_what_the_others_hold(history: HistoryFile) -> None:
     both = lanes("rocm | cpu")
-    planner = Planner(RULES, Selection(), history, FLEET, None)
 
-    (rocm, cpu), _ = planner.shares(both, [None, TESTS])
+    rocm, cpu = planner(history).plan(both, completed([None, TESTS])).shares
 
     assert rocm.lots == ()
     assert {each.applies for each in rocm.unrun} == {True, False}
@@ -150,9 +157,8 @@ def test_a_class_runs_again_what_failed_there(history: HistoryFile) -> None:
     cases = [seen("a.py::t0", task="c"), seen("a.py::t0", "failed", task="g")]
     kept(history, known(*cases, attempts=attempts))
     classes = lanes("cuda | cpu")
-    planner = Planner(RULES, Selection(last_failed=True), history, FLEET, None)
 
-    (cuda, cpu), _ = planner.shares(classes, [TESTS, TESTS])
+    cuda, cpu = planner(history, last_failed=True).plan(classes, [TESTS, TESTS]).shares
 
     assert [names(lot) for lot in cuda.lots] == [["a.py::t0"]]
     assert (cpu.lots, cpu.unrun) == ((), ())
@@ -161,12 +167,13 @@ def test_a_class_runs_again_what_failed_there(history: HistoryFile) -> None:
 def test_all_run_where_none_failed(history: HistoryFile) -> None:
     kept(history, known(seen("a.py::t0", task="c"), attempts=[tried("c")]))
     (lane,) = lanes()
-    planner = Planner(RULES, Selection(last_failed=True), history, FLEET, None)
 
-    ((found,), notes) = planner.shares([lane], [TESTS])
+    plan = planner(history, last_failed=True).plan([lane], [TESTS])
 
-    assert sum(len(lot.tests) for lot in found.lots) == len(TESTS.tests)
-    assert notes == ["--last-failed: nothing failed when it last ran here; all tests run"]
+    assert sum(len(lot.tests) for lot in plan.lots) == len(TESTS.tests)
+    assert list(plan.notes) == [
+        "--last-failed: nothing failed when it last ran here; all tests run"
+    ]
 
 
 def test_a_file_that_could_not_be_collected_is_remembered_and_its_tests_run(
@@ -195,7 +202,10 @@ def test_ids_that_are_new_in_each_run_are_remembered_by_their_places(history: Hi
         return Suite(tests, functions=of, places=tuple((0, n, "") for n in range(3)))
 
     (lane,) = lanes()
-    first = share(lane, history, suite_of(1))
+    rows = [
+        {"hardware": "", "number": n, "nodeid": f"a.py::t[1-{n}]", "place": f"a.py::t @{n}"}
+        for n in range(3)
+    ]
     plan = [Planned(f"a.py::t[1-{n}]", number=n) for n in range(3)]
     parts = [Part("t1", "session", "failed", "assertion_failed", is_session=True)]
     cases = [
@@ -203,7 +213,7 @@ def test_ids_that_are_new_in_each_run_are_remembered_by_their_places(history: Hi
         for n in range(3)
     ]
     run = known(*cases, attempts=[tried()], parts=parts, planned=plan)
-    history.add(compose(run), keys_of([first]))
+    history.add(compose(run), keys_of(rows))
 
     again = share(lane, history, suite_of(3), last_failed=True)
 
@@ -219,4 +229,4 @@ def test_a_prediction_counts_what_shares_slots(history: HistoryFile) -> None:
     kept(history, known(*cases, attempts=attempts))
     (lane,) = lanes()
 
-    assert predicted_s([share(lane, history)]) == pytest.approx(4.0, abs=0.1)
+    assert Plan((share(lane, history),)).predicted_s == pytest.approx(4.0, abs=0.1)
