@@ -25,7 +25,7 @@ from dtest.roles.child import Child
 from dtest.roles.session import Session, session
 from dtest.roles.stack import Stack, StackOptions
 from dtest.runtime.clock import SystemClock
-from dtest.runtime.machine import descendants_of, processes_with
+from dtest.runtime.machine import command_of, descendants_of, processes_with
 from dtest.runtime.nats_server import free_port
 from dtest.settings import Settings, settings_of
 
@@ -148,7 +148,7 @@ class Ground:
             async with asyncio.timeout(LEFT_S_MAX):
                 while left := processes_with(str(self.stack.options.state_dir)):  # noqa: ASYNC110 - nobody tells
                     await asyncio.sleep(LOOK_EVERY_S * 5)
-        return [f"process {pid} is left" for pid in left]
+        return [f"process {pid} is left: {command_of(pid)[:200]}" for pid in left]
 
 
 @asynccontextmanager

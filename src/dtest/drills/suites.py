@@ -100,7 +100,7 @@ async def _run(scene: Scene, directory: Path, victim: str, after_s: float) -> tu
         "DTEST_TOKEN": settings.require("token"),
         "XDG_CACHE_HOME": str(directory.with_name("suite-cache")),
     }
-    words = ("test", "--reruns", "1", "--workers", "4", "--json", "--no-ship")
+    words = ("test", "--reruns", "1", "--workers", "2", "--json", "--no-ship")
 
     def is_asked(kind: str, _: object, __: object) -> bool:
         return kind == "suite.submitted"

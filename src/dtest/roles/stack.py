@@ -322,8 +322,8 @@ class Stack:
         """
         self._stopping.set()
         agents = [c for name, c in self.children.items() if name.startswith(("agent", "simul"))]
-        roles = [c for name, c in self.children.items() if name.startswith(("api", "sched"))]
         broker = [c for name, c in self.children.items() if name.startswith("nats")]
+        roles = [c for c in self.children.values() if c not in agents and c not in broker]
         for group in (agents, roles, broker):
             at_once = leave_nothing and group is not agents
             await asyncio.gather(*(child.kill() if at_once else child.end() for child in group))

@@ -45,6 +45,14 @@ def processes_with(text: str) -> list[int]:
     ]
 
 
+def command_of(pid: int) -> str:
+    """Return the command line of a process; empty if it has ended."""
+    try:
+        return " ".join(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return ""
+
+
 class MachineUsage:
     """Figures that a beat carries."""
 
