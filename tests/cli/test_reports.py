@@ -151,7 +151,7 @@ class Told:
     def get(self, path: str, **query: object) -> dict[str, Any]:
         self.asked.append(path)
         if path == "/api/runs/r":
-            about = {"run_id": "r", "name": "r", "labels": {}, "opened_at": None}
+            about: dict[str, Any] = {"run_id": "r", "name": "r", "labels": {}, "opened_at": None}
             return {**about, "finished": True, "suite": None}
         if path == "/api/runs/r/plan" or query.get("run_id") == "r":
             held = {"/api/testcases": self.rows, "/api/runs/r/plan": PLAN}

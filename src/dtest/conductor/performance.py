@@ -6,6 +6,7 @@ from the run. So a conductor may die anywhere, and what it did twice was done on
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import structlog
@@ -13,7 +14,7 @@ import structlog
 from dtest.conducting.cutting import Cut, cut_by, uncollectable
 from dtest.conducting.lanes import derived, for_suites, kinds_of, lanes_of
 from dtest.conducting.orders import Order, muted_by
-from dtest.conducting.planning import Planner, collected_as, completed
+from dtest.conducting.planning import Plan, Planner, collected_as, completed
 from dtest.conducting.rerunning import rerun_orders, units_again
 from dtest.conducting.sessions import Sessions
 from dtest.conductor.books import planned_rows
@@ -46,6 +47,8 @@ LARGE_TESTS = 2_000
 NEAREST_MAX = 3
 _OF_THE_TASK = frozenset({"waiting_dependency", "backoff_until", "breaker_open"})
 """Reasons to wait that say nothing about workers."""
+_BEFORE_ITS_TESTS = frozenset({"cancelled", "failures", "stopped", "timeout"})
+"""Cuts of runs whose tests were sound, and could have been planned."""
 Made = TypeVar("Made")
 
 
@@ -70,7 +73,9 @@ class Performance:
         finally:
             if self._memory is not None:
                 self._memory.cancel()
+                self._memory = None
         if self._run.suite.cut is not None:
+            await self._plan_what_is_cut(order)
             await self._stop()
         await self._end()
 
@@ -156,12 +161,7 @@ class Performance:
         """Decide what runs where, fill the queues, and record it."""
         if self._run.suite.phase is Phase.RUNNING:
             return
-        memory = await self._memory if self._memory is not None else Memory()
-        fleet = for_suites(self._run.cell.workers.values())
-        planner = Planner(order, memory, fleet)
-        lanes = self._run.suite.lanes
-        lists = [self._run.lists[lane.name] for lane in lanes]
-        plan = await _made(sum(len(suite.tests) for suite in lists), planner.plan, lanes, lists)
+        plan = await self._planned(order)
         self._vigil.check()
         if plan.is_empty:
             raise CutShort(Cut("empty", f"no tests ran: {order.runner} found none"))
@@ -169,6 +169,25 @@ class Performance:
             await self._run.fill(lot.queue, lot.units, edition=f"e{self._run.pen.epoch}")
         divided, pooled = plan.facts(order)
         await self._run.decide(divided, *pooled)
+
+    async def _planned(self, order: Order) -> Plan:
+        memory = await self._memory if self._memory is not None else Memory()
+        fleet = for_suites(self._run.cell.workers.values())
+        planner = Planner(order, memory, fleet)
+        lanes = self._run.suite.lanes
+        lists = [self._run.lists[lane.name] for lane in lanes]
+        return await _made(sum(len(suite.tests) for suite in lists), planner.plan, lanes, lists)
+
+    async def _plan_what_is_cut(self, order: Order) -> None:
+        """Record what was to run, where that is known: what does not run now is not proven."""
+        suite = self._run.suite
+        known = bool(suite.lanes) and len(suite.collected) == len(suite.lanes)
+        if not known or suite.parts is not None or suite.cut not in _BEFORE_ITS_TESTS:
+            return
+        await self._run.read_lists()
+        with suppress(UsageError, NoWorkerMatches):
+            divided, pooled = (await self._planned(order)).facts(order)
+            await self._run.decide(divided, *pooled)
 
     async def _open_pools(self, sessions: Sessions, pools: Sequence[SuitePooled]) -> None:
         """Close the queues; where some tests ask for more, all sessions of a class begin anew."""
@@ -238,17 +257,23 @@ class Performance:
             await self._run.decide(cut.fact(self._run.suite))
 
     async def _stop(self) -> None:
-        """Cancel what runs and wait until it has ended."""
-        if not self._run.has_ended:
+        """Cancel what runs and wait until it has ended; where nothing is to run, it ends itself."""
+        run = self._run
+        queues = {lane.queue for lane in run.suite.lanes}
+        queues |= {str(pool.queue) for pool in run.book.pools if pool.queue is not None}
+        queues |= {order.queue for orders in run.book.orders.values() for order in orders}
+        if run.suite.cut == "empty":
+            for queue in queues:
+                await run.stage.queue(queue).open()
+                await run.stage.queue(queue).close()
+        elif not self._run.has_ended:
             fact = RunCancelRequested(self._run.run_id, str(self._run.suite.cut))
             name = derived(self._run.run_id, "cancel", self._run.pen.epoch)
             await self._run.stage.view.reached(await self._run.pen.ask([fact], [name]))
         at = self._run.stage.view.moves
         while not self._run.has_ended:
             at = await self._run.stage.view.moved(at)
-        for queue in {lane.queue for lane in self._run.suite.lanes} | {
-            str(pool.queue) for pool in self._run.book.pools if pool.queue is not None
-        }:
+        for queue in queues:
             await self._run.stage.queue(queue).purge()
 
     async def _end(self) -> None:

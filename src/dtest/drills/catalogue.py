@@ -182,6 +182,8 @@ DRILLS = {
             runs=20,
             layout=Layout(conductors=2),
             pace=Pace(simulated_per_s=10.0, real_per_s=0.5),
+            check=suites.as_undisturbed,
+            promise="each run ended with the report of an undisturbed one, never silent for 10 s",
         ),
         Drill(
             "policy",

@@ -71,6 +71,7 @@ async def conducted(scene: Scene, number: int) -> Injection:
     found = await _essence(scene, run_id)
     wrong = [name for name in found if orjson.loads(orjson.dumps(found[name])) != wanted[name]]
     told = f"run {run_id}, {victim} killed after {after_s:.2f} s"
+    before = len(scene.report.violations)
     scene.report.violations += [f"{told}: other {name} than undisturbed" for name in wrong]
     if victim != "caller" and code != wanted["caller"]:
         scene.report.violations.append(f"{told}: its caller ended with {code}")
@@ -78,8 +79,17 @@ async def conducted(scene: Scene, number: int) -> Injection:
     if silence_s > SILENCE_S_MAX:
         scene.report.violations.append(f"{told}: nothing new for {silence_s:.1f} s")
     figures = scene.report.figures
+    figures["runs_that_differ"] = figures.get("runs_that_differ", 0.0) + (
+        len(scene.report.violations) > before
+    )
     figures["silence_s_max"] = max(round(silence_s, 2), figures.get("silence_s_max", 0.0))
     return Injection(f"{victim} killed", at, ended_at, f"silent for {silence_s:.1f} s at most")
+
+
+async def as_undisturbed(scene: Scene) -> list[str]:
+    """Say whether some run ended in another way; which one is said already."""
+    count = scene.report.figures.get("runs_that_differ", 0.0)
+    return [f"{count:g} runs did not end as undisturbed ones do"] if count else []
 
 
 def _suite(directory: Path) -> Path:
