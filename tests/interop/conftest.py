@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,15 @@ class Node:
 
 @pytest.fixture(scope="session")
 def cell_env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment of a client of a running cell."""
+    """The environment of a client of a running cell, with one simulated worker."""
     directory = tmp_path_factory.mktemp("stack")
+    with running(directory, "--workers", "0", "--simulate", "cpu:1") as env:
+        yield env
+
+
+@contextmanager
+def running(directory: Path, *workers: str) -> Iterator[dict[str, str]]:
+    """Run a cell for the length of a block; yield the environment of its clients."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("DTEST_")}
     where = ("--cell", "main", "--state-dir", str(directory))
 
@@ -71,7 +79,7 @@ def cell_env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
         return ended.stdout
 
     try:
-        up = json.loads(dtest("up", "--workers", "0", "--simulate", "cpu:1", "--json"))
+        up = json.loads(dtest("up", *workers, "--json"))
         said = json.loads(Path(up["credentials"]).read_text(encoding="utf-8"))
         names = ("nats_url", "nats_user", "nats_password", "api_url", "token")
         yield {**env, **{f"DTEST_{name.upper()}": said[name] for name in names}}
