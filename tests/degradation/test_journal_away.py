@@ -74,14 +74,11 @@ async def test_who_needs_the_journal_is_told_to_come_again(stack: RunningStack, 
     assert queued(api, "told") == [[1], [1]]
 
 
-async def test_the_command_line_comes_again_and_submits_once(
-    stack: RunningStack, api: Api, capfd: pytest.CaptureFixture[str]
-) -> None:
-    client = ApiClient(stack.url, stack.token, busy_wait_s=60.0)
+async def test_the_command_line_comes_again_and_submits_once(stack: RunningStack, api: Api) -> None:
     said: list[str] = []
+    client = ApiClient(stack.url, stack.token, busy_wait_s=60.0, tell=said.append)
 
     def was_told() -> bool:
-        said.append(capfd.readouterr().err)
         return "the journal is away; asking again" in "".join(said)
 
     async with journal_away(stack):

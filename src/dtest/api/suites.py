@@ -17,7 +17,7 @@ from dtest.errors import Conflict, NotFound
 from dtest.events.fields import RunId, RunToken
 from dtest.state.suite import SuiteRun
 
-router = APIRouter(prefix="/api/suites", tags=["suites"], route_class=StrictRoute)
+router = APIRouter(prefix="/api", tags=["suites"], route_class=StrictRoute)
 
 READ_BACK_S_MAX = 2.0
 PIECE_BYTES = 500_000
@@ -44,7 +44,9 @@ class Told(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    durations: dict[str, float] = Field(default_factory=dict, description="Seconds by test.")
+    durations: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description="Seconds by test."
+    )
     failed: list[str] = Field(default_factory=list)
 
 
@@ -60,7 +62,7 @@ class RecallBody(BaseModel):
     )
 
 
-@router.post("", status_code=202, summary="Have a suite run")
+@router.post("/suites", status_code=202, summary="Have a suite run")
 async def submit(
     context: Context,
     body: Annotated[dict[str, Any], Body(openapi_examples={"one": {"value": EXAMPLE}})],
@@ -87,7 +89,7 @@ async def recall(context: Context, body: RecallBody) -> dict[str, int]:
     return {"bytes": len(packed)}
 
 
-@router.get("/{run_id}", summary="How a run of a suite is divided, and how far it is")
+@router.get("/suites/{run_id}", summary="How a run of a suite is divided, and how far it is")
 async def show(context: Context, run_id: str, after: After = None) -> dict[str, Any]:
     """Return counts; the tests themselves stand in the plan of the run."""
     await context.caught_up(after)

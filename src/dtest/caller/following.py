@@ -101,8 +101,10 @@ class Ended:
 
 def hand_in(
     api: ApiClient, document: Mapping[str, Any], known: Mapping[str, Any] | None, port: Port
-) -> str:
-    """Ask for a run of a suite; return its id. ``known`` is what is known of earlier runs here.
+) -> tuple[str, int]:
+    """Ask for a run of a suite; return its id, and where that stands.
+
+    ``known`` is what is known of earlier runs here.
 
     Raises InvalidDocument for what makes no sense.
     """
@@ -111,11 +113,12 @@ def hand_in(
     asked = {**document, "run_id": run_id}
     if known is not None:
         try:
-            api.post("/api/suites/recalls", {**known, "run_id": run_id})
+            api.post("/api/recalls", {**known, "run_id": run_id})
             asked["recalls"] = True
         except DtestError as error:  # it costs knowledge only
             port.say(f"the run does without what is known here: {error.message}")
-    return str(patient.post_once("/api/suites", asked)["run_id"])
+    answer = patient.post_once("/api/suites", asked)
+    return str(answer["run_id"]), int(answer["seq"])
 
 
 @dataclass
@@ -127,6 +130,8 @@ class Following:
     port: Port
     wait_s: float | None = None
     """Longest wait; the run goes on without whoever followed."""
+    since: int | None = None
+    """Where the run was asked for, if that is known: the API may not be there yet."""
     _suite: Mapping[str, Any] = field(default_factory=dict)
     _plan: list[dict[str, Any]] = field(default_factory=list)
     _last: Place = FIRST
@@ -168,7 +173,7 @@ class Following:
     def _look(
         self, patient: PatientApi, before: Mapping[str, Any] | None, wait_s: float
     ) -> Mapping[str, Any]:
-        after = before["as_of_seq"] if before is not None else None
+        after = before["as_of_seq"] if before is not None else self.since
         wait = max(0.0, wait_s) if before is not None else None
         run = patient.get(f"/api/runs/{self.run_id}", after=after, wait_s=wait)
         suite = run["suite"]

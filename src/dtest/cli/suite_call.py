@@ -15,6 +15,8 @@ from dtest.cli.suite_command import SuiteCommand
 from dtest.cli.suite_display import shown
 from dtest.cli.suite_options import NO_FILES, ReportFiles
 
+INTERRUPTED = 130
+
 
 def conduct(api: ApiClient, wanted: SuiteCommand) -> int:
     """Have the suite run in a cell and follow it; return the exit code."""
@@ -22,10 +24,10 @@ def conduct(api: ApiClient, wanted: SuiteCommand) -> int:
 
     kept = HistoryFile(Path.cwd())
     with shown(as_json=wanted.as_json) as port:
-        run_id = hand_in(api, _document(api, wanted), kept.document(), port)
+        run_id, seq = hand_in(api, _document(api, wanted), kept.document(), port)
         if wanted.detach:
             return _detached(run_id, as_json=wanted.as_json)
-        end = Following(api, run_id, port).to_the_end()
+        end = Following(api, run_id, port, since=seq).to_the_end()
     kept.add(end.report, keys_of(end.plan))
     return concluded(end, wanted.reports, as_json=wanted.as_json)
 
@@ -83,6 +85,9 @@ def concluded(end: Ended, reports: ReportFiles = NO_FILES, *, as_json: bool) -> 
         write_report(path, form, report)
     if isinstance(end.interrupted, SystemExit):
         raise end.interrupted
+    if end.interrupted is not None and end.suite["exit_code"] is None:
+        output.say(f"the run goes on to its end: `dtest run watch {report.run.run_id}`")
+        return INTERRUPTED
     error = end.error
     if error is not None and end.cut is not None and end.cut.cause not in {"failures", "stopped"}:
         raise error

@@ -55,8 +55,9 @@ async def _carried(stage: Stage, pen: Pen, run_id: RunId) -> None:
         except Exception as error:
             log.exception("conducting_failed", run=run_id)
             detail = error.message if isinstance(error, DtestError) else repr(error)
-            if wait_s is None:
-                raise
+            if wait_s is None:  # one run must not end the others
+                log.warning("run_given_up", run=run_id, detail=detail)
+                return
             if wait_s == AGAIN_S[-1]:
                 told = SuiteCut(run_id, "invalid", f"the conductor failed: {detail}")
                 await stage.view.reached(await pen.decide([told]))

@@ -1,7 +1,7 @@
 """What a conductor has to work with: on every run, and on one."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dtest.conducting.lanes import derived
 from dtest.conductor.books import Book
@@ -90,15 +90,21 @@ class Means:
             names = [derived(task.task_id, "queued") for task in missing]
             await self.stage.view.reached(await self.pen.ask(missing, names))
 
-    async def fill(self, queue: str, units: Sequence[Unit], *, edition: str) -> None:
-        """Put units in; those of an earlier conductor, who may have had others, are forgotten."""
+    async def fill(self, queue: str, units: Sequence[Unit]) -> None:
+        """Put units in; those of an earlier filling, which may have been others, are forgotten.
+
+        Each filling has names of its own: the server takes no name a second time, also after what
+        had it was forgotten, and sessions must not take a unit for another one.
+        """
+        edition = self.pen.edition()
         handle = self.stage.queue(queue)
         await handle.open()
         if (await handle.state()).waiting:
             await handle.purge()
         for first in range(0, len(units), UNITS_AT_ONCE):
             some = units[first : first + UNITS_AT_ONCE]
-            await handle.put((f"{edition}.{unit.id}", encode(unit)) for unit in some)
+            named = [replace(unit, id=f"{edition}.{unit.id}") for unit in some]
+            await handle.put((unit.id, encode(unit)) for unit in named)
 
     async def read_lists(self) -> None:
         """Read the lists that are recorded and not known here."""

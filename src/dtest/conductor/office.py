@@ -37,11 +37,17 @@ class Pen:
         new_id: Callable[[], str],
     ) -> None:
         self.epoch = epoch
+        self._editions = 0
         self._journal = journal
         self._identity = identity
         self._guard = Guard(subject.conductor_epoch(identity.cell), epoch)
         self._clock = clock
         self._new_id = new_id
+
+    def edition(self) -> str:
+        """Return a name that nobody else had, in this office or before."""
+        self._editions += 1
+        return f"e{self.epoch}x{self._editions}"
 
     async def decide(self, facts: Sequence[ConductorPayload]) -> int:
         """Record facts about suites, all or none; return the place of the last."""

@@ -71,7 +71,7 @@ class Performance:
         except (UsageError, NoWorkerMatches) as error:
             await self._record_cut(cut_by(error))
         finally:
-            if self._memory is not None:
+            if self._memory is not None and not self._memory.done():
                 self._memory.cancel()
                 self._memory = None
         if self._run.suite.cut is not None:
@@ -166,7 +166,7 @@ class Performance:
         if plan.is_empty:
             raise CutShort(Cut("empty", f"no tests ran: {order.runner} found none"))
         for lot in plan.lots:
-            await self._run.fill(lot.queue, lot.units, edition=f"e{self._run.pen.epoch}")
+            await self._run.fill(lot.queue, lot.units)
         divided, pooled = plan.facts(order)
         await self._run.decide(divided, *pooled)
 
@@ -237,7 +237,7 @@ class Performance:
         for order in orders:
             wanted = list(sessions.rerunning(order))
             if any(task.task_id not in self._run.cell.tasks for task in wanted):
-                await self._run.fill(order.queue, units_again(order, self._run.lists), edition="r")
+                await self._run.fill(order.queue, units_again(order, self._run.lists))
                 await self._run.stage.queue(order.queue).close()
                 await self._run.ask_for(wanted)
         await self._carried(sessions, orders)

@@ -111,7 +111,7 @@ class Rows:
     def take(self) -> dict[str, list[Row]]:
         """Return the collected rows by statement, and start anew."""
         rows, self._new = self._new, {}
-        rows["runs"] = [self._run_row(run_id) for run_id in self._runs]
+        rows["runs"] = [self._run_row(name) for name in self._runs if name in self.cell.runs]
         tasks = self.cell.tasks
         rows["tasks_changed"] = [_task_change(tasks[name]) for name in sorted(self._tasks)]
         rows["attempts_changed"] = self._attempt_changes()

@@ -32,8 +32,6 @@ class SuiteRows:
         self._cell = cell
         self._emit = emit
         self._changed: dict[RunId, None] = {}
-        self._tests: dict[str, int] = {}
-        """How many tests of each list that is being told were told."""
 
     def after(self, event: Event, record: Recorded, index: int) -> None:
         """Note what an event, which was folded, says of suites."""
@@ -73,7 +71,8 @@ class SuiteRows:
         known = self._cell.lists.get(data.digest)
         if known is None or known.last_seq != record.seq or known.told != data.part + 1:
             return  # told before
-        told, content = self._tests.pop(data.digest, 0), data.content
+        content = data.content
+        told = known.tests - len(content.tests)
         for place, (nodeid, _) in enumerate(content.tests):
             where = ""
             if content.places:
@@ -89,8 +88,6 @@ class SuiteRows:
         ):
             for place, name in enumerate(names):
                 self._emit("lists", (data.digest, first + place, kind, name, ""))
-        if not known.is_whole:
-            self._tests[data.digest] = told + len(content.tests)
 
     def _pooled(self, suite: SuiteRun, data: SuitePooled, seq: int, index: int) -> None:
         of_class = suite.collected.get(data.hardware)

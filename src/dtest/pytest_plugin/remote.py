@@ -131,9 +131,9 @@ class RemoteTests:
         kept = HistoryFile(here)
         port = _Port(self, session)
         with cell_of(self._settings, self._workers, tell=self.line) as api:
-            run_id = hand_in(api, self._document(api, here), kept.document(failed=again), port)
+            run_id, seq = hand_in(api, self._document(api, here), kept.document(failed=again), port)
             port.run_id = run_id
-            end = Following(api, run_id, port).to_the_end()
+            end = Following(api, run_id, port, since=seq).to_the_end()
         if end.cut is not None and end.cut.cause == "empty":
             return None
         cut = end.interrupted is not None or (end.cut is not None and end.cut.cause != "cancelled")

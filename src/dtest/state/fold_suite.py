@@ -4,6 +4,7 @@ What a conductor writes is fenced by the server: one of an earlier epoch is neve
 a second time, because a conductor died between two facts, changes nothing.
 """
 
+from dtest.events.codec import fingerprint
 from dtest.events.envelope import Event, Recorded
 from dtest.events.fields import RunId
 from dtest.events.reasons import RefusalCode
@@ -25,7 +26,7 @@ from dtest.state.task import Run
 
 def _submitted(cell: Cell, data: SuiteSubmitted, _: Event, record: Recorded, index: int) -> None:
     known = cell.suites.get(data.run_id)
-    if known is not None and known.spec in (data, None):
+    if known is not None and _is_same(known, data):
         cell.ignore("suite_known")
         return
     if known is not None or (data.run_id in cell.runs and cell.runs[data.run_id].task_ids):
@@ -36,6 +37,13 @@ def _submitted(cell: Cell, data: SuiteSubmitted, _: Event, record: Recorded, ind
     run.name = run.name or data.name
     cell.suites[data.run_id] = SuiteRun(data.run_id, record.seq, record.stored_at, data)
     cell.conducted.setdefault(data.run_id)
+
+
+def _is_same(known: SuiteRun, data: SuiteSubmitted) -> bool:
+    """Say whether the same was asked for before; other content under a known id is refused."""
+    if known.spec is not None:
+        return known.spec == data
+    return known.fingerprint == fingerprint(data).hex()
 
 
 def _open(cell: Cell, run_id: RunId) -> SuiteRun | None:
@@ -56,10 +64,13 @@ def _begun(cell: Cell, data: SuiteBegun, _: Event, __: Recorded, ___: int) -> No
 def _listed(cell: Cell, data: SuiteListed, _: Event, record: Recorded, __: int) -> None:
     known = cell.lists.get(data.digest)
     if known is None and data.part == 0:
-        cell.lists[data.digest] = Listing(data.content.parts, 1, record.seq, record.seq)
+        cell.lists[data.digest] = Listing(
+            data.content.parts, 1, record.seq, record.seq, len(data.content.tests)
+        )
     elif known is not None and data.part == known.told < known.parts:
         known.told += 1
         known.last_seq = record.seq
+        known.tests += len(data.content.tests)
     else:
         cell.ignore("list_known")
 
@@ -105,6 +116,8 @@ def _cut(cell: Cell, data: SuiteCut, _: Event, __: Recorded, ___: int) -> None:
 def _ended(cell: Cell, data: SuiteEnded, _: Event, record: Recorded, __: int) -> None:
     suite = _open(cell, data.run_id)
     if suite is not None:
+        if suite.spec is not None:
+            suite.fingerprint = fingerprint(suite.spec).hex()
         suite.exit_code, suite.counts, suite.spec = data.exit_code, data.counts, None
         suite.ended_seq = record.seq
         cell.conducted.pop(data.run_id, None)

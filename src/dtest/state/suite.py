@@ -27,6 +27,8 @@ class Listing:
     told: int
     first_seq: int
     last_seq: int
+    tests: int = 0
+    """Told so far."""
 
     @property
     def is_whole(self) -> bool:
@@ -44,6 +46,8 @@ class SuiteRun:
     submitted_at: float
     spec: SuiteSubmitted | None
     """None once it has ended."""
+    fingerprint: str = ""
+    """Of what was asked for, once it has ended."""
     lanes: tuple[Lane, ...] = ()
     collected: dict[str, SuiteCollected] = field(default_factory=dict)
     """By class of hardware."""
