@@ -79,6 +79,13 @@ def latest(cell: Person) -> str:
     return str(cell.here("run", "ls", "--limit", "1", "--json").lines[0]["run_id"])
 
 
+def shown(cell: CellUser, run: str) -> None:
+    """Wait until the API knows a run that was asked for beside it."""
+    eventually(
+        lambda: cell.here("run", "show", run, "--json").out != "", what="the run", within_s=30
+    )
+
+
 def essence(cell: CellUser, run: str) -> dict[str, Any]:
     """What the journal alone says of a run, without times, workers and attempts."""
 
@@ -161,8 +168,9 @@ def test_a_second_interrupt_leaves_at_once_and_the_run_is_cancelled_all_the_same
         call.send_signal(signal.SIGINT)
 
         def cancelling() -> bool:
-            found = cell.here("event", "tail", "--types", "run.cancel_requested", "--until-end")
-            return latest(cell) in found.out
+            sql = "SELECT count(*) AS n FROM events WHERE type = 'run.cancel_requested'"
+            found = cell.here("db", "query", f"{sql} AND entity = '{latest(cell)}'", "--json")
+            return bool(found.lines[0]["n"])
 
         eventually(cancelling, what="the run is being cancelled", within_s=30)
         call.send_signal(signal.SIGINT)
@@ -221,6 +229,7 @@ def test_every_door_leads_to_the_same_report(cell: CellUser, suite: Suite) -> No
     reports = []
     for door in doors:
         run = door()
+        shown(cell, run)
         assert cell.here("run", "watch", run, "--timeout", "60").code == 1
         reports.append(essence(cell, run))
 
@@ -259,7 +268,7 @@ def test_the_report_later_is_that_at_the_end(cell: CellUser, suite: Suite, tmp_p
     assert cell.at(home).here("test", "--reruns", "1", *options).code == 1
     run = latest(cell)
     archive = tmp_path / "archive"
-    cell.here("archive", "write", str(archive)).good()
+    cell.here("archive", "write", "--to", str(archive)).good()
 
     for form, name in files.items():
         wanted = (home / name).read_bytes()
@@ -320,6 +329,7 @@ def test_a_document_that_nobody_checked_ends_its_run_and_says_why(cell: CellUser
             return spec.run_id
 
     run = asyncio.run(publish())
+    shown(cell, run)
     ended = cell.here("run", "watch", run, "--timeout", "30")
 
     assert ended.code == 2
