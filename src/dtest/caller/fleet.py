@@ -56,11 +56,6 @@ def is_remote(fleet: list[Worker]) -> bool:
     return any(worker.host != here for worker in ready(fleet))
 
 
-def slots_of(fleet: list[Worker]) -> int:
-    """Return how many sessions the workers have room for."""
-    return sum(worker.capability.slots for worker in ready(fleet))
-
-
 def tell_old(fleet: list[Worker], tell: Callable[[str], None]) -> None:
     """Tell which workers cannot run sessions of suites."""
     for worker in ready(fleet):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dtest.errors import UsageError
+from dtest.events.suite import RERUNS_MAX
 from dtest.settings import Settings
 from dtest.suites.rules import Rule, read_rules
 
@@ -30,6 +31,21 @@ class Limits:
     reruns: int | None = None
     """Of what failed; none for what the settings say."""
     fail_unmatched: bool = False
+
+    def check(self, prefix: str = "--") -> None:
+        """Raise UsageError for what makes no sense; ``prefix`` begins the names of options."""
+        for option, value in (
+            (f"{prefix}timeout", self.timeout),
+            (f"{prefix}test-timeout", self.test_timeout),
+            (f"{prefix}memory-limit", self.memory_limit),
+            ("--maxfail", self.failures_max),
+        ):
+            if value is not None and value <= 0:
+                message = f"{option} is {value}; it has to be above 0"
+                raise UsageError(message)
+        if not 0 <= (self.reruns or 0) <= RERUNS_MAX:
+            message = f"{prefix}reruns is {self.reruns}; 0 to {RERUNS_MAX} are possible"
+            raise UsageError(message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,6 @@ from cyclopts import Parameter
 
 from dtest.caller.suite_settings import Limits
 from dtest.cli.reports import check_writable
-from dtest.errors import UsageError
-from dtest.events.suite import RERUNS_MAX
 from dtest.reports.form import Format
 
 
@@ -73,21 +71,6 @@ class Bounds:
             self.reruns,
             self.fail_unmatched,
         )
-
-    def check(self) -> None:
-        """Raise UsageError for what makes no sense."""
-        for option, value in (
-            ("--timeout", self.timeout),
-            ("--test-timeout", self.test_timeout),
-            ("--memory-limit", self.memory_limit),
-            ("--maxfail", self.maxfail),
-        ):
-            if value is not None and value <= 0:
-                message = f"{option} is {value}; it has to be above 0"
-                raise UsageError(message)
-        if not 0 <= (self.reruns or 0) <= RERUNS_MAX:
-            message = f"--reruns is {self.reruns}; 0 to {RERUNS_MAX} are possible"
-            raise UsageError(message)
 
 
 @Parameter(name="*", group="Reports")

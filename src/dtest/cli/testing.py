@@ -87,8 +87,8 @@ def test(  # noqa: PLR0913 - one option each
     if workers is not None and workers < 1:
         message = f"--workers is {workers}; at least 1 is needed"
         raise UsageError(message)
-    bounds.check()
     limits = given.bounded(bounds.limits)
+    limits.check()
     reports.check()
     if detach:
         _check_detached(settings, reports)

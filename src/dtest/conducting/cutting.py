@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dtest.errors import DtestError, NoWorkerMatches, UsageError
+from dtest.errors import DtestError, NoWorkerMatches
 from dtest.events.suite_decision import CutCause, SuiteCut
 from dtest.state.suite import Phase, SuiteRun
 
@@ -72,9 +72,3 @@ def uncollectable(order_runner: str, hardware: str, said: str, ended: str) -> Cu
     where = f" on {hardware}" if hardware else ""
     hint = "`python -m pytest --collect-only`" if order_runner == "pytest" else ""
     return Cut("uncollectable", f"{order_runner} cannot run this suite{where}: {complaint}", hint)
-
-
-def error_of(cause: CutCause, detail: str, hint: str) -> UsageError | NoWorkerMatches:
-    """Return the error that a caller is to see for a run that could not begin."""
-    kind = NoWorkerMatches if cause == "unmatched" else UsageError
-    return kind(detail, hint=hint)

@@ -12,7 +12,7 @@ from dtest.events.fields import RunId
 from dtest.events.suite_decision import WHOLE_FIRST, SuiteDivided, SuitePooled, SuiteRerunOrdered
 from dtest.projections.columns import COLUMNS
 from dtest.projections.rows import Row
-from dtest.reports.observation import Known, Observation, Part
+from dtest.reports.observation import Known, Observation
 from dtest.reports.reading import attempt_of, cut_of, observation_of, part_of, planned_of, run_of
 from dtest.reports.verdicts import BAD
 from dtest.state.cell import Cell
@@ -74,11 +74,6 @@ class Book:
             cut_of(row),
             suite.notes,
         )
-
-    @property
-    def parts(self) -> list[Part]:
-        """The sessions."""
-        return [part_of(task) for task in self.tasks.values()]
 
 
 class Books:

@@ -23,7 +23,6 @@ from dtest.caller.known_flaky import known_flaky_tests
 from dtest.caller.recipes import recipe_of
 from dtest.caller.suite_settings import Limits, environment_of, suite_settings
 from dtest.errors import DtestError, UsageError
-from dtest.events.suite import RERUNS_MAX
 from dtest.pytest_plugin import invocation
 from dtest.pytest_plugin.feeding import Feeding
 from dtest.pytest_plugin.reports import FLAKY, NOT_PROVEN
@@ -72,7 +71,7 @@ class RemoteTests:
         given = suite_settings(self._settings)
         self._rules = given.written_rules
         self._limits = given.bounded(_limits(option))
-        _check(self._limits)
+        self._limits.check("--dtest-")
         stated: int | None = option("dtest_workers")
         self._workers = given.workers if stated is None else stated
         if self._workers is not None and self._workers < 1:
@@ -277,22 +276,6 @@ def _limits(option: Callable[[str], Any]) -> Limits:
         option("maxfail") or None,
         option("dtest_reruns"),
     )
-
-
-def _check(limits: Limits) -> None:
-    """Raise UsageError for what makes no sense."""
-    for name, value in (
-        ("--dtest-timeout", limits.timeout),
-        ("--dtest-test-timeout", limits.test_timeout),
-        ("--dtest-memory-limit", limits.memory_limit),
-        ("--maxfail", limits.failures_max),
-    ):
-        if value is not None and value <= 0:
-            message = f"{name} is {value}; it has to be above 0"
-            raise UsageError(message)
-    if not 0 <= (limits.reruns or 0) <= RERUNS_MAX:
-        message = f"--dtest-reruns is {limits.reruns}; 0 to {RERUNS_MAX} are possible"
-        raise UsageError(message)
 
 
 def print_error(text: str) -> None:

@@ -5,8 +5,6 @@ import os
 import socket
 from collections.abc import Callable
 
-import structlog
-
 import dtest
 from dtest.events import subject
 from dtest.journal.patient import PatientJournal
@@ -18,35 +16,17 @@ from dtest.leadership.follower import Follower
 from dtest.leadership.leader import Identity, Leader
 from dtest.leadership.snapshots import SnapshotFiles, SnapshotWriter, current_basis
 from dtest.leadership.workspaces import WorkspaceRenewer
-from dtest.roles.session import Session, session
+from dtest.roles.session import Session, hold_office
 from dtest.runtime.clock import SystemClock
 from dtest.runtime.ids import jitter, short_id
-from dtest.runtime.lifecycle import (
-    hold_many_objects,
-    kept_alive,
-    on_stop_signals,
-    run_until_stopped,
-)
+from dtest.runtime.lifecycle import kept_alive
 from dtest.runtime.logs import set_up_logs
 from dtest.settings import Settings, load_settings
-
-log = structlog.get_logger()
-
-PATIENCE_S = 3_600.0
-"""How long the leader repeats one append while the brokers are away."""
 
 
 async def serve(settings: Settings) -> None:
     """Stand by and lead in turns, until stopped by a signal."""
-    hold_many_objects()
-    stop = asyncio.Event()
-    on_stop_signals(stop.set)
-    async with (
-        session(settings, name="dtest scheduler", retry_s_max=PATIENCE_S, wait_s=15.0) as opened,
-        asyncio.TaskGroup() as group,
-    ):
-        main = group.create_task(_run(opened, settings))
-        await run_until_stopped(main, stop)
+    await hold_office(settings, lambda opened: _run(opened, settings), name="dtest scheduler")
 
 
 async def _run(opened: Session, settings: Settings) -> None:

@@ -30,11 +30,6 @@ class Listing:
     tests: int = 0
     """Told so far."""
 
-    @property
-    def is_whole(self) -> bool:
-        """Say whether all parts are told."""
-        return self.told == self.parts
-
 
 @dataclass(slots=True)
 class SuiteRun:
