@@ -6,7 +6,10 @@ import pytest
 
 from dtest.events.suite import SuiteSubmitted
 from dtest.leadership.audit import verify
+from dtest.projections.past import known_from
+from dtest.reports.muting import NONE_MUTED
 from dtest.reports.observation import Outcome
+from dtest.reports.report import compose
 from dtest.suites.suite import Suite
 from tests.conductor.theatre import RUN, Door, Theatre
 from tests.kit import facts
@@ -51,6 +54,24 @@ def test_whoever_goes_on_comes_to_the_same_end(at: int, *, after: bool) -> None:
     assert end == (1, COUNTS, 12)
     assert objections == []
     assert set(theatre.ran) == set(range(12))
+    assert min(theatre.ran.count(number) for number in (2, 9)) > 1
+
+
+@pytest.mark.parametrize("at", [None, 6, 9, EFFECTS - 3])
+def test_the_sums_are_those_that_the_journal_tells(at: int | None) -> None:
+    """The conductor judges by what it holds, everybody else by the read model: they agree."""
+
+    async def played() -> tuple[object, object]:
+        theatre = Theatre(SUITE, ALWAYS)
+        end = await theatre.play(spec(), [Door(at, after=True), Door(None, after=False)])
+        known, muted = await known_from(theatre.stage.journal, facts.CELL, RUN)
+        report = compose(known, flaky=muted or NONE_MUTED)
+        told = report.exit_code, dict(report.counts), report.planned
+        return (end.exit_code, dict(end.counts), end.planned), told
+
+    end, told = asyncio.run(played())
+
+    assert told == end
 
 
 @pytest.mark.parametrize("every", [1, 2, 3])
