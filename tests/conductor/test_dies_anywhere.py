@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from dtest.events.suite import SuiteSubmitted
+from dtest.events.suite_decision import SuiteCut
 from dtest.leadership.audit import verify
 from dtest.projections.past import known_from
 from dtest.reports.muting import NONE_MUTED
@@ -105,3 +106,18 @@ def test_a_suite_without_tests_is_no_success() -> None:
     end = asyncio.run(Theatre(Suite()).play(spec(), [Door(None, after=False)]))
 
     assert (end.exit_code, end.counts) == (5, {})
+
+
+def test_a_document_that_makes_sessions_too_large_ends_its_run_and_says_so() -> None:
+    async def played() -> tuple[int, str]:
+        theatre = Theatre(SUITE)
+        large = spec(env={"LARGE": "x" * 800_000})
+        end = await theatre.play(large, [Door(None, after=False)])
+        (cut,) = await theatre.stage.written(SuiteCut)
+        assert isinstance(cut, SuiteCut)
+        return end.exit_code, cut.detail
+
+    code, detail = asyncio.run(played())
+
+    assert code == 2
+    assert "too large" in detail

@@ -7,6 +7,8 @@ from dtest.errors import DtestError, NoWorkerMatches
 from dtest.events.suite_decision import CutCause, SuiteCut
 from dtest.state.suite import Phase, SuiteRun
 
+COMPLAINT_CHARS_MAX = 2_000
+
 
 class Cut(NamedTuple):
     """Why, and what may help."""
@@ -68,7 +70,7 @@ def uncollectable(order_runner: str, hardware: str, said: str, ended: str) -> Cu
     """Return why a session ended without a suite, in the runner's words."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith(("ERROR", "dtest:"))]
-    complaint = (errors or lines or [ended])[-1]
+    complaint = (errors or lines or [ended])[-1][:COMPLAINT_CHARS_MAX]
     where = f" on {hardware}" if hardware else ""
     hint = "`python -m pytest --collect-only`" if order_runner == "pytest" else ""
     return Cut("uncollectable", f"{order_runner} cannot run this suite{where}: {complaint}", hint)

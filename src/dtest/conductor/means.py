@@ -8,6 +8,7 @@ from dtest.conductor.books import Book
 from dtest.conductor.following import View
 from dtest.conductor.lists import read_list
 from dtest.conductor.office import Pen
+from dtest.errors import UsageError
 from dtest.events.catalogue import ConductorPayload
 from dtest.events.fields import RunId
 from dtest.events.suite import SuiteSubmitted
@@ -18,6 +19,7 @@ from dtest.journal.queue import UnitQueue
 from dtest.journal.stores import OutputStore
 from dtest.state.cell import Cell
 from dtest.state.suite import SuiteRun
+from dtest.state.task import Task
 from dtest.suites.suite import Suite
 from dtest.suites.unit import Unit, encode
 
@@ -74,6 +76,12 @@ class Means:
         return spec
 
     @property
+    def sessions(self) -> list[Task]:
+        """All its tasks."""
+        run = self.cell.runs.get(self.run_id)
+        return [self.cell.tasks[name] for name in run.task_ids] if run is not None else []
+
+    @property
     def has_ended(self) -> bool:
         """Say whether all its sessions have."""
         run = self.cell.runs.get(self.run_id)
@@ -84,11 +92,15 @@ class Means:
         await self.stage.view.reached(await self.pen.decide(facts))
 
     async def ask_for(self, tasks: Sequence[TaskQueued]) -> None:
-        """Submit the tasks that are not known yet."""
+        """Submit the tasks that are not known yet. Raises UsageError if the cell refuses one."""
         missing = [task for task in tasks if task.task_id not in self.cell.tasks]
         if missing:
             names = [derived(task.task_id, "queued") for task in missing]
             await self.stage.view.reached(await self.pen.ask(missing, names))
+        refused = [task for task in missing if task.task_id not in self.cell.tasks]
+        if refused:
+            message = f"the cell refuses {refused[0].name}: what each session is told is too large"
+            raise UsageError(message, hint="bring what is large as files of the workspace")
 
     async def fill(self, queue: str, units: Sequence[Unit]) -> None:
         """Put units in; those of an earlier filling, which may have been others, are forgotten.

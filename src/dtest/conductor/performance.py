@@ -31,7 +31,7 @@ from dtest.events.task import TaskQueued
 from dtest.reports.report import Report, compose
 from dtest.reports.verdicts import Result, verdicts
 from dtest.state.suite import Phase
-from dtest.state.task import TERMINAL
+from dtest.state.task import TERMINAL, WAITING, Status
 from dtest.suites.suite import Suite, joined, parts_of
 
 log = structlog.get_logger()
@@ -75,8 +75,8 @@ class Performance:
                 self._memory.cancel()
                 self._memory = None
         if self._run.suite.cut is not None:
-            await self._plan_what_is_cut(order)
             await self._stop()
+            await self._plan_what_is_cut(order)
         await self._end()
 
     async def _steps(self, order: Order) -> None:
@@ -214,6 +214,8 @@ class Performance:
         self, sessions: Sessions, pool: SuitePooled | SuiteRerunOrdered
     ) -> TaskQueued | None:
         """Return another session for a pool whose sessions have ended before their work."""
+        if any(task.status is Status.CANCELLED for task in self._run.sessions):
+            return None  # somebody has cancelled sessions, and means it
         try:
             state = await self._run.stage.queue(str(pool.queue)).state()
         except NotFound:
@@ -266,7 +268,10 @@ class Performance:
             for queue in queues:
                 await run.stage.queue(queue).open()
                 await run.stage.queue(queue).close()
-        elif not self._run.has_ended:
+        ends_itself = run.suite.cut == "empty" and not any(
+            task.status in WAITING for task in run.sessions
+        )
+        if not (run.has_ended or ends_itself):
             fact = RunCancelRequested(self._run.run_id, str(self._run.suite.cut))
             name = derived(self._run.run_id, "cancel", self._run.pen.epoch)
             await self._run.stage.view.reached(await self._run.pen.ask([fact], [name]))
