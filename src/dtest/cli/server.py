@@ -12,13 +12,6 @@ from dtest.errors import Conflict, UsageError
 from dtest.runtime.stack_file import read_stack_file
 from dtest.settings import stack_path
 
-_FIELDS = {
-    "journal": "journal_bytes",
-    "output": "output_bytes",
-    "telemetry": "telemetry_bytes",
-    "artifacts": "artifact_bytes",
-}
-
 
 def scheduler(*, call: CallOptions = DEFAULTS) -> int:
     """Run a scheduler in the foreground; it leads the cell until another one takes over."""

@@ -38,15 +38,10 @@ log = structlog.get_logger()
 
 LOOK_S = 0.25
 """How often is asked whether a suite is collected, besides at each word about it."""
-UNMATCHED_EVERY_S = 1.0
 REFILLS_MAX = 3
 """How often sessions that ended before their work are replaced."""
-UNITS_AT_ONCE = 200
 LARGE_TESTS = 2_000
 """From so many on what is computed is computed beside the loop, which answers others meanwhile."""
-NEAREST_MAX = 3
-_OF_THE_TASK = frozenset({"waiting_dependency", "backoff_until", "breaker_open"})
-"""Reasons to wait that say nothing about workers."""
 _BEFORE_ITS_TESTS = frozenset({"cancelled", "failures", "stopped", "timeout"})
 """Cuts of runs whose tests were sound, and could have been planned."""
 Made = TypeVar("Made")
@@ -272,31 +267,33 @@ class Performance:
             task.status in WAITING for task in run.sessions
         )
         if not (run.has_ended or ends_itself):
-            fact = RunCancelRequested(self._run.run_id, str(self._run.suite.cut))
-            name = derived(self._run.run_id, "cancel", self._run.pen.epoch)
-            await self._run.stage.view.reached(await self._run.pen.ask([fact], [name]))
-        at = self._run.stage.view.moves
-        while not self._run.has_ended:
-            at = await self._run.stage.view.moved(at)
+            fact = RunCancelRequested(run.run_id, str(run.suite.cut))
+            name = derived(run.run_id, "cancel", run.pen.epoch)
+            await run.stage.view.reached(await run.pen.ask([fact], [name]))
+        at = run.stage.view.moves
+        while not run.has_ended:
+            at = await run.stage.view.moved(at)
         for queue in queues:
-            await self._run.stage.queue(queue).purge()
+            await run.stage.queue(queue).purge()
 
     async def _end(self) -> None:
         """Record the sums."""
-        await self._run.read_lists()
-        pools = self._run.book.pools
-        planned = planned_rows(pools, self._run.lists) if self._run.suite.parts is not None else ()
-        known = self._run.book.known(self._run.suite, planned)
-        muted = muted_by(self._run.spec.muted)
+        run = self._run
+        await run.read_lists()
+        is_planned = run.suite.parts is not None
+        planned = planned_rows(run.book.pools, run.lists) if is_planned else ()
+        known = run.book.known(run.suite, planned)
+        muted = muted_by(run.spec.muted)
 
         def judged() -> Report:
             return compose(known, flaky=muted)
 
         report = await _made(len(known.observations), judged)
         counts = {str(name): count for name, count in report.counts.items()}
-        fact = SuiteEnded(self._run.run_id, report.exit_code, counts, report.planned or 0)
-        await self._run.pen.decide([fact])
-        log.info("suite_ended", run=self._run.run_id, exit_code=report.exit_code, **counts)
+        await run.pen.decide(
+            [SuiteEnded(run.run_id, report.exit_code, counts, report.planned or 0)]
+        )
+        log.info("suite_ended", run=run.run_id, exit_code=report.exit_code, **counts)
 
 
 def _distinct(pools: Sequence[SuitePooled]) -> list[SuitePooled]:

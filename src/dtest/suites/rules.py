@@ -14,7 +14,6 @@ from dtest.suites.suite import Suite
 
 CHOICES = ("match", "marker")
 """Keys of a rule that say which tests it is for."""
-PROBLEMS_MAX = 5
 
 
 @dataclass(frozen=True, slots=True)
