@@ -15,6 +15,7 @@ import pytest
 from dtest.client import Client, parse_suite
 from dtest.drills.suites import essence_of
 from dtest.events.fields import ClientId, RunId
+from dtest.events.suite import SuiteSubmitted
 from dtest.projections.past import known_from
 from dtest.reports.report import compose
 from dtest.roles.session import session
@@ -77,6 +78,25 @@ def waiting(cell: CellUser, suite: Suite) -> Iterator[tuple[Person, Path]]:
 def latest(cell: Person) -> str:
     """The newest run."""
     return str(cell.here("run", "ls", "--limit", "1", "--json").lines[0]["run_id"])
+
+
+def published(cell: CellUser, spec: SuiteSubmitted) -> str:
+    """Write the fact into the journal beside the API; return the run."""
+
+    async def publish() -> None:
+        settings = load_settings({"state_dir": str(cell.state.parent)})
+        async with session(settings, name="tests") as opened:
+            client = Client(
+                opened.journal,
+                cell=opened.cell,
+                client_id=ClientId("tests"),
+                now=lambda: 1_700_000_000.0,
+                new_id=opened.new_id,
+            )
+            await client.say([spec])
+
+    asyncio.run(publish())
+    return spec.run_id
 
 
 def shown(cell: CellUser, run: str) -> None:
@@ -207,24 +227,9 @@ def test_every_door_leads_to_the_same_report(cell: CellUser, suite: Suite) -> No
         assert answer.status_code == 202, answer.text
         return str(answer.json()["run_id"])
 
-    async def publish() -> str:
-        settings = load_settings({"state_dir": str(cell.state.parent)})
-        async with session(settings, name="tests") as opened:
-            new_id = IdSource()
-            spec = parse_suite(document, run_id=RunId(new_id()))
-            client = Client(
-                opened.journal,
-                cell=opened.cell,
-                client_id=ClientId("tests"),
-                now=lambda: 1_700_000_000.0,
-                new_id=new_id,
-            )
-            await client.say([spec])
-            return spec.run_id
-
     doors: list[Callable[[], str]] = [
         *(by_command, by_pytest, by_http),
-        lambda: asyncio.run(publish()),
+        lambda: published(cell, parse_suite(document, run_id=RunId(IdSource()()))),
     ]
     reports = []
     for door in doors:
@@ -312,23 +317,8 @@ def test_a_document_that_makes_no_sense_is_refused(
 
 
 def test_a_document_that_nobody_checked_ends_its_run_and_says_why(cell: CellUser) -> None:
-    async def publish() -> str:
-        settings = load_settings({"state_dir": str(cell.state.parent)})
-        async with session(settings, name="tests") as opened:
-            new_id = IdSource()
-            spec = parse_suite({"cwd": "/srv/suite"}, run_id=RunId(new_id()))
-            wrong = type(spec)(spec.run_id, on="cuda & | nonsense", cwd="/srv/suite")
-            client = Client(
-                opened.journal,
-                cell=opened.cell,
-                client_id=ClientId("tests"),
-                now=lambda: 1_700_000_000.0,
-                new_id=new_id,
-            )
-            await client.say([wrong])
-            return spec.run_id
-
-    run = asyncio.run(publish())
+    wrong = SuiteSubmitted(RunId(IdSource()()), on="cuda & | nonsense", cwd="/srv/suite")
+    run = published(cell, wrong)
     shown(cell, run)
     ended = cell.here("run", "watch", run, "--timeout", "30")
 

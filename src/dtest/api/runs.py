@@ -14,6 +14,7 @@ from dtest.api.suites import suite_row
 from dtest.api.verdict import VerdictAnswer, verdict_of
 from dtest.errors import NotFound
 from dtest.events.run import RunCancelRequested
+from dtest.reports.reading import has_ended
 
 Wait = Annotated[float, Query(ge=0, le=10)]
 router = APIRouter(prefix="/api/runs", tags=["runs"], route_class=StrictRoute)
@@ -65,12 +66,11 @@ async def show_run(
     outcomes = (await context.read(OUTCOMES, [run])).rows
     sums = readable(found[0], RUNS.json_columns)
     suite = await suite_row(context, run)
-    is_open = suite is not None and suite["exit_code"] is None
     return {
         **sums,
         "testcases": {str(name): count for name, count in outcomes},
         # By the same rows: the fold may be ahead of what is written, and the sums would not fit.
-        "finished": not sums["running"] and not sums["waiting"] and not is_open,
+        "finished": has_ended(sums, suite),
         "suite": suite and {name: suite[name] for name in OF_SUITE},
         "as_of_seq": seq,
     }

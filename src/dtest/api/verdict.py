@@ -10,7 +10,7 @@ from dtest.api.suites import suite_row
 from dtest.events.fields import RunId
 from dtest.projections.past import ATTEMPTS, JSON, PLANNED, ROWS_MAX, RUN, TASKS
 from dtest.reports.muting import NONE_MUTED
-from dtest.reports.reading import known_of, muted_of
+from dtest.reports.reading import has_ended, known_of, muted_of
 from dtest.reports.report import compose
 
 LISTED_MAX = 100
@@ -50,9 +50,8 @@ async def verdict_of(context: ApiContext, run_id: RunId) -> VerdictAnswer:
 
     (run,) = await rows(RUN)
     suite = await suite_row(context, run_id)
-    is_open = suite is not None and suite["exit_code"] is None
     known = known_of(
-        {**run, "finished": not run["running"] and not run["waiting"] and not is_open},
+        {**run, "finished": has_ended(run, suite)},
         tasks=await rows(TASKS),
         attempts=await rows(ATTEMPTS),
         cases=await rows(CASES),

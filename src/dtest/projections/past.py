@@ -14,7 +14,7 @@ from dtest.projections.projector import Projector, Source
 from dtest.projections.store import Store
 from dtest.reports.muting import KnownFlaky
 from dtest.reports.observation import Known
-from dtest.reports.reading import known_of, muted_of
+from dtest.reports.reading import has_ended, known_of, muted_of
 
 RUN = "SELECT * FROM run_summary WHERE run_id = ?"
 SUITE = "SELECT * FROM suites WHERE run_id = ?"
@@ -60,9 +60,8 @@ def _read(store: Store, run: str) -> Past:
     run_id = _named(names, run)
     (found,) = rows(RUN, run_id)
     suite = next(iter(rows(SUITE, run_id)), None)
-    is_open = suite is not None and suite["exit_code"] is None
     known = known_of(
-        {**found, "finished": not (found["running"] or found["waiting"] or is_open)},
+        {**found, "finished": has_ended(found, suite)},
         tasks=rows(TASKS, run_id),
         attempts=rows(ATTEMPTS, run_id),
         cases=rows(CASES, run_id),

@@ -63,6 +63,12 @@ def muted_of(suite: Row) -> KnownFlaky:
     )
 
 
+def has_ended(run: Row, suite: Row | None) -> bool:
+    """Say whether a run has: its tasks by the sums of its row, and its suite if it is of one."""
+    is_open = suite is not None and suite["exit_code"] is None
+    return not (run["running"] or run["waiting"] or is_open)
+
+
 def run_of(item: Row, api_url: str = "") -> Run:
     """Return the run itself."""
     return Run(
