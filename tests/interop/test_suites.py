@@ -45,7 +45,8 @@ def essence(env: dict[str, str], run: str) -> dict[str, Any]:
 
 @pytest.mark.node
 def test_node_has_a_suite_run(node: Node, tmp_path: Path) -> None:
-    (tmp_path / "suite").mkdir()
+    for name in ("suite", "stack"):
+        (tmp_path / name).mkdir()
     (tmp_path / "suite" / "test_a.py").write_text(SUITE)
     document = {"name": "suite", "cwd": str(tmp_path / "suite"), "python": sys.executable}
     with running(tmp_path / "stack", "--workers", "1", "--slots", "2") as env:
