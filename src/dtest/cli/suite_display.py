@@ -23,7 +23,12 @@ class Quiet:
         output.say(text)
 
     def divided(self, suite: Mapping[str, Any]) -> None:
-        """Say nothing: the document has it."""
+        """Say what else there is to say of the plan; the document has its figures."""
+        for lane in suite["lanes"]:
+            if lane["why_not"]:
+                self.say(f"{lane['name']}: {lane['why_not']}")
+        for note in suite["notes"]:
+            self.say(note)
 
     def news(self, fresh: Sequence[Observation]) -> None:
         """Say nothing."""
