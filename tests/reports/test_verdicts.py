@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtest.events.reasons import Reason
+from dtest.events.suite_decision import WHOLE_FIRST
 from dtest.reports.ends import ends
 from dtest.reports.observation import Attempt, Known, Observation, Outcome, Part, Planned
+from dtest.reports.report import compose
 from dtest.reports.verdicts import VERDICTS, Verdict, is_of_work, judge, verdicts
 from tests.reports.samples import everything, known, seen, tried
 
@@ -397,3 +399,36 @@ def test_an_attempt_that_nobody_knows_has_no_hardware() -> None:
 
     assert result.key.hardware == ""
     assert isinstance(tried(), Attempt)
+
+
+@pytest.mark.parametrize("told", ["pkg/a", "pkg/a::T", "pkg/a::T/sub::x"])
+def test_a_file_that_runs_as_a_whole_is_answered_by_any_result_of_it(told: str) -> None:
+    run = known(seen(told), planned=[Planned("pkg/a", number=WHOLE_FIRST)])
+
+    assert [result.verdict for result in verdicts(run)] == ["passed"]
+    assert compose(run).exit_code == 0
+
+
+@pytest.mark.parametrize("told", ["x/pkg/a::T", "pkg/ab::T", "pkg/b::pkg/a"])
+def test_a_file_that_runs_as_a_whole_and_of_which_nothing_is_told_is_not_proven(told: str) -> None:
+    planned = [Planned("pkg/b", number=WHOLE_FIRST), Planned("pkg/a", number=WHOLE_FIRST + 1)]
+    run = known(seen("pkg/b::T"), seen(told, ordinal=2), planned=planned)
+
+    report = compose(run)
+
+    silent = next(result for result in report.results if result.key.nodeid == "pkg/a")
+    assert (silent.verdict, silent.cause) == ("not_proven", "no task reported it")
+    assert report.exit_code == 3
+
+
+def test_a_file_that_runs_as_a_whole_is_told_on_each_class_of_hardware() -> None:
+    planned = [Planned("a", kind, number=WHOLE_FIRST) for kind in ("cpu", "cuda")]
+    run = known(
+        seen("a::T"),
+        parts=[Part("t1", "s", "passed", hardware="cpu", is_session=True)],
+        planned=planned,
+    )
+
+    found = {(result.key.hardware, result.verdict) for result in verdicts(run)}
+
+    assert found == {("cpu", "passed"), ("cuda", "not_proven")}

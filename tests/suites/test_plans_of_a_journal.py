@@ -4,8 +4,17 @@ from dtest.events.attempt import TestcaseFinished
 from dtest.events.catalogue import Payload
 from dtest.events.fields import RunId, TaskId, WorkerId
 from dtest.events.suite import HARDWARE_CLASS, PlannedTest, SuitePlanned
+from dtest.events.suite_decision import (
+    WHOLE_FIRST,
+    SuiteCollected,
+    SuiteDivided,
+    SuiteEnded,
+    SuitePooled,
+)
+from dtest.events.suite_list import ListPart, SuiteListed
 from dtest.events.task import TaskQueued
 from dtest.suites.conservation import Conservation
+from dtest.suites.suite import digest_of
 
 RUN = RunId("r")
 
@@ -75,3 +84,35 @@ def test_results_and_numbers_that_no_plan_explains_are_violations() -> None:
 
     assert stranger == ["run r: the result 7 is of no planned test"]
     assert twice == ["run r: the number 0 is planned twice"]
+
+
+def whole(*told: str, not_proven: int = 0) -> tuple[list[str], list[str]]:
+    """What is said of a run of two files that run as a whole, of which this was told."""
+    content = ListPart(1, (), whole=("a.t", "b.t"))
+    digest = digest_of([content])
+    counts = {"passed": len(told), "not_proven": not_proven}
+    results = (
+        TestcaseFinished(TaskId("s"), 1, WorkerId("w"), number, nodeid, "passed")
+        for number, nodeid in enumerate(told)
+    )
+    return counted(
+        SuiteListed(digest, 0, content),
+        SuiteCollected(RUN, digest, "", 0, 2, 0, 2),
+        session(),
+        SuiteDivided(RUN, 1, 0, 0.0),
+        SuitePooled(RUN, 0, "", ((WHOLE_FIRST, WHOLE_FIRST + 1),), "q", sessions=1),
+        *results,
+        SuiteEnded(RUN, 0, counts, 0),
+    )
+
+
+def test_files_that_run_as_a_whole_are_to_have_a_result_each() -> None:
+    assert whole("a.t::one", "a.t::two", "b.t") == ([], [])
+
+
+def test_a_file_that_ran_as_a_whole_without_a_word_is_short_and_never_green() -> None:
+    short, violations = whole("a.t::one", "x/b.t::one")
+
+    assert short == ["run r: nothing is told of b.t"]
+    assert violations == ["run r: 1 planned tests have no result, and its sums do not say so"]
+    assert whole("a.t::one", not_proven=1)[1] == []

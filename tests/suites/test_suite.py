@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtest.errors import InvalidDocument
-from dtest.events.suite_list import Marks
+from dtest.events.suite_list import Function, Marks
 from dtest.suites import suite as module
 from dtest.suites.suite import NO_MARKS, Suite, joined
 
@@ -37,6 +37,50 @@ def test_parts_hold_what_was_cut_into_them(suite: Suite, at_once: int) -> None:
     assert marks_by_test(found) == marks_by_test(suite)
     assert (found.broken, found.skipped, found.failures_max) == (("broken.py",), ("skipped.py",), 3)
     assert found.whole == ("whole.t",)
+
+
+NAMES = st.lists(st.text(min_size=1, max_size=40), max_size=9, unique=True).map(tuple)
+
+
+@st.composite
+def crowded(draw: st.DrawFn) -> Suite:
+    """Draw suites in which anything may be what is long."""
+    nodeids = draw(NAMES)
+    functions = tuple(Function(name, name, 1, "") for name in draw(NAMES) or ("f",))
+    marks = (NO_MARKS, *(Marks((name,)) for name in draw(NAMES)))
+    function, mark = st.integers(0, len(functions) - 1), st.integers(0, len(marks) - 1)
+    return Suite(
+        tuple((nodeid, draw(st.sampled_from(("", nodeid)))) for nodeid in nodeids),
+        broken=draw(NAMES),
+        skipped=draw(NAMES),
+        failures_max=draw(st.integers(0, 3)),
+        whole=draw(NAMES),
+        marks=tuple(marks),
+        marked=tuple(draw(mark) for _ in nodeids),
+        functions=functions,
+        places=tuple((draw(function), 0, draw(st.sampled_from(("", "x" * 40)))) for _ in nodeids),
+        notes=draw(NAMES),
+    )
+
+
+@given(crowded(), st.integers(1, 600))
+def test_no_part_is_larger_than_a_message_whatever_is_long(suite: Suite, bytes_max: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "DOCUMENT_BYTES_MAX", bytes_max)
+        documents = suite.documents()
+
+    found = joined(documents)
+    assert marks_by_test(found) == marks_by_test(suite)
+    assert [found.file_at(place) for place in range(len(found.tests))] == [
+        suite.file_at(place) for place in range(len(suite.tests))
+    ]
+    assert [found.test_at(place) for place in range(len(found.tests))] == [
+        suite.test_at(place) for place in range(len(suite.tests))
+    ]
+    for name in ("tests", "broken", "skipped", "failures_max", "whole", "notes"):
+        assert getattr(found, name) == getattr(suite, name)
+    frame, item_max = 200, 900
+    assert max(map(len, documents)) <= frame + max(bytes_max, item_max)
 
 
 @given(suites())

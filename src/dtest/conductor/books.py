@@ -165,7 +165,7 @@ def planned_rows(
         for number in numbers_in(pool.tests):
             if number < WHOLE_FIRST:
                 yield {**told, "number": number, "nodeid": suite.tests[number][0]}
-            elif pool.queue is None:
+            else:
                 yield {**told, "number": number, "nodeid": suite.whole[number - WHOLE_FIRST]}
     for hardware, suite in lists.items():
         for file in (*suite.broken, *suite.skipped):

@@ -32,7 +32,7 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class ListPart:
-    """Some tests of a list, in the order of collection, which numbers them."""
+    """Some of a list, all in the order of collection, which numbers tests and whole files."""
 
     parts: Ordinal
     """How many parts the list has."""

@@ -83,8 +83,8 @@ class SuiteRows:
             self._emit("lists", row)
         files = (*content.broken, *content.skipped)
         for kind, first, names in (
-            ("whole", WHOLE_FIRST, content.whole),
-            ("file", FILES_FIRST, files),
+            ("whole", WHOLE_FIRST + known.whole - len(content.whole), content.whole),
+            ("file", FILES_FIRST + known.files - len(files), files),
         ):
             for place, name in enumerate(names):
                 self._emit("lists", (data.digest, first + place, kind, name, ""))

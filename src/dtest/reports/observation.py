@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from dtest.events.suite_decision import WHOLE_FIRST
+
 Outcome = Literal["passed", "failed", "skipped", "xfailed", "xpassed", "error"]
 Phase = Literal["setup", "call", "teardown", "collect"]
 
@@ -99,6 +101,11 @@ class Planned:
     """False for a test that is not made for this class of hardware: it is skipped."""
     number: int | None = None
     """What its results are known by."""
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether it is a file that runs as a whole: nobody knows how many tests it has."""
+        return self.number is not None and self.number >= WHOLE_FIRST and not self.cause
 
 
 @dataclass(frozen=True, slots=True)

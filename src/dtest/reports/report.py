@@ -145,7 +145,11 @@ def compose(known: Known, *, flaky: KnownFlaky = NONE_MUTED) -> Report:
     own = ends(known)
     results = (*verdicts(known), *own.results)
     muted = flaky.of(result.key.nodeid for result in results)
-    planned = [item for item in known.planned if item.applies or item.number is not None]
+    planned = [
+        item
+        for item in known.planned
+        if (item.applies or item.number is not None) and not item.is_open
+    ]
     return Report(
         known.run,
         results,

@@ -1,9 +1,10 @@
 """Exactly one verdict for each test, from its ordered observations. Pure.
 
-A planned test is its number: it has one verdict, whatever its node id is in each process. A test
-that stands in no plan is its node id, its place among the reports of that node id in one attempt
-(subtests share one), and the class of hardware it ran on. Which worker ran it, in which attempt or
-re-run, makes no other test of it. What infrastructure did to a test is never held against the test.
+A planned test is its number: it has one verdict, whatever its node id is in each process. A file
+that runs as a whole is to have one result at least. A test that stands in no plan is its node id,
+its place among the reports of that node id in one attempt (subtests share one), and the class of
+hardware it ran on. Which worker ran it, in which attempt or re-run, makes no other test of it. What
+infrastructure did to a test is never held against the test.
 """
 
 import re
@@ -113,6 +114,7 @@ def verdicts(known: Known) -> tuple[Result, ...]:
     for key, observations in loose.items():
         verdict = judge([item.outcome for item in observations])
         results.append(Result(key, verdict, tuple(observations)))
+    results += _silent_files(known, results)
     results += _not_proven(known, [result.key for result in results])
     return tuple(sorted(results, key=lambda result: result.key))
 
@@ -134,7 +136,11 @@ def _planned_results(
     hardware: dict[tuple[str, int], str],
 ) -> list[Result]:
     """Return one result for each number; takes out of ``loose`` what answers to a planned name."""
-    plan = {(item.hardware, item.number): item for item in known.planned if item.number is not None}
+    plan = {
+        (item.hardware, item.number): item
+        for item in known.planned
+        if item.number is not None and not item.is_open
+    }
     names: dict[str | None, Counter[str]] = defaultdict(Counter)
     for (of_class, _), item in plan.items():
         names[of_class][item.nodeid] += 1
@@ -293,6 +299,34 @@ def _by_test(
 
 def _in_order(item: Observation) -> tuple[int, int, int, str]:
     return (item.seq, item.attempt, item.ordinal, item.task_id)
+
+
+def _silent_files(known: Known, seen: Iterable[Result]) -> list[Result]:
+    """Return the files that were to run as a whole, and of which nothing was told."""
+    files = [item for item in known.planned if item.is_open]
+    told: dict[str, set[str]] = {item.nodeid: set() for item in files}
+    for result in seen if files else ():
+        for name in _enclosing(result.key.nodeid):
+            if name in told and result.observations:
+                told[name].add(result.key.hardware)
+    missing = _causes(known)
+    return [
+        Result(
+            CaseKey(item.nodeid, item.hardware or "", 1),
+            "not_proven",
+            cause=missing.get(item.hardware, "") or NOT_REPORTED,
+        )
+        for item in files
+        if not (told[item.nodeid] if item.hardware is None else item.hardware in told[item.nodeid])
+    ]
+
+
+def _enclosing(nodeid: str) -> Iterator[str]:
+    """Yield a node id, and what it is part of, up to its file."""
+    yield nodeid
+    while "::" in nodeid:
+        nodeid = nodeid.rpartition("::")[0]
+        yield nodeid
 
 
 def _not_proven(known: Known, seen: Iterable[CaseKey]) -> list[Result]:

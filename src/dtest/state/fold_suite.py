@@ -64,13 +64,12 @@ def _begun(cell: Cell, data: SuiteBegun, _: Event, __: Recorded, ___: int) -> No
 def _listed(cell: Cell, data: SuiteListed, _: Event, record: Recorded, __: int) -> None:
     known = cell.lists.get(data.digest)
     if known is None and data.part == 0:
-        cell.lists[data.digest] = Listing(
-            data.content.parts, 1, record.seq, record.seq, len(data.content.tests)
-        )
+        cell.lists[data.digest] = known = Listing(data.content.parts, 1, record.seq, record.seq)
+        known.take(data.content)
     elif known is not None and data.part == known.told < known.parts:
         known.told += 1
         known.last_seq = record.seq
-        known.tests += len(data.content.tests)
+        known.take(data.content)
     else:
         cell.ignore("list_known")
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 from dtest.events.fields import RunId
 from dtest.events.suite import SuiteSubmitted
 from dtest.events.suite_decision import CutCause, Lane, SuiteCollected
+from dtest.events.suite_list import ListPart
 
 
 class Phase(StrEnum):
@@ -28,7 +29,17 @@ class Listing:
     first_seq: int
     last_seq: int
     tests: int = 0
-    """Told so far."""
+    """Told so far, as are the others."""
+    whole: int = 0
+    """Files that run as a whole."""
+    files: int = 0
+    """Files that are to be collected and no more."""
+
+    def take(self, content: ListPart) -> None:
+        """Count what one more part holds."""
+        self.tests += len(content.tests)
+        self.whole += len(content.whole)
+        self.files += len(content.broken) + len(content.skipped)
 
 
 @dataclass(slots=True)

@@ -51,9 +51,16 @@ class Conservation:
         self._unfit: dict[_Plan, int] = defaultdict(int)
         """Tests that no session can run: they are skipped or not proven without a result."""
         self._reported: dict[_Plan, set[int]] = defaultdict(set)
+        self._whole: dict[_Plan, set[int]] = defaultdict(set)
+        """Files that run as a whole: they are to have a result of some test or other."""
+        self._named: dict[_Plan, set[str]] = defaultdict(set)
+        """Node ids with results that have no number, and all that those are part of."""
         self._homes: dict[TaskId, _Plan] = {}
         self._lists: dict[str, tuple[int, int, Any]] = {}
         """Parts and tests of each list so far, and its hash."""
+        self._files: dict[str, list[str]] = defaultdict(list)
+        """Of each list, those that run as a whole."""
+        self._digests: dict[_Plan, str] = {}
         self._sizes: dict[_Plan, int] = {}
         """How many tests the list of each plan has."""
         self._divisions: dict[RunId, _Division] = {}
@@ -73,6 +80,10 @@ class Conservation:
                 self._plan(data)
             case TestcaseFinished(number=int(number)) if data.task_id in self._homes:
                 self._reported[self._homes[data.task_id]].add(number)
+            case TestcaseFinished() if data.task_id in self._homes:
+                words = data.nodeid.split("::")
+                named = self._named[self._homes[data.task_id]]
+                named.update("::".join(words[:count]) for count in range(1, len(words) + 1))
             case SuiteListed():
                 self._listed(data)
             case _:
@@ -96,6 +107,7 @@ class Conservation:
             return  # told before
         told.update(orjson.dumps(data.content))
         self._lists[data.digest] = parts + 1, tests + len(data.content.tests), told
+        self._files[data.digest] += data.content.whole
         if parts + 1 == data.content.parts and told.hexdigest() != data.digest:
             self._violated(f"the list {data.digest} is not what its digest says")
 
@@ -106,7 +118,9 @@ class Conservation:
                 if tests != data.tests:
                     told = f"{data.tests} tests are collected, and its list has {tests}"
                     self._violated(f"run {data.run_id}: {told}")
-                self._sizes.setdefault((data.run_id, data.hardware), data.tests)
+                plan = data.run_id, data.hardware
+                self._sizes.setdefault(plan, data.tests)
+                self._digests.setdefault(plan, data.digest)
             case SuiteDivided():
                 division = _Division(data.planned, data.parts)
                 self._divisions.setdefault(data.run_id, division)
@@ -128,7 +142,8 @@ class Conservation:
         plan = data.run_id, data.hardware
         for first, last in data.tests:
             if data.queue is not None and first >= WHOLE_FIRST:
-                continue  # a file whose tests nobody knows
+                self._whole[plan].update(range(first, last + 1))
+                continue  # nobody knows how many tests they have
             if first < WHOLE_FIRST and last >= self._sizes.get(plan, 0):
                 self._violated(f"run {plan[0]}: {last} is planned, beyond the list")
             for number in range(first, last + 1):
@@ -139,7 +154,7 @@ class Conservation:
         """Yield the plans that are short of results; tell what no plan explains."""
         for run_id, division in self._divisions.items():
             yield from self._of_division(run_id, division)
-        for plan in dict.fromkeys([*self._totals, *self._planned]):
+        for plan in dict.fromkeys([*self._totals, *self._planned, *self._whole]):
             known, seen = self._planned[plan], self._reported[plan]
             total = self._totals.get(plan, len(known))
             named = f"run {plan[0]}" + (f" on {plan[1]}" if plan[1] else "")
@@ -150,10 +165,20 @@ class Conservation:
             missing = self._missing(plan)
             if missing > 0:
                 yield f"{named}: {missing} of {len(known)} planned tests have no result"
+            if silent := self._silent(plan):
+                yield f"{named}: nothing is told of {silent[0]}" + (
+                    f" and {len(silent) - 1} more files" if len(silent) > 1 else ""
+                )
 
     def _missing(self, plan: _Plan) -> int:
         known = self._planned[plan]
         return len(known) - len(known & self._reported[plan]) - self._unfit[plan]
+
+    def _silent(self, plan: _Plan) -> list[str]:
+        """Return the files that were to run as a whole, and of which nothing is told."""
+        files = self._files.get(self._digests.get(plan, ""), [])
+        places = (number - WHOLE_FIRST for number in sorted(self._whole.get(plan, ())))
+        return [files[place] for place in places if files[place] not in self._named.get(plan, ())]
 
     def _of_division(self, run_id: RunId, division: _Division) -> Iterator[str]:
         """Hold the sums of a conductor against what the journal tells."""
@@ -170,6 +195,7 @@ class Conservation:
             told = f"it ended with {sum(counts.values())} results of {known} planned tests"
             self._violated(f"run {run_id}: {told}")
         missing = sum(max(0, self._missing(plan)) for plan in plans)
+        missing += sum(len(self._silent(plan)) for plan in self._whole if plan[0] == run_id)
         if missing > counts.get("not_proven", 0):
             told = f"{missing} planned tests have no result, and its sums do not say so"
             self._violated(f"run {run_id}: {told}")

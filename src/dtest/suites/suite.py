@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import chain
+from typing import NamedTuple
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
@@ -17,9 +19,18 @@ from dtest.suites.unit import Test
 TESTS_AT_ONCE = 2_000
 """Of one document."""
 DOCUMENT_BYTES_MAX = 500_000
-"""Of the tests of one document, about: it has to fit into a message."""
+"""Of one document, about: it has to fit into a message."""
 TEST_BYTES = 40
-"""What a test takes there besides its names."""
+"""What a test takes there besides its names, and the numbers that refer to marks and functions."""
+
+
+class _Names(NamedTuple):
+    """What a list holds besides tests."""
+
+    broken: tuple[str, ...]
+    skipped: tuple[str, ...]
+    whole: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,38 +160,88 @@ class Suite:
 
     def parts(self) -> list[ListPart]:
         """Return it in parts that fit into a message each."""
-        spans = list(self._spans())
-        return [self._part(span, len(spans)) for span in spans]
+        *before, head = self._heads()
+        spans = list(self._spans(sum(map(_size, chain.from_iterable(head)))))
+        parts = len(before) + len(spans)
+        bare = [ListPart(parts, (), **names._asdict()) for names in before]
+        told = [
+            self._part(span, parts, head if not place else None) for place, span in enumerate(spans)
+        ]
+        made = [*bare, *told]
+        return [replace(made[0], failures_max=self.failures_max), *made[1:]]
 
-    def _spans(self) -> Iterator[range]:
-        """Yield which tests stand in one document each."""
-        first = size = 0
-        for place, (nodeid, group) in enumerate(self.tests):
-            more = TEST_BYTES + len(nodeid.encode()) + len(group.encode())
+    def _heads(self) -> Iterator[_Names]:
+        """Yield what is told besides tests, as much at a time as fits into a document."""
+        named = [(place, name) for place, names in enumerate(self._names) for name in names]
+        found: list[list[str]] = [[] for _ in self._names]
+        size = 0
+        for place, name in named:
+            more = _size(name)
+            if size and size + more > DOCUMENT_BYTES_MAX:
+                yield _Names(*map(tuple, found))
+                found, size = [[] for _ in self._names], 0
+            found[place].append(name)
+            size += more
+        yield _Names(*map(tuple, found))
+
+    @property
+    def _names(self) -> _Names:
+        return _Names(self.broken, self.skipped, self.whole, self.notes)
+
+    def _spans(self, size: int) -> Iterator[range]:
+        """Yield which tests stand in one document each; ``size`` bytes of the first are taken."""
+        first, marks, functions = 0, set[int](), set[int]()
+        for place in range(len(self.tests)):
+            more = self._test_size(place, marks, functions)
             full = place - first >= TESTS_AT_ONCE or size + more > DOCUMENT_BYTES_MAX
             if place > first and full:
                 yield range(first, place)
                 first, size = place, 0
+                marks.clear()
+                functions.clear()
+                more = self._test_size(place, marks, functions)
             size += more
+            if self.marked:
+                marks.add(self.marked[place])
+            if self.places:
+                functions.add(self.places[place][0])
         yield range(first, len(self.tests))
 
-    def _part(self, span: range, parts: int) -> ListPart:
-        """Return the part that holds these tests, with what is about them."""
+    def _test_size(self, place: int, marks: set[int], functions: set[int]) -> int:
+        """Return about what a test adds to a document that tells these marks and functions."""
+        nodeid, group = self.tests[place]
+        size = TEST_BYTES + _size(nodeid) + _size(group)
+        if self.marked and self.marked[place] not in marks:
+            size += len(orjson.dumps(self.marks[self.marked[place]]))
+        if self.places:
+            function, _, name = self.places[place]
+            size += _size(name)
+            if function not in functions:
+                size += len(orjson.dumps(self.functions[function]))
+        return size
+
+    def _part(self, span: range, parts: int, names: _Names | None) -> ListPart:
+        """Return the part that holds these tests, with what is about them, and these names."""
         of_part = self.marked[span.start : span.stop]
         marks = _Used(of_part)
         places = self.places[span.start : span.stop]
         functions = _Used([function for function, _, _ in places])
-        told = self.broken, self.skipped, self.failures_max, self.whole
         return ListPart(
             parts,
             self.tests[span.start : span.stop],
-            *(told if not span.start else ((), (), 0, ())),
-            tuple(self.marks[mark] for mark in marks.used),
-            tuple(marks.place[mark] for mark in of_part),
-            tuple(self.functions[function] for function in functions.used),
-            tuple((functions.place[function], index, name) for function, index, name in places),
-            self.notes if not span.start else (),
+            marks=tuple(self.marks[mark] for mark in marks.used),
+            marked=tuple(marks.place[mark] for mark in of_part),
+            functions=tuple(self.functions[function] for function in functions.used),
+            places=tuple(
+                (functions.place[function], index, name) for function, index, name in places
+            ),
+            **(names._asdict() if names is not None else {}),
         )
+
+
+def _size(name: str) -> int:
+    """Return how many bytes a name takes in a document, with quotes and comma."""
+    return len(orjson.dumps(name)) + 1
 
 
 class _Used:
@@ -236,9 +297,22 @@ def joined_parts(read: Sequence[ListPart]) -> Suite:
         marks += document.marks
         places += ((len(functions) + number, *rest) for number, *rest in document.places)  # type: ignore[misc]
         functions += document.functions
-    told = first.broken, first.skipped, first.failures_max, first.whole
-    more = tuple(functions), tuple(places), first.notes
-    return Suite(tests, *told, tuple(marks), tuple(marked), *more)
+
+    def all_of(field: str) -> tuple[str, ...]:
+        return tuple(chain.from_iterable(getattr(document, field) for document in read))
+
+    return Suite(
+        tests,
+        all_of("broken"),
+        all_of("skipped"),
+        first.failures_max,
+        all_of("whole"),
+        marks=tuple(marks),
+        marked=tuple(marked),
+        functions=tuple(functions),
+        places=tuple(places),
+        notes=all_of("notes"),
+    )
 
 
 def _read(document: bytes) -> ListPart:

@@ -195,11 +195,16 @@ CREATE VIEW planned AS
 SELECT run_id, hardware, number, nodeid, cause, applies, '' AS place, seq, idx FROM plans
 UNION ALL
 SELECT
-    pools.run_id, pools.hardware, lists.number, lists.nodeid, pools.cause, pools.applies,
-    lists.place, pools.seq, lists.number AS idx
-FROM pools JOIN lists
-ON lists.digest = pools.digest AND lists.number BETWEEN pools.first AND pools.last
-WHERE lists.kind = 'test' OR (lists.kind = 'whole' AND pools.queue IS NULL)
+    listed.run_id, listed.hardware, listed.number, listed.nodeid, pools.cause, pools.applies,
+    listed.place, pools.seq, listed.number AS idx
+FROM (
+    SELECT suite_lists.run_id, suite_lists.hardware, lists.number, lists.nodeid, lists.place
+    FROM suite_lists JOIN lists USING (digest)
+) AS listed
+ASOF JOIN pools -- no two spans of a plan overlap: the last that begins before holds it, or none
+ON listed.run_id = pools.run_id AND listed.hardware = pools.hardware
+    AND listed.number >= pools.first
+WHERE listed.number <= pools.last
 UNION ALL
 SELECT
     suite_lists.run_id, suite_lists.hardware, NULL, lists.nodeid, '', true, '', suite_lists.seq,
@@ -298,10 +303,14 @@ SELECT
 FROM runs LEFT JOIN tasks USING (run_id)
 GROUP BY ALL;
 
--- How each test case stands: by the last attempt that reported it.
+-- How each test case stands: by the last attempt that reported it on its class of hardware.
 CREATE VIEW testcase_verdicts AS
-SELECT *
-FROM testcases
+SELECT
+    testcases.*,
+    coalesce(json_extract_string(tasks.document, '$.labels.hardware_class'), '') AS hardware_class
+FROM testcases JOIN tasks USING (task_id)
 QUALIFY row_number() OVER (
-    PARTITION BY run_id, coalesce(CAST(number AS VARCHAR), nodeid) ORDER BY seq DESC, ordinal DESC
+    PARTITION BY
+        testcases.run_id, hardware_class, coalesce(CAST(testcases.number AS VARCHAR), nodeid)
+    ORDER BY testcases.seq DESC, ordinal DESC
 ) = 1;
