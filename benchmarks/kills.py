@@ -38,14 +38,15 @@ def test_n(n):
 """
 KINDS = ("undisturbed", "agent killed", "machine killed")
 VICTIM = "local-1"
+AGENT = f"dtest.roles.agent_main --name {VICTIM} "
 
 
 def killed(place: Path, kind: str) -> None:
     """Kill the agent alone, or all that its machine would take along."""
     mark = str(place / "main" / "agents" / VICTIM)
     stack = json.loads((place / "main" / "stack.json").read_text())
-    children = psutil.Process(stack["pid"]).children()
-    agents = [child.pid for child in children if VICTIM in child.cmdline()]
+    children = psutil.Process(stack["pid"]).children(recursive=True)
+    agents = [child.pid for child in children if AGENT in " ".join(child.cmdline())]
     if len(agents) != 1:
         sys.exit(f"there are {len(agents)} agents {VICTIM} in {place}")
     pids = agents

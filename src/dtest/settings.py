@@ -148,6 +148,25 @@ def environment() -> dict[str, str]:
     return dict(os.environ)
 
 
+def environment_of_roles() -> dict[str, str]:
+    """Return what the processes of a cell's roles inherit: of dtest's own, the bounds only."""
+    bounds = {f"DTEST_{key.upper()}" for key in LIMITS}
+    return {
+        word: value
+        for word, value in os.environ.items()
+        if not word.startswith("DTEST_") or word in bounds
+    }
+
+
+def change_environment(words: Mapping[str, str | None]) -> None:
+    """Set or remove variables of the process's environment: for one that has just begun."""
+    for word, value in words.items():
+        if value is None:
+            os.environ.pop(word, None)
+        else:
+            os.environ[word] = value
+
+
 def load_settings(
     flags: Mapping[str, str | None] | None = None,
     *,

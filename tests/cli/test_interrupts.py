@@ -155,7 +155,7 @@ def test_a_watch_outlives_the_death_of_the_api(cell: CellUser, tmp_path: Path) -
         assert call.stderr is not None
         assert call.stderr.readline().startswith("tasks: 1")
 
-        api = next(p for p in cell.processes() if "dtest.roles.api" in words(p))
+        api = next(p for p in cell.processes() if "dtest.roles.api" in " ".join(words(p)))
         api.kill()
         told = call.stderr.readline()
         gate.touch()

@@ -37,7 +37,7 @@ class Owner(CellUser):
 
     def child(self, words: str) -> psutil.Process:
         """One of the supervisor's children; while there is none, the supervisor."""
-        found = [p for p in self.supervisor.children() if words in words_of(p)]
+        found = [p for p in self.supervisor.children(recursive=True) if words in words_of(p)]
         return found[0] if found else self.supervisor
 
     def well(self) -> bool:

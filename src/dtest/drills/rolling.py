@@ -20,7 +20,7 @@ async def restart_everything(scene: Scene, _: int) -> Injection:
 
 def _in_order(scene: Scene) -> list[Child]:
     children = scene.ground.stack.children.values()
-    kinds = ("nats", "scheduler", "api", "agent", "simulation")
+    kinds = ("nats", "scheduler", "conductor", "api", "agent", "simulation")
     return [child for kind in kinds for child in children if child.name.startswith(kind)]
 
 

@@ -10,7 +10,7 @@ import http.client
 import json
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,16 +19,17 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from dtest.errors import Conflict, Unavailable
+from dtest.errors import Conflict, DtestError, Unavailable
 from dtest.events.fields import CellId
 from dtest.roles.child import Child, Process, RoleCommand, let_go
+from dtest.roles.forking import ForkServer
 from dtest.runtime.ids import secret
 from dtest.runtime.machine import process_started_at
 from dtest.runtime.nats_cluster import USER, EmbeddedCluster, Place, nodes_in, plan_cluster
 from dtest.runtime.nats_server import free_port
 from dtest.runtime.remains import end_remains, note_processes
 from dtest.runtime.stack_file import StackFile, write_stack_file
-from dtest.settings import LIMITS, environment
+from dtest.settings import environment_of_roles
 
 if TYPE_CHECKING:
     from dtest.journal.connection import NatsAddress
@@ -41,7 +42,6 @@ ANSWER_S_MAX = 10.0
 REMAINS_S_MAX = 15.0
 RESTART_S_MIN = 0.5
 RESTART_S_MAX = 10.0
-_OF_LIMITS = frozenset(f"DTEST_{key.upper()}" for key in LIMITS)
 STEADY_S = 5.0
 """Who ran so long and ended is started again as if for the first time."""
 
@@ -95,6 +95,7 @@ class Stack:
     options: StackOptions
     children: dict[str, Child] = field(default_factory=dict)
     file: StackFile | None = None
+    _forks: ForkServer | None = None
     _lock: IO[str] | None = None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -129,12 +130,17 @@ class Stack:
     async def _start(self) -> StackFile:
         cluster = None if self.options.nats else self._plan_brokers()
         self.file = self._own_file(cluster)
-        roles = [] if self.options.brokers_only else await self._load_roles()
-        for server in cluster.servers if cluster else ():
-            await self._add(server.directory.name, server.start)
-        await self._lay_ground(self.file, cluster)
-        for child in roles:
-            let_go(child.process)
+        self._forks = ForkServer({**environment_of_roles(), **self.child_environment("")})
+        try:
+            async with asyncio.TaskGroup() as group:
+                roles = [] if self.options.brokers_only else self._load_roles(group)
+                for server in cluster.servers if cluster else ():
+                    await self._add(server.directory.name, server.start)
+                await self._lay_ground(self.file, cluster)
+        except* DtestError as failures:
+            raise failures.exceptions[0] from None
+        for loaded in roles:
+            let_go(loaded.result())
         await self._ready()
         write_stack_file(self.directory / "stack.json", self.file)
         return self.file
@@ -174,46 +180,24 @@ class Stack:
         address = self.options.nats or NatsAddress(servers, file.nats_user, file.nats_password)
         await lay(address, self.options.cell, self.directory, copies=copies)
 
-    async def _load_roles(self) -> list[Child]:
+    def _load_roles(self, group: asyncio.TaskGroup) -> list[asyncio.Task[Process]]:
         """Start the processes of the roles; they load while the brokers start, and wait."""
         options = self.options
-        loaded: list[Child] = []
 
-        async def load(name: str, module: str, arguments: Sequence[str] = ()) -> None:
+        async def load(name: str, module: str, arguments: Sequence[str] = ()) -> Process:
             log_path = self.directory / f"{name.replace(' ', '-')}.log"
-            role = RoleCommand(module, arguments, log_path, options.starters.get(name, ()))
+            starter = options.starters.get(name, ())
+            role = RoleCommand(module, arguments, log_path, starter, self._forks)
             process = await role.load(self.child_environment(name))
-            loaded.append(self._note(name, partial(self._run, name, role), process))
+            self._note(name, partial(self._run, name, role), process)
+            return process
 
-        for number in range(1, options.schedulers + 1):
-            await load("scheduler" if number == 1 else f"scheduler {number}", "scheduler")
-        for number in range(1, options.conductors + 1):
-            await load("conductor" if number == 1 else f"conductor {number}", "conductor")
-        if options.api:
-            await load("api", "api")
-        if options.second_api:
-            await load("api 2", "api")
-        for number in range(1, options.workers + 1):
-            arguments = ["--name", f"local-{number}", "--drain-seconds", str(options.drain_s)]
-            if options.slots is not None:
-                arguments += ["--slots", str(options.slots)]
-            await load(f"agent local-{number}", "agent_main", arguments)
-        if options.simulate:
-            arguments = ["--simulate", options.simulate]
-            arguments += ["--slots", str(options.simulate_slots)]
-            arguments += ["--simulate-seconds", str(options.simulate_seconds)]
-            await load("simulation", "agent_main", arguments)
-        return loaded
+        return [group.create_task(load(*words)) for words in _roles(options)]
 
-    def child_environment(self, name: str = "") -> dict[str, str]:
-        """Return the environment of one process: the stack's settings, and the bounds set."""
-        kept = {
-            word: value
-            for word, value in environment().items()
-            if word[:6] != "DTEST_" or word in _OF_LIMITS
-        }
+    def child_environment(self, name: str) -> dict[str, str]:
+        """Return what the environment of one process says of the stack's settings."""
         if self.file is None:
-            return kept
+            return {}
         stated = {
             "DTEST_CELL": self.file.cell,
             "DTEST_STATE_DIR": str(self.options.state_dir),
@@ -225,7 +209,7 @@ class Stack:
             "DTEST_TOKEN": self.file.token,
         }
         own = {word: value for word, value in stated.items() if value}
-        return {**kept, **own, **self.options.overrides.get(name, {})}
+        return {**own, **self.options.overrides.get(name, {})}
 
     async def _run(self, name: str, role: RoleCommand) -> Process:
         return await role.run(self.child_environment(name))
@@ -243,6 +227,8 @@ class Stack:
 
     def _note_children(self) -> None:
         pids = [child.process.pid for child in self.children.values()]
+        if self._forks is not None:
+            pids.append(self._forks.pid)
         note_processes(self.directory / "children.json", pids)
 
     # -- while it runs ------------------------------------------------------------------------
@@ -327,6 +313,8 @@ class Stack:
         for group in (agents, roles, broker):
             at_once = leave_nothing and group is not agents
             await asyncio.gather(*(child.kill() if at_once else child.end() for child in group))
+        if self._forks is not None:
+            self._forks.close()
         if self._lock is None:  # the directory is another stack's
             return
         for name in ("children.json", "stack.json"):  # who waits for the end looks at the last one
@@ -337,3 +325,27 @@ class Stack:
     def remove(self) -> None:
         """Delete the state directory: the journal and everything else."""
         shutil.rmtree(self.options.state_dir, ignore_errors=True)
+
+
+def _roles(options: StackOptions) -> Iterator[tuple[str, str, Sequence[str]]]:
+    """Yield name, module and arguments of each; first those that take the longest to load."""
+
+    def several(name: str, count: int) -> list[str]:
+        return [name if number == 1 else f"{name} {number}" for number in range(1, count + 1)]
+
+    for name in several("api", options.api + options.second_api):
+        yield name, "api", ()
+    for name in several("scheduler", options.schedulers):
+        yield name, "scheduler", ()
+    for name in several("conductor", options.conductors):
+        yield name, "conductor", ()
+    for number in range(1, options.workers + 1):
+        arguments = ["--name", f"local-{number}", "--drain-seconds", str(options.drain_s)]
+        if options.slots is not None:
+            arguments += ["--slots", str(options.slots)]
+        yield f"agent local-{number}", "agent_main", arguments
+    if options.simulate:
+        arguments = ["--simulate", options.simulate]
+        arguments += ["--slots", str(options.simulate_slots)]
+        arguments += ["--simulate-seconds", str(options.simulate_seconds)]
+        yield "simulation", "agent_main", arguments
