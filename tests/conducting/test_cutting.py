@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from dtest.conducting.cutting import Seen, cut_by, cut_of, uncollectable
+from dtest.conducting.orders import Order
 from dtest.errors import NoWorkerMatches, UsageError
-from dtest.events.fields import RunId
+from dtest.events.fields import RunId, TaskId
+from dtest.events.runner import Runner
 from dtest.events.suite import SuiteSubmitted
 from dtest.state.suite import SuiteRun
 
@@ -73,7 +75,13 @@ def test_errors_are_cuts_with_their_words() -> None:
 def test_what_cannot_be_collected_is_told_in_the_words_of_the_runner() -> None:
     said = "collecting\nERROR: file not found: nothing.py\n\n"
 
-    cut = uncollectable("pytest", "cuda", said, "failed, exit_nonzero")
+    by_go = SuiteSubmitted(RunId("r"), cwd="/srv", runner=Runner("go"))
+    by_pytest = SuiteSubmitted(RunId("r"), cwd="/srv", python="/opt/python")
+    cut = uncollectable(Order(by_pytest), "cuda", said, "failed, exit_nonzero", TaskId("t1"))
+    bare = uncollectable(Order(by_go), "", "", "errored, crash", TaskId("t2"))
 
     assert cut.detail == "pytest cannot run this suite on cuda: ERROR: file not found: nothing.py"
-    assert uncollectable("go", "", "", "errored, crash").detail.endswith("errored, crash")
+    assert "/opt/python -m pytest --collect-only" in cut.hint
+    assert "dtest task logs t1" in cut.hint
+    assert bare.detail == "go cannot run this suite: errored, crash"
+    assert bare.hint == "`dtest task logs t2` shows all that it wrote"

@@ -22,7 +22,7 @@ from dtest.events.reasons import Reason
 from dtest.events.suite import SuiteSubmitted
 from dtest.events.suite_decision import SuiteEnded
 from dtest.journal.memory import MemoryJournal
-from dtest.journal.port import Appended, Guard, GuardRefused, Outgoing
+from dtest.journal.port import Appended, Guard, GuardRefused, Outgoing, Stored
 from dtest.leadership.leader import Identity
 from dtest.reports.observation import Outcome
 from dtest.state.cell import Cell
@@ -139,6 +139,10 @@ class DoorJournal:
     ) -> Appended | GuardRefused:
         """Pass the door."""
         return await self._door(self._journal.append_batch(messages, guard=guard))
+
+    async def last(self, where: str) -> Stored | None:
+        """Look."""
+        return await self._journal.last(where)
 
 
 class Ears:

@@ -1,8 +1,11 @@
 """Which rule is for which test, and whose word counts: rules in their order, then marks."""
 
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dtest.errors import UsageError
 from dtest.events.suite_list import Marks
@@ -49,6 +52,24 @@ def test_a_pattern_is_a_path_or_a_name_with_all_inside(
     match: str, nodeid: str, holds: bool
 ) -> None:
     assert Rule({}, match).holds(nodeid, Marks()) is holds
+
+
+NAMES = st.text("ab*", min_size=1, max_size=8)
+
+
+@given(NAMES, st.text("ab", min_size=1, max_size=12))
+def test_stars_in_names_stand_for_anything(names: str, name: str) -> None:
+    """The shell's way is the oracle; a test is held by its class, and without parameters, too."""
+    held = [f"{name}::t[1]", f"{name}::t", name]
+
+    for place in range(len(held)):
+        found = Rule({}, f"a.py::{names}").holds(f"a.py::{held[place]}", Marks())
+        assert found is any(fnmatchcase(each, names) for each in held[place:])
+
+
+def test_many_stars_take_no_longer_than_a_few() -> None:
+    """Trying all places of thirty stars would take longer than the universe is old."""
+    assert not Rule({}, f"a.py::{'*a' * 30}*b").holds(f"a.py::{'a' * 4_000}", Marks())
 
 
 def test_a_rule_may_ask_for_a_marker_too() -> None:

@@ -57,7 +57,6 @@ class _Held:
     """How many were made of it."""
     open: set[str] = field(default_factory=set)
     """Those that have not ended."""
-    gifts: int = 0
     putting: bool = False
     """A part that goes elsewhere is not in the queue yet."""
     verdicts: int = 0
@@ -238,7 +237,6 @@ class Feeder:
         elif "gave" in entry:
             held = self._held[entry["gave"]]
             del held.pieces[entry["from"] :]
-            held.gifts += 1
         self._ended = self._ended or bool(entry.get("end"))
 
     async def _pull(self) -> None:
@@ -338,11 +336,12 @@ class Feeder:
         held = rich[-1]
         first = given_from(held.pieces, held.given) if held.slices else held.given
         given, held.pieces = held.pieces[first:], held.pieces[:first]
-        held.gifts += 1
         held.putting = True
         self._room.set()
         self._gave_at = now
-        self._gift = (held.unit.id, Unit(f"{held.unit.id}-{held.gifts}", joined(given)))
+        # Named by its content: who gets the unit after this session may give other tests of it.
+        name = f"{held.unit.id}-{first}to{first + len(given)}"
+        self._gift = (held.unit.id, Unit(name, joined(given)))
 
     async def _look_whether_all_is_done(self) -> None:
         try:

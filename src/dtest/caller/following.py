@@ -6,6 +6,7 @@ The run is the cell's: whoever follows may go away at any time, and come back.
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -117,7 +118,12 @@ def hand_in(
             asked["recalls"] = True
         except DtestError as error:  # it costs knowledge only
             port.say(f"the run does without what is known here: {error.message}")
-    answer = patient.post_once("/api/suites", asked)
+    try:
+        answer = patient.post_once("/api/suites", asked)
+    except (KeyboardInterrupt, SystemExit):
+        with suppress(DtestError):  # it may not have come to be
+            api.post(f"/api/runs/{run_id}/cancel", {"reason": "interrupted"})
+        raise
     return str(answer["run_id"]), int(answer["seq"])
 
 
@@ -136,6 +142,8 @@ class Following:
     _plan: list[dict[str, Any]] = field(default_factory=list)
     _last: Place = FIRST
     _told: set[str] = field(default_factory=set)
+    _round: int = 0
+    """Of re-runs, the latest that was told."""
     _looked_at: float = 0.0
     _divided_at: float | None = None
 
@@ -182,6 +190,9 @@ class Following:
             raise UsageError(message, hint=f"`dtest run watch {self.run_id}`")
         if self._divided_at is None and suite["divided"] and suite["phase"] in _DIVIDED:
             self._divided(patient)
+        if suite["round"] > self._round:
+            self._round = suite["round"]
+            self.port.say(f"what failed runs again: round {self._round}")
         self._news(patient, run)
         if not self.port.is_quiet:
             self._tell_unmatched(patient, run)

@@ -75,11 +75,12 @@ def concluded(end: Ended, reports: ReportFiles = NO_FILES, *, as_json: bool) -> 
     from dtest.cli.suite_telling import as_document, tell
 
     report = end.report
-    if end.cut is not None and end.cut.cause == "empty":
+    if end.cut is not None and end.cut.cause in {"cancelled", "empty"} and not end.interrupted:
         output.say(end.cut.detail)
-    elif as_json:
+    is_empty = end.cut is not None and end.cut.cause == "empty"
+    if as_json and not is_empty:
         output.as_json(as_document(report, end))
-    elif end.suite["divided"]:
+    elif end.suite["divided"] and not is_empty:
         tell(report, end, durations=reports.durations)
     for path, form, _ in reports.files:
         write_report(path, form, report)

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from dtest.conducting.orders import Order
 from dtest.errors import DtestError, NoWorkerMatches
+from dtest.events.fields import TaskId
 from dtest.events.suite_decision import CutCause, SuiteCut
 from dtest.state.suite import Phase, SuiteRun
 
@@ -66,11 +68,14 @@ def cut_by(error: DtestError) -> Cut:
     return Cut(cause, error.message, error.hint)
 
 
-def uncollectable(order_runner: str, hardware: str, said: str, ended: str) -> Cut:
+def uncollectable(order: Order, hardware: str, said: str, ended: str, task: TaskId) -> Cut:
     """Return why a session ended without a suite, in the runner's words."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith(("ERROR", "dtest:"))]
     complaint = (errors or lines or [ended])[-1][:COMPLAINT_CHARS_MAX]
     where = f" on {hardware}" if hardware else ""
-    hint = "`python -m pytest --collect-only`" if order_runner == "pytest" else ""
-    return Cut("uncollectable", f"{order_runner} cannot run this suite{where}: {complaint}", hint)
+    hint = f"`dtest task logs {task}` shows all that it wrote"
+    if order.runner == "pytest":
+        python = order.spec.python or "python"
+        hint = f"`{python} -m pytest --collect-only` says more; {hint}"
+    return Cut("uncollectable", f"{order.runner} cannot run this suite{where}: {complaint}", hint)

@@ -1,13 +1,14 @@
 """A term in office: every run that has not ended is carried on, each by itself."""
 
 import asyncio
+from contextlib import suppress
 
 import structlog
 
 from dtest.conductor.means import Stage
 from dtest.conductor.office import Pen
 from dtest.conductor.performance import Performance
-from dtest.errors import DtestError
+from dtest.errors import DtestError, Unavailable
 from dtest.events import subject
 from dtest.events.fields import RunId
 from dtest.events.suite_decision import SuiteCut
@@ -15,8 +16,10 @@ from dtest.leadership.leader import Deposed
 
 log = structlog.get_logger()
 
-AGAIN_S = (0.2, 1.0, 5.0)
-"""Between tries of a run whose conducting failed; then it is cut."""
+AGAIN_S = (0.2, 1.0, 5.0, 30.0)
+"""Between tries of a run whose conducting failed."""
+CUT_AFTER = 3
+"""A run whose conducting failed so often at one place is cut."""
 
 
 async def conduct(stage: Stage, pen: Pen) -> None:
@@ -46,21 +49,32 @@ async def conduct(stage: Stage, pen: Pen) -> None:
 
 
 async def _carried(stage: Stage, pen: Pen, run_id: RunId) -> None:
-    """Carry one run to its end, whatever becomes of a try."""
-    for wait_s in (*AGAIN_S, None):
+    """Carry one run to its end, whatever becomes of a try: one run must not end the others."""
+    failures, reached = 0, None
+    while True:
         try:
             await Performance(stage, pen, run_id).run()
         except (Deposed, asyncio.CancelledError):
             raise
+        except Unavailable as error:
+            log.warning("conducting_waits", run=run_id, detail=error.message)
+            wait_s = AGAIN_S[-1]
         except Exception as error:
             log.exception("conducting_failed", run=run_id)
-            detail = error.message if isinstance(error, DtestError) else repr(error)
-            if wait_s is None:  # one run must not end the others
-                log.warning("run_given_up", run=run_id, detail=detail)
-                return
-            if wait_s == AGAIN_S[-1]:
-                told = SuiteCut(run_id, "invalid", f"the conductor failed: {detail}")
-                await stage.view.reached(await pen.decide([told]))
-            await asyncio.sleep(wait_s)
+            suite = stage.view.cell.suites[run_id]
+            here = len(suite.lanes), len(suite.collected), suite.pooled, suite.round, suite.cut
+            failures = failures + 1 if here == reached else 1
+            reached = here
+            wait_s = AGAIN_S[min(failures, len(AGAIN_S)) - 1]
+            if failures == CUT_AFTER and suite.cut is None:
+                detail = error.message if isinstance(error, DtestError) else repr(error)
+                await _cut(stage, pen, run_id, f"the conductor failed: {detail}")
         else:
             return
+        await asyncio.sleep(wait_s)
+
+
+async def _cut(stage: Stage, pen: Pen, run_id: RunId, detail: str) -> None:
+    with suppress(Unavailable):  # then the next try that fails does it
+        told = SuiteCut(run_id, "invalid", detail)
+        await stage.view.reached(await pen.decide([told]))

@@ -1,6 +1,7 @@
 """Keeps the conductor's view of the cell up with the journal: the fold, and a book for each run."""
 
 import asyncio
+from collections import deque
 
 from dtest.conductor.books import Books
 from dtest.journal.port import Journal
@@ -9,6 +10,8 @@ from dtest.state.cell import Cell
 
 EVENTS_AT_ONCE = 500
 """After so many events others may run: who stands by still answers."""
+REFUSED_MAX = 1_000
+"""How many refused messages are remembered."""
 
 
 class View:
@@ -23,6 +26,7 @@ class View:
         self._moved = asyncio.Condition()
         self.moves = 0
         """Grows with each batch."""
+        self._refused: deque[int] = deque(maxlen=REFUSED_MAX)
 
     @property
     def cell(self) -> Cell:
@@ -41,6 +45,11 @@ class View:
                         self._rows.fold(record)
                         continue
                     self._rows.add(record, b"")
+                    if any(
+                        (record.seq, index) in self.cell.refusals
+                        for index in range(len(record.events))
+                    ):
+                        self._refused.append(record.seq)
                     self.books.note(record)
                     if events >= EVENTS_AT_ONCE:
                         events = 0
@@ -69,6 +78,10 @@ class View:
         except TimeoutError:
             pass
         return self.moves
+
+    def has_refused(self, seq: int) -> bool:
+        """Say whether the facts of a message, which was just folded, were refused."""
+        return seq in self._refused
 
     async def reached(self, seq: int) -> None:
         """Wait until a message is folded."""

@@ -8,7 +8,7 @@ from dtest.conductor.books import Book
 from dtest.conductor.following import View
 from dtest.conductor.lists import read_list
 from dtest.conductor.office import Pen
-from dtest.errors import UsageError
+from dtest.errors import Unavailable, UsageError
 from dtest.events.catalogue import ConductorPayload
 from dtest.events.fields import RunId
 from dtest.events.suite import SuiteSubmitted
@@ -88,8 +88,15 @@ class Means:
         return run is None or not run.unfinished
 
     async def decide(self, *facts: ConductorPayload) -> None:
-        """Record facts, all or none, and wait until they are folded."""
-        await self.stage.view.reached(await self.pen.decide(facts))
+        """Record facts, all or none, and wait until they are folded.
+
+        Raises Unavailable while a leader decides that does not know them.
+        """
+        seq = await self.pen.decide(facts)
+        await self.stage.view.reached(seq)
+        if self.stage.view.has_refused(seq):
+            message = f"the leader does not take {facts[0].TYPE}"
+            raise Unavailable(message, hint="its rules are older: bring every scheduler up to date")
 
     async def ask_for(self, tasks: Sequence[TaskQueued]) -> None:
         """Submit the tasks that are not known yet. Raises UsageError if the cell refuses one."""
@@ -109,6 +116,7 @@ class Means:
         had it was forgotten, and sessions must not take a unit for another one.
         """
         edition = self.pen.edition()
+        await self.pen.confirm()
         handle = self.stage.queue(queue)
         await handle.open()
         if (await handle.state()).waiting:

@@ -49,6 +49,16 @@ class Pen:
         self._editions += 1
         return f"e{self.epoch}x{self._editions}"
 
+    async def confirm(self) -> None:
+        """Make sure that nobody else was elected: before effects that no guard stands before.
+
+        Raises Deposed.
+        """
+        last = await self._journal.last(subject.conductor_epoch(self._identity.cell))
+        if last is None or last.seq != self.epoch:
+            message = f"another conductor was elected after {self.epoch}"
+            raise Deposed(message)
+
     async def decide(self, facts: Sequence[ConductorPayload]) -> int:
         """Record facts about suites, all or none; return the place of the last."""
         cell = self._identity.cell

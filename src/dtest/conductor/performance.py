@@ -32,7 +32,7 @@ from dtest.reports.report import Report, compose
 from dtest.reports.verdicts import Result, verdicts
 from dtest.state.suite import Phase
 from dtest.state.task import TERMINAL, WAITING, Status
-from dtest.suites.suite import Suite, joined, parts_of
+from dtest.suites.suite import TESTS_AT_ONCE, Suite, joined, parts_of
 
 log = structlog.get_logger()
 
@@ -40,6 +40,8 @@ LOOK_S = 0.25
 """How often is asked whether a suite is collected, besides at each word about it."""
 REFILLS_MAX = 3
 """How often sessions that ended before their work are replaced."""
+SAID_BYTES_MAX = 262_144
+"""Of what a session wrote that could not collect."""
 LARGE_TESTS = 2_000
 """From so many on what is computed is computed beside the loop, which answers others meanwhile."""
 _BEFORE_ITS_TESTS = frozenset({"cancelled", "failures", "stopped", "timeout"})
@@ -137,7 +139,8 @@ class Performance:
         first = await queue.told(0)
         if first is not None:
             rest = [await queue.told(part) for part in range(1, parts_of(first))]
-            suite = joined([first, *(each for each in rest if each is not None)])
+            parts = [first, *(each for each in rest if each is not None)]
+            suite = await _made(TESTS_AT_ONCE * len(parts), joined, parts)
             if lane.is_crowded:  # it holds room that others collect in
                 await queue.open()
                 await queue.close()
@@ -145,12 +148,15 @@ class Performance:
         if is_over and collector is not None:
             said = await self._said(collector.id, collector.attempt)
             ended = f"{collector.status}, {collector.reason}"
-            raise CutShort(uncollectable(order.runner, lane.name, said, ended))
+            raise CutShort(uncollectable(order, lane.name, said, ended, collector.id))
         return None
 
     async def _said(self, task_id: TaskId, attempt: int) -> str:
-        chunks = [chunk async for _, chunk in self._run.stage.output.chunks(task_id, attempt)]
-        return b"".join(chunks).decode(errors="replace")
+        """Return the end of what a session wrote."""
+        said = b""
+        async for _, chunk in self._run.stage.output.chunks(task_id, attempt):
+            said = (said + chunk)[-SAID_BYTES_MAX:]
+        return said.decode(errors="replace")
 
     async def _divide(self, order: Order) -> None:
         """Decide what runs where, fill the queues, and record it."""
@@ -273,6 +279,7 @@ class Performance:
         at = run.stage.view.moves
         while not run.has_ended:
             at = await run.stage.view.moved(at)
+        await run.pen.confirm()
         for queue in queues:
             await run.stage.queue(queue).purge()
 

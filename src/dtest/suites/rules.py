@@ -70,11 +70,21 @@ def _pattern(match: str) -> re.Pattern[str]:
     meaning = {"**/": "(?:[^:]*/)?", "**": "[^:]*", "*": "[^/:]*", "?": "[^/:]"}
     text = "".join(meaning.get(word, re.escape(word)) for word in words)
     if inside:
-        text += "::" + "".join(
-            ".*" if word == "*" else re.escape(word) for word in re.split(r"(\*)", names)
-        )
-        return re.compile(rf"{text}(?:(?:::|\[).*)?", re.DOTALL)
+        return re.compile(rf"{text}::{_named(names)}(?:(?:::|\[).*)?", re.DOTALL)
     return re.compile(rf"{text}(?:(?:/|::).*)?", re.DOTALL)
+
+
+def _named(names: str) -> str:
+    """Return the expression for names with stars.
+
+    What stands between two stars is where it is found first, for good: trying all places of
+    several would take the longer the more stars there are, by powers.
+    """
+    first, *others = [re.escape(word) for word in names.split("*")]
+    if not others:
+        return first
+    *between, last = others
+    return first + "".join(f"(?>.*?{word})" for word in between if word) + f".*{last}"
 
 
 def general(rules: Sequence[Rule]) -> Requirements:

@@ -104,7 +104,8 @@ def decode(body: bytes) -> Unit:
 def split(unit: Unit, count: int) -> list[Unit]:
     """Cut a unit into at most so many that take about the same time, in their order.
 
-    Whole files and tests that belong together stay in one.
+    Whole files and tests that belong together stay in one. Equal names stand for equal tests: a
+    queue takes no name twice.
     """
     pieces = pieces_of(unit)
     count = max(1, min(count, len(pieces)))
@@ -117,7 +118,8 @@ def split(unit: Unit, count: int) -> list[Unit]:
     made = [pieces for pieces in made if pieces]
     seconds = unit.seconds / len(made)
     return [
-        Unit(f"{unit.id}.{number}", joined(pieces), seconds) for number, pieces in enumerate(made)
+        Unit(f"{unit.id}.{number}of{len(made)}", joined(pieces), seconds)
+        for number, pieces in enumerate(made)
     ]
 
 
