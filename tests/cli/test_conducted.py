@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -24,6 +26,7 @@ from dtest.settings import load_settings
 from tests.cli.cell import CellUser
 from tests.cli.command import Person, eventually
 from tests.cli.conftest import Suite
+from tests.cli.later import OPTIONS, is_the_same_later
 
 GATED = """
 import pathlib, time
@@ -227,8 +230,24 @@ def test_every_door_leads_to_the_same_report(cell: CellUser, suite: Suite) -> No
         assert answer.status_code == 202, answer.text
         return str(answer.json()["run_id"])
 
+    def by_curl() -> str:
+        told = json.loads((cell.state / "stack.json").read_text())
+        sent = subprocess.run(
+            [
+                *("curl", "--silent", "--show-error", "--fail-with-body"),
+                *("--header", f"Authorization: Bearer {told['token']}"),
+                *("--json", json.dumps(document), f"{told['api_url']}/api/suites"),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert sent.returncode == 0, sent.stdout + sent.stderr
+        return str(json.loads(sent.stdout)["run_id"])
+
     doors: list[Callable[[], str]] = [
-        *(by_command, by_pytest, by_http),
+        *(by_command, by_pytest, by_http, *([by_curl] if shutil.which("curl") else [])),
         lambda: published(cell, parse_suite(document, run_id=RunId(IdSource()()))),
     ]
     reports = []
@@ -259,33 +278,25 @@ def test_suites_run_beside_each_other(cell: CellUser, suite: Suite) -> None:
         ]
         ended = [call.communicate(timeout=120) for call in started]
 
-    for out, err in ended:
-        assert json.loads(out)["counts"]["passed"] == 9, err
+    told = [
+        {
+            case["nodeid"]: (case["outcome"], case["message"])
+            for case in json.loads(out)["testcases"]
+        }
+        for out, _ in ended
+    ]
+    assert told[0] == told[1] == told[2]
+    assert len(told[0]) == 14, ended[0][1]
 
 
 def test_the_report_later_is_that_at_the_end(cell: CellUser, suite: Suite, tmp_path: Path) -> None:
     entry = 'test = "test_mixed.py::test_one[7]"\nreason = "known"\nexpires = 2099-01-01\n'
     home = suite(test_mixed=MIXED)
     (home / "dtest-known-flaky.toml").write_text(f"[[flaky]]\n{entry}")
-    files = {"junit": "r.xml", "ctrf": "r.json", "html": "r.html", "markdown": "r.md"}
-    options = [word for form, name in files.items() for word in (f"--{form}", name)]
 
-    assert cell.at(home).here("test", "--reruns", "1", *options).code == 1
-    run = latest(cell)
-    archive = tmp_path / "archive"
-    cell.here("archive", "write", "--to", str(archive)).good()
+    assert cell.at(home).here("test", "--reruns", "1", *OPTIONS).code == 1
 
-    for form, name in files.items():
-        wanted = (home / name).read_bytes()
-        kind = "md" if form == "markdown" else form
-        later = cell.here("report", "build", run, "--format", kind, "--output", "later").good()
-        assert later.code == 0
-        assert (cell.cwd / "later").read_bytes() == wanted, form
-        words = ("--archive", str(archive), "--offline", "--output", "past")
-        cell.at(cell.cwd, DTEST_API_URL="").here(
-            "report", "build", run, "--format", kind, *words
-        ).good()
-        assert (cell.cwd / "past").read_bytes() == wanted, form
+    is_the_same_later(cell, home, latest(cell), tmp_path / "archive")
 
 
 @pytest.mark.parametrize(

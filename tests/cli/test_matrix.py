@@ -10,6 +10,7 @@ from junitparser import JUnitXml
 from tests.cli.cell import CellUser
 from tests.cli.command import AGENT, Ended, Person, eventually
 from tests.cli.conftest import Suite
+from tests.cli.later import OPTIONS, is_the_same_later
 
 GPU_MACHINE = """
 [agent]
@@ -92,6 +93,20 @@ class TestInTheLab:
     def test_large(self): assert here() == "cuda"
 """
 PLAIN = f"{WHERE}\n@pytest.mark.parametrize('n', range(4))\ndef test_n(n): assert here() == 'cpu'\n"
+
+
+def test_the_report_later_of_a_mixed_run_is_that_at_the_end(
+    run: Callable[..., Ended], cell: CellUser, tmp_path: Path
+) -> None:
+    """Two classes of hardware, tests that some machines cannot run, and failures that run again."""
+    fails = "import random\ndef test_fails(): assert random.random() > 2\n"
+    words = ("--on", "cpu | cuda | rocm", "--reruns", "1", *OPTIONS)
+
+    ended = run(*words, test_marked=MARKED, test_plain=PLAIN, test_fails=fails)
+
+    assert ended.code == 1, ended.err
+    (latest,) = cell.here("run", "ls", "--limit", "1", "--json").good().lines
+    is_the_same_later(cell, cell.cwd / "suite", latest["run_id"], tmp_path / "archive")
 
 
 def test_a_marked_test_runs_where_its_mark_is_met(run: Callable[..., Ended]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import Person
+from tests.cli.later import OPTIONS, is_the_same_later
 from tests.foreign.conftest import Environment
 from tests.foreign.test_versions import plain
 
@@ -75,3 +76,26 @@ def test_a_suite_comes_to_the_same_with_the_same_messages(
         [name, outcome, message[:497] + "..." if len(message) > 500 else message]
         for name, outcome, message in failed
     ]
+
+
+def test_the_report_later_is_that_at_the_end(
+    person: Person, made: Environment, tmp_path: Path
+) -> None:
+    """Three real suites in one cell, with failures in each, from its journal and its archive."""
+    person.dtest("up", "--workers", "2").good()
+    try:
+        runs: dict[Path, str] = {}
+        for name in ("h11", "boltons", "idna"):
+            version, requirements, tests = SUITES[name]
+            root = fetched(name, version, tmp_path) / tests
+            with min(root.glob("test_*.py")).open("a", encoding="utf-8") as file:
+                file.write(PLANTED)
+            python = made(f"of-{name}", "pytest<9.1", *requirements)
+            ended = person.at(root).here("test", "--python", python, "--reruns", "1", *OPTIONS)
+            assert ended.code == 1, ended.err
+            runs[root] = person.here("run", "ls", "--limit", "1", "--json").lines[0]["run_id"]
+        for root, run in runs.items():
+            is_the_same_later(person, root, run, tmp_path / "archive")
+        assert person.here("event", "verify", "--json").good().json["violations"] == []
+    finally:
+        person.dtest("down", "--purge").good()
