@@ -68,6 +68,12 @@ def test_what_answers_without_a_document_is_no_api(url: str, body: str) -> None:
         client(url).get(f"/200/{body}")
 
 
+@pytest.mark.parametrize("body", ["hello", '{"a":1}', "%7B%22a%22:1%7D%0A[1"])
+def test_lines_that_are_none_or_break_off_are_no_answer(url: str, body: str) -> None:
+    with pytest.raises(Unavailable, match="is no API of dtest"):
+        client(url).lines(f"/200/{body}", dict)
+
+
 @pytest.mark.parametrize(
     ("status", "kind"), [(401, PermissionRefused), (404, NotFound), (302, DtestError)]
 )

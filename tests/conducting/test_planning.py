@@ -202,18 +202,14 @@ def test_ids_that_are_new_in_each_run_are_remembered_by_their_places(history: Hi
         return Suite(tests, functions=of, places=tuple((0, n, "") for n in range(3)))
 
     (lane,) = lanes()
-    rows = [
-        {"hardware": "", "number": n, "nodeid": f"a.py::t[1-{n}]", "place": f"a.py::t @{n}"}
-        for n in range(3)
-    ]
-    plan = [Planned(f"a.py::t[1-{n}]", number=n) for n in range(3)]
+    plan = [Planned(f"a.py::t[1-{n}]", number=n, place=f"a.py::t @{n}") for n in range(3)]
     parts = [Part("t1", "session", "failed", "assertion_failed", is_session=True)]
     cases = [
         seen(f"a.py::t[2-{n}]", "failed" if n == 1 else "passed", number=n, ordinal=n + 1)
         for n in range(3)
     ]
     run = known(*cases, attempts=[tried()], parts=parts, planned=plan)
-    history.add(compose(run), keys_of(rows))
+    history.add(compose(run), keys_of(plan))
 
     again = share(lane, history, suite_of(3), last_failed=True)
 

@@ -1,10 +1,11 @@
 """What every request can reach."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
+import orjson
 from fastapi import Depends, Request
 
 from dtest.api.admission import Admission
@@ -16,6 +17,7 @@ from dtest.journal.port import Journal
 from dtest.journal.queue import UnitQueue
 from dtest.journal.room import JournalRoom
 from dtest.journal.stores import ObjectStore, OutputStore
+from dtest.projections.plain import readable
 from dtest.projections.projector import Projector
 from dtest.projections.store import ROWS_MAX, Answer, Store
 from dtest.state.task import Task
@@ -54,6 +56,29 @@ class ApiContext:
         """Run a trusted statement; a few at once, away from the loop that takes submissions."""
         async with self.admission.reading:
             return await asyncio.to_thread(self.store.query, sql, parameters, rows_max=rows_max)
+
+    async def lines(
+        self, sql: str, parameters: Sequence[object], json_columns: frozenset[str] = frozenset()
+    ) -> AsyncIterator[bytes]:
+        """Yield all rows of a trusted statement as JSON, one on each line."""
+        records = self.store.records(sql, parameters)
+
+        def some() -> bytes:
+            found = next(records, [])
+            return b"".join(
+                orjson.dumps(readable(each, json_columns), option=orjson.OPT_APPEND_NEWLINE)
+                for each in found
+            )
+
+        try:
+            while True:
+                async with self.admission.reading:
+                    text = await asyncio.to_thread(some)
+                if not text:
+                    return
+                yield text
+        finally:
+            await asyncio.to_thread(records.close)
 
     async def caught_up(self, after: int | None) -> None:
         """Wait until the read model holds a sequence number. Raises InvalidDocument or TimedOut."""

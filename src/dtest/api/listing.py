@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
-import orjson
 from fastapi import Query
 
 from dtest.api.context import ApiContext
 from dtest.api.models import Page
 from dtest.errors import InvalidDocument
+from dtest.projections.plain import readable
 
 LIMIT_MAX = 1_000
 PAGE_KEY = "page_key"
@@ -73,17 +73,6 @@ def _read_cursor(cursor: str, listing: Listing) -> object:
         message = f"cursor {cursor!r} is out of range"
         raise InvalidDocument(message, hint="take `next` from an answer")
     return value
-
-
-def readable(record: dict[str, Any], json_columns: frozenset[str]) -> dict[str, Any]:
-    """Return a row with its JSON columns as JSON."""
-    for name in json_columns & record.keys():
-        if isinstance(record[name], str):
-            try:
-                record[name] = orjson.loads(record[name])
-            except orjson.JSONDecodeError:
-                continue  # the bytes of a refused message: shown as they are
-    return record
 
 
 def one_of(column: str, values: Sequence[str] | None) -> tuple[str, object | None]:

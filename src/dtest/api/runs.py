@@ -3,19 +3,23 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
 
 from dtest.api.body import StrictRoute
 from dtest.api.context import Context
 from dtest.api.finding import find_run
-from dtest.api.listing import After, Cursor, Limit, Listing, page, readable
+from dtest.api.listing import After, Cursor, Limit, Listing, page
 from dtest.api.models import Page, ReasonBody, Requested
 from dtest.api.plans import PLANS
 from dtest.api.suites import suite_row
 from dtest.api.verdict import VerdictAnswer, verdict_of
 from dtest.errors import NotFound
 from dtest.events.run import RunCancelRequested
+from dtest.projections.past import CASES, JSON, PLANNED
+from dtest.projections.plain import readable
 from dtest.reports.reading import has_ended
 
+JSON_LINES = "application/x-ndjson"
 Wait = Annotated[float, Query(ge=0, le=10)]
 router = APIRouter(prefix="/api/runs", tags=["runs"], route_class=StrictRoute)
 
@@ -31,7 +35,6 @@ OF_SUITE = (
     *("phase", "divided", "tests", "planned", "predicted_s", "notes", "round"),
     *("cut", "cut_detail", "cut_hint", "exit_code", "counts", "muted"),
 )
-OUTCOMES = "SELECT outcome, count(*) AS count FROM testcase_verdicts WHERE run_id = ? GROUP BY 1"
 
 
 @router.get("", summary="List runs, newest first")
@@ -63,12 +66,12 @@ async def show_run(
     if not found:
         message = f"run {run} is not projected yet"
         raise NotFound(message, hint="ask with ?after=<seq>")
-    outcomes = (await context.read(OUTCOMES, [run])).rows
+    outcomes = await context.projector.outcomes(run)
     sums = readable(found[0], RUNS.json_columns)
     suite = await suite_row(context, run)
     return {
         **sums,
-        "testcases": {str(name): count for name, count in outcomes},
+        "testcases": outcomes,
         # By the same rows: the fold may be ahead of what is written, and the sums would not fit.
         "finished": has_ended(sums, suite),
         "suite": suite and {name: suite[name] for name in OF_SUITE},
@@ -97,6 +100,32 @@ async def show_plan(
     await context.caught_up(after)
     filters = {"run_id = ?": find_run(context, run_id)}
     return await page(context, PLANS, filters, limit=limit, cursor=cursor, after=after)
+
+
+@router.get(
+    "/{run_id}/plan.jsonl",
+    summary="What a run is to prove, all of it, one JSON document on each line",
+    response_class=StreamingResponse,
+)
+async def all_of_plan(context: Context, run_id: str, after: After = None) -> StreamingResponse:
+    """Return the planned tests in the order of their numbers, as they are at one moment."""
+    await context.caught_up(after)
+    return StreamingResponse(
+        context.lines(PLANNED, [find_run(context, run_id)]), media_type=JSON_LINES
+    )
+
+
+@router.get(
+    "/{run_id}/testcases.jsonl",
+    summary="All test cases of a run, one JSON document on each line",
+    response_class=StreamingResponse,
+)
+async def all_cases(context: Context, run_id: str, after: After = None) -> StreamingResponse:
+    """Return every report of a test, the oldest first, as they are at one moment."""
+    await context.caught_up(after)
+    return StreamingResponse(
+        context.lines(CASES, [find_run(context, run_id)], JSON), media_type=JSON_LINES
+    )
 
 
 @router.get("/{run_id}/verdict", summary="What a run came to, as a gate would say")

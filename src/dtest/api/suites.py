@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from dtest.api.body import StrictRoute
 from dtest.api.context import ApiContext, Context
 from dtest.api.finding import find_run
-from dtest.api.listing import After, readable
+from dtest.api.listing import After
 from dtest.client import event_ids, parse_suite
 from dtest.errors import Conflict, NotFound
 from dtest.events.fields import RunId, RunToken
+from dtest.projections.plain import readable
 from dtest.state.suite import SuiteRun
 
 router = APIRouter(prefix="/api", tags=["suites"], route_class=StrictRoute)

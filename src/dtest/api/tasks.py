@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from dtest.api.body import StrictRoute
 from dtest.api.context import ApiContext, Context
-from dtest.api.listing import After, Cursor, Limit, Listing, one_of, page, readable
+from dtest.api.listing import After, Cursor, Limit, Listing, one_of, page
 from dtest.api.models import Page, ReasonBody, Requested, Submitted, SubmittedTask, WhyAnswer
 from dtest.client import Placed, event_ids, parse_tasks
 from dtest.errors import Conflict, NotFound
@@ -17,6 +17,7 @@ from dtest.events.fields import RunId
 from dtest.events.reasons import RefusalCode
 from dtest.events.run import RunOpened
 from dtest.events.task import TaskCancelRequested, TaskQueued, TaskRetryRequested
+from dtest.projections.plain import readable
 from dtest.scheduling.why import explain
 
 router = APIRouter(prefix="/api", tags=["tasks"], route_class=StrictRoute)
@@ -234,6 +235,7 @@ async def list_cases(
     run_id: Annotated[str | None, Query(max_length=200)] = None,
     task_id: Annotated[str | None, Query(max_length=200)] = None,
     outcome: Annotated[list[str] | None, Query(max_length=10)] = None,
+    since: Annotated[int | None, Query(ge=0, le=2**53, description="From this seq on.")] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
     after: After = None,
@@ -242,6 +244,7 @@ async def list_cases(
     filters = {
         "run_id = ?": run_id,
         "task_id = ?": task_id,
+        "seq >= ?": since,
         **dict([one_of("outcome", outcome)]),
     }
     return await page(context, CASES, filters, limit=limit, cursor=cursor, after=after)

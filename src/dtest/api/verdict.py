@@ -5,12 +5,12 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from dtest.api.context import ApiContext
-from dtest.api.listing import readable
 from dtest.api.suites import suite_row
 from dtest.events.fields import RunId
 from dtest.projections.past import ATTEMPTS, JSON, PLANNED, ROWS_MAX, RUN, TASKS
+from dtest.projections.plain import readable
 from dtest.reports.muting import NONE_MUTED
-from dtest.reports.reading import has_ended, known_of, muted_of
+from dtest.reports.reading import has_ended, known_of, muted_of, observation_of, planned_of
 from dtest.reports.report import compose
 
 LISTED_MAX = 100
@@ -54,8 +54,8 @@ async def verdict_of(context: ApiContext, run_id: RunId) -> VerdictAnswer:
         {**run, "finished": has_ended(run, suite)},
         tasks=await rows(TASKS),
         attempts=await rows(ATTEMPTS),
-        cases=await rows(CASES),
-        planned=await rows(PLANNED),
+        observed=map(observation_of, await rows(CASES)),
+        planned=map(planned_of, await rows(PLANNED)),
         suite=suite,
     )
     report = compose(known, flaky=muted_of(suite) if suite is not None else NONE_MUTED)

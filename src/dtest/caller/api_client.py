@@ -6,9 +6,10 @@ command line does not need, would take longer to load than most calls take.
 
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode
 
 import httpcore
@@ -32,6 +33,7 @@ REQUEST_S_MAX = 40.0
 FIRST_ERROR = 300
 """Redirections are none of this API's answers."""
 NONE: Mapping[str, str] = {}
+Made = TypeVar("Made")
 _TIMEOUT = dict.fromkeys(("connect", "read", "write", "pool"), REQUEST_S_MAX)
 _FAILED = (
     *(httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol),
@@ -63,6 +65,16 @@ class Asked(Protocol):
 
     def get(self, path: str, **query: object) -> dict[str, Any]:
         """Ask; query values that are none are left out."""
+        ...
+
+
+class Streamed(Asked, Protocol):
+    """What answers at length, too."""
+
+    def lines(
+        self, path: str, make: Callable[[dict[str, Any]], Made], **query: object
+    ) -> list[Made]:
+        """Ask for an answer of one document on each line; return what is made of each."""
         ...
 
 
@@ -109,6 +121,40 @@ class ApiClient:
         """Return the bytes of an answer."""
         return self._request("GET", _with(path, query)).content
 
+    def lines(
+        self, path: str, make: Callable[[dict[str, Any]], Made], **query: object
+    ) -> list[Made]:
+        """Return what is made of each line of an answer, which is read piece by piece."""
+        waited_s = 0.0
+        while True:
+            with self._streamed("GET", _with(path, query)) as answer:
+                if answer.status < FIRST_ERROR:
+                    return self._made(answer, path, make)
+                answer.read()
+            wait_s = self._waits(answer, waited_s, is_safe=True)
+            if wait_s is None:
+                raise _problem(answer, path, waited_s)
+            waited_s += wait_s
+
+    def _made(
+        self, answer: httpcore.Response, path: str, make: Callable[[dict[str, Any]], Made]
+    ) -> list[Made]:
+        made: list[Made] = []
+        rest = b""
+        for chunk in answer.iter_stream():
+            *whole, rest = (rest + chunk).split(b"\n")
+            try:
+                made += [make(orjson.loads(line)) for line in whole]
+            except (ValueError, TypeError, KeyError) as error:
+                raise self._no_api(path) from error
+        if rest:
+            raise self._no_api(path)
+        return made
+
+    def _no_api(self, path: str) -> Unavailable:
+        message = f"what answers at {self.url} is no API of dtest: {path} is not what it answers"
+        return Unavailable(message, hint="see DTEST_API_URL and --api")
+
     def _document(
         self,
         method: str,
@@ -120,8 +166,7 @@ class ApiClient:
         try:
             return dict(orjson.loads(answer.content))
         except (ValueError, TypeError) as error:
-            message = f"what answers at {self.url} is no API of dtest: {path} is no JSON object"
-            raise Unavailable(message, hint="see DTEST_API_URL and --api") from error
+            raise self._no_api(path) from error
 
     def _request(
         self,
@@ -135,25 +180,48 @@ class ApiClient:
         is_safe = method == "GET" or KEY in headers
         while True:
             answer = self._asked(method, path, content, headers)
-            why = _passing(answer, is_safe=is_safe)
-            if not why:
+            wait_s = self._waits(answer, waited_s, is_safe=is_safe)
+            if wait_s is None:
                 break
-            told_s = _retry_after_s(answer)
-            wait_s = told_s + JITTER * told_s * jitter()
-            if waited_s + wait_s > self._busy_wait_s:
-                break
-            self._tell(f"{why}; asking again in {wait_s:.0f} s")
-            time.sleep(wait_s)
             waited_s += wait_s
         if answer.status < FIRST_ERROR:
             return answer
         raise _problem(answer, path, waited_s)
 
+    def _waits(self, answer: httpcore.Response, waited_s: float, *, is_safe: bool) -> float | None:
+        """Wait as long as an answer says; return how long, or none if the same is not asked again.
+
+        ``waited_s`` is how long this request has waited already.
+        """
+        why = _passing(answer, is_safe=is_safe)
+        if not why:
+            return None
+        told_s = _retry_after_s(answer)
+        wait_s = told_s + JITTER * told_s * jitter()
+        if waited_s + wait_s > self._busy_wait_s:
+            return None
+        self._tell(f"{why}; asking again in {wait_s:.0f} s")
+        time.sleep(wait_s)
+        return wait_s
+
     def _asked(
         self, method: str, path: str, content: bytes | None, headers: Mapping[str, str]
     ) -> httpcore.Response:
+        with self._streamed(method, path, content, headers) as answer:
+            answer.read()
+            return answer
+
+    @contextmanager
+    def _streamed(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None = None,
+        headers: Mapping[str, str] = NONE,
+    ) -> Iterator[httpcore.Response]:
+        """Ask once; the block reads the answer. Raises TimedOut or Unavailable."""
         try:
-            return self._http.request(
+            with self._http.stream(
                 method,
                 f"{self.url.rstrip('/')}{path}".encode("ascii"),
                 headers=[
@@ -162,7 +230,8 @@ class ApiClient:
                 ],
                 content=content,
                 extensions={"timeout": _TIMEOUT},
-            )
+            ) as answer:
+                yield answer
         except httpcore.TimeoutException as error:
             message = f"the API at {self.url} did not answer {path} in {REQUEST_S_MAX:g} s"
             raise TimedOut(message) from error

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from dtest.caller.api_client import ApiClient
-from dtest.caller.gathering import FIRST, Place, fresh_observations, gather, place_of, plan_rows
+from dtest.caller.gathering import FIRST, Place, fresh_observations, gather, place_of, plan_of
 from dtest.caller.patience import PatientApi
 from dtest.caller.unmatched import unmatched_of
 from dtest.errors import (
@@ -22,7 +22,7 @@ from dtest.errors import (
     TooManyFailures,
     UsageError,
 )
-from dtest.reports.observation import CutShort, Observation
+from dtest.reports.observation import CutShort, Observation, Planned
 from dtest.reports.report import Report
 from dtest.runtime.ids import IdSource
 
@@ -75,7 +75,7 @@ class Ended:
     report: Report
     suite: Mapping[str, Any]
     """As `GET /api/suites/RUN` answers it."""
-    plan: Sequence[Mapping[str, Any]]
+    plan: Sequence[Planned]
     took_s: float
     """Since it was divided, as far as it was followed."""
     interrupted: BaseException | None = None
@@ -139,7 +139,7 @@ class Following:
     since: int | None = None
     """Where the run was asked for, if that is known: the API may not be there yet."""
     _suite: Mapping[str, Any] = field(default_factory=dict)
-    _plan: list[dict[str, Any]] = field(default_factory=list)
+    _plan: list[Planned] = field(default_factory=list)
     _last: Place = FIRST
     _told: set[str] = field(default_factory=set)
     _round: int = 0
@@ -204,7 +204,7 @@ class Following:
         self._divided_at = time.monotonic()
         self._suite = patient.get(f"/api/suites/{self.run_id}")
         self.port.divided(self._suite)
-        self._plan = plan_rows(patient, self.run_id)
+        self._plan = plan_of(patient, self.run_id)
 
     def _news(self, patient: PatientApi, run: Mapping[str, Any]) -> None:
         if self.port.is_quiet:
@@ -232,7 +232,7 @@ class Following:
         if not self._suite or self._suite["exit_code"] is None:
             self._suite = patient.get(f"/api/suites/{self.run_id}")
         if not self._plan:
-            self._plan = plan_rows(patient, self.run_id)
+            self._plan = plan_of(patient, self.run_id)
         report = gather(patient, self.run_id, api_url=self.api.url, planned=self._plan)
         took_s = now - self._divided_at if self._divided_at is not None else 0.0
         return Ended(report, self._suite, self._plan, took_s, interrupted)

@@ -1,13 +1,13 @@
 """Ask the API for all that is known of a run, and make a report of it."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from dtest.caller.api_client import Asked
+from dtest.caller.api_client import Asked, Streamed
 from dtest.reports.muting import NONE_MUTED, KnownFlaky
-from dtest.reports.observation import Attempt, Observation
-from dtest.reports.reading import attempt_of, known_of, muted_of, observation_of
+from dtest.reports.observation import Attempt, Observation, Planned
+from dtest.reports.reading import attempt_of, known_of, muted_of, observation_of, planned_of
 from dtest.reports.report import Report, compose
 from dtest.suites.suite import key_of
 
@@ -18,13 +18,13 @@ FIRST: Place = (-1, "", 0, 0)
 
 
 def gather(
-    api: Asked,
+    api: Streamed,
     run: str = "@last",
     *,
     api_url: str = "",
     flaky: KnownFlaky | None = None,
     found_here: KnownFlaky = NONE_MUTED,
-    planned: Iterable[Mapping[str, Any]] | None = None,
+    planned: Sequence[Planned] | None = None,
 ) -> Report:
     """Return the report of a run, named by its id, a unique beginning of it or ``@last``.
 
@@ -39,8 +39,8 @@ def gather(
         found,
         tasks=_pages(api, "/api/tasks", run_id=run_id),
         attempts=_pages(api, "/api/attempts", run_id=run_id),
-        cases=_pages(api, "/api/testcases", run_id=run_id),
-        planned=plan_rows(api, run_id) if planned is None else planned,
+        observed=api.lines(f"/api/runs/{run_id}/testcases.jsonl", observation_of),
+        planned=plan_of(api, run_id) if planned is None else planned,
         suite=suite,
         api_url=api_url,
     )
@@ -49,20 +49,21 @@ def gather(
     return compose(known, flaky=flaky)
 
 
-def plan_rows(api: Asked, run_id: str) -> list[dict[str, Any]]:
+def plan_of(api: Streamed, run_id: str) -> list[Planned]:
     """Return what a run is to prove, in the order of its numbers."""
-    return [*_pages(api, f"/api/runs/{run_id}/plan")][::-1]
+    return api.lines(f"/api/runs/{run_id}/plan.jsonl", planned_of)
 
 
-def keys_of(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, int | None], tuple[str, str]]:
+def keys_of(plan: Iterable[Planned]) -> dict[tuple[str, int | None], tuple[str, str]]:
     """Return what names each planned test in other runs, by its class and number."""
     equal: Counter[tuple[str, str]] = Counter()
     keys: dict[tuple[str, int | None], tuple[str, str]] = {}
-    for row in rows:
-        if row["number"] is not None:
-            equal[row["hardware"], row["nodeid"]] += 1
-            by_id = key_of(row["nodeid"], equal[row["hardware"], row["nodeid"]])
-            keys[row["hardware"], row["number"]] = by_id, row["place"]
+    for each in plan:
+        if each.number is not None:
+            hardware = each.hardware or ""
+            equal[hardware, each.nodeid] += 1
+            by_id = key_of(each.nodeid, equal[hardware, each.nodeid])
+            keys[hardware, each.number] = by_id, each.place
     return keys
 
 
@@ -77,7 +78,8 @@ def fresh_observations(
 ) -> list[Observation]:
     """Return what is new since an observation, oldest first; by default of any outcome."""
     fresh: list[Observation] = []
-    for item in _pages(api, "/api/testcases", run_id=run_id, outcome=list(outcomes) or None):
+    asked = {"run_id": run_id, "outcome": list(outcomes) or None, "since": max(0, after[0])}
+    for item in _pages(api, "/api/testcases", **asked):
         if (item["seq"], item["task_id"], item["attempt"], item["ordinal"]) <= after:
             break
         fresh.append(observation_of(item))

@@ -25,6 +25,12 @@ class PatientApi:
         """Ask. Raises Unavailable or TimedOut when it stays away."""
         return self._until_answered(lambda: self._api.get(path, **query))
 
+    def lines(
+        self, path: str, make: Callable[[dict[str, Any]], Made], **query: object
+    ) -> list[Made]:
+        """Ask for lines; all over again if the answer breaks off."""
+        return self._until_answered(lambda: self._api.lines(path, make, **query))
+
     def post_once(self, path: str, body: object) -> dict[str, Any]:
         """Send a document that has one effect, however often it has to be sent."""
         key = IdSource()()

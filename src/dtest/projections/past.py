@@ -5,16 +5,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from dtest.errors import NotFound
 from dtest.events.fields import CellId
 from dtest.journal.port import ReadableJournal
+from dtest.projections.plain import readable
 from dtest.projections.projector import Projector, Source
 from dtest.projections.store import Store
 from dtest.reports.muting import KnownFlaky
 from dtest.reports.observation import Known
-from dtest.reports.reading import has_ended, known_of, muted_of
+from dtest.reports.reading import has_ended, known_of, muted_of, observation_of, planned_of
 
 RUN = "SELECT * FROM run_summary WHERE run_id = ?"
 SUITE = "SELECT * FROM suites WHERE run_id = ?"
@@ -54,7 +53,7 @@ async def known_from(
 def _read(store: Store, run: str) -> Past:
     def rows(sql: str, *words: object) -> list[dict[str, Any]]:
         answer = store.query(sql, list(words), rows_max=ROWS_MAX)
-        return [_readable(record) for record in answer.records()]
+        return [readable(record, JSON) for record in answer.records()]
 
     names = [row["run_id"] for row in rows(_RUNS)]
     run_id = _named(names, run)
@@ -64,8 +63,8 @@ def _read(store: Store, run: str) -> Past:
         {**found, "finished": has_ended(found, suite)},
         tasks=rows(TASKS, run_id),
         attempts=rows(ATTEMPTS, run_id),
-        cases=rows(CASES, run_id),
-        planned=rows(PLANNED, run_id),
+        observed=map(observation_of, rows(CASES, run_id)),
+        planned=map(planned_of, rows(PLANNED, run_id)),
         suite=suite,
     )
     return known, muted_of(suite) if suite is not None else None
@@ -80,9 +79,3 @@ def _named(names: list[str], run: str) -> str:
         return found[0]
     message = f"{'more than one' if found else 'no'} run is called {run!r}"
     raise NotFound(message, hint="`dtest event replay` shows what a journal holds")
-
-
-def _readable(record: dict[str, Any]) -> dict[str, Any]:
-    told = {name: value for name, value in record.items() if name in JSON}
-    read = {name: orjson.loads(value) for name, value in told.items() if isinstance(value, str)}
-    return {**record, **read}

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from datetime import date, datetime, time
 from typing import Any
 
+import orjson
+
 INT64_BOUND = 1 << 63
 NUMBER_BYTES = 8
 FLOAT_MAX = 1.7976931348623157e308
@@ -38,6 +40,17 @@ class Plain:
         text = value if isinstance(value, str) else _text(value)
         self.bytes += len(text)
         return text
+
+
+def readable(record: dict[str, Any], json_columns: frozenset[str]) -> dict[str, Any]:
+    """Return a row with its JSON columns as JSON."""
+    for name in json_columns & record.keys():
+        if isinstance(record[name], str):
+            try:
+                record[name] = orjson.loads(record[name])
+            except orjson.JSONDecodeError:
+                continue  # the bytes of a refused message: shown as they are
+    return record
 
 
 def _text(value: object) -> str:

@@ -20,6 +20,7 @@ from dtest.leadership.snapshots import SnapshotFiles
 from dtest.projections.pacing import Intake
 from dtest.projections.rows import Row, Rows, micros
 from dtest.projections.store import Progress, Store
+from dtest.projections.tally import HOMES, STANDING, Tally
 from dtest.state.cell import Cell
 
 log = structlog.get_logger()
@@ -35,6 +36,9 @@ FULL_EVENTS = 2_000
 """So many events are worth a transaction of their own: no pause while there is a backlog."""
 CALM_S = 0.5
 """So long finished tests wait for each other, or for anything else that comes."""
+OUTCOMES = "SELECT outcome, count(*) AS count FROM testcase_verdicts WHERE run_id = ? GROUP BY 1"
+COUNTED_MAX = 10_000_000
+"""Tests of one run."""
 FORGET_EVERY_S = 60
 """Old telemetry is deleted so often, by the journal's time."""
 WORKERS_MAX = 20_000
@@ -74,6 +78,7 @@ class Projector:
     ) -> None:
         self.rows = Rows(Cell(cell))
         self.store = store
+        self.tally = Tally()
         self.lock = asyncio.Lock()
         """Held while the fold or the store changes."""
         self.seq = 0
@@ -167,7 +172,9 @@ class Projector:
             self.events += len(record.events)
         self._pass_time()
         progress = Progress(self.created, self.rows.cell.seq)
-        self.store.write(self._source.name, progress, self.rows.take())
+        rows = self.rows.take()
+        self.store.write(self._source.name, progress, rows)
+        self.tally.take(rows)
 
     async def reached(self, seq: int, *, wait_s: float) -> bool:
         """Wait until a sequence number is projected; say whether it is."""
@@ -180,14 +187,34 @@ class Projector:
 
         A run that nobody knows has not ended.
         """
+        return await self.until(lambda: self._has_ended(run_id), wait_s=wait_s)
 
-        def ended() -> bool:
-            run, suite = self.cell.runs.get(run_id), self.cell.suites.get(run_id)
-            if suite is not None:
-                return run is not None and suite.exit_code is not None and not run.unfinished
-            return run is not None and bool(run.task_ids) and not run.unfinished
+    async def outcomes(self, run_id: RunId) -> dict[str, int]:
+        """Return how many tests of a run have each outcome, by the latest word on each.
 
-        return await self.until(ended, wait_s=wait_s)
+        While it runs they are counted as they come.
+        """
+        if self._has_ended(run_id):
+            self.tally.forget(run_id)
+            found = await asyncio.to_thread(self.store.query, OUTCOMES, [run_id])
+            return {str(name): int(count) for name, count in found.rows}
+        known = self.tally.counts(run_id)
+        if known is None:
+            async with self.lock:  # nothing is written in between
+                await asyncio.to_thread(self._count, run_id)
+            known = self.tally.counts(run_id)
+        return known or {}
+
+    def _count(self, run_id: RunId) -> None:
+        homes = self.store.query(HOMES, [run_id], rows_max=COUNTED_MAX)
+        standing = self.store.query(STANDING, [run_id], rows_max=COUNTED_MAX)
+        self.tally.begin(run_id, homes.rows, standing.rows)
+
+    def _has_ended(self, run_id: RunId) -> bool:
+        run, suite = self.cell.runs.get(run_id), self.cell.suites.get(run_id)
+        if suite is not None:
+            return run is not None and suite.exit_code is not None and not run.unfinished
+        return run is not None and bool(run.task_ids) and not run.unfinished
 
     async def until(self, condition: Callable[[], bool], *, wait_s: float) -> bool:
         """Wait until something holds of what is projected; say whether it does."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
@@ -21,6 +21,8 @@ from dtest.projections.rows import Row
 log = structlog.get_logger()
 
 ROWS_MAX = 10_000
+ROWS_AT_ONCE = 2_000
+"""Of an answer that is read piece by piece."""
 ANSWER_BYTES_MAX = 64 << 20
 """Of an answer to a user's query, about."""
 QUERY_S_MAX = 30.0
@@ -217,6 +219,23 @@ class Store:
             cursor.close()
         plain = Plain()
         return Answer(columns, [plain.row(row) for row in rows[:rows_max]], len(rows) > rows_max)
+
+    def records(
+        self, sql: str, parameters: Sequence[object] = (), *, at_once: int = ROWS_AT_ONCE
+    ) -> Generator[list[dict[str, Any]], None, None]:
+        """Yield all rows of a trusted statement by column name, so many at once.
+
+        They are those of one moment, however long the reader takes.
+        """
+        cursor = self._connection.cursor()
+        try:
+            cursor.execute(sql, list(parameters))
+            columns = [str(item[0]) for item in cursor.description or ()]
+            while rows := cursor.fetchmany(at_once):
+                plain = Plain()
+                yield [dict(zip(columns, plain.row(row), strict=True)) for row in rows]
+        finally:
+            cursor.close()
 
     def query_untrusted(self, sql: str, *, rows_max: int = ROWS_MAX) -> Answer:
         """Run one SELECT that a user wrote. Raises InvalidDocument or TimedOut.

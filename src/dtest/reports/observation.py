@@ -101,6 +101,8 @@ class Planned:
     """False for a test that is not made for this class of hardware: it is skipped."""
     number: int | None = None
     """What its results are known by."""
+    place: str = ""
+    """What names it in runs in which node ids are new; empty where nothing does."""
 
     @property
     def is_open(self) -> bool:

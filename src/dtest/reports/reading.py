@@ -25,8 +25,8 @@ def known_of(
     *,
     tasks: Iterable[Row],
     attempts: Iterable[Row],
-    cases: Iterable[Row],
-    planned: Iterable[Row],
+    observed: Iterable[Observation],
+    planned: Iterable[Planned],
     suite: Row | None = None,
     api_url: str = "",
 ) -> Known:
@@ -35,8 +35,8 @@ def known_of(
         run_of(run, api_url),
         tuple(sorted(map(part_of, tasks), key=lambda part: (part.seq, part.task_id))),
         tuple(map(attempt_of, attempts)),
-        tuple(sorted(map(observation_of, cases), key=_place)),
-        tuple(map(planned_of, planned)),
+        tuple(sorted(observed, key=_place)),
+        tuple(planned),
         cut_of(suite) if suite is not None else None,
         tuple(suite["notes"]) if suite is not None else (),
     )
@@ -154,6 +154,7 @@ def planned_of(item: Row) -> Planned:
         cause=item["cause"],
         applies=item["applies"],
         number=item["number"],
+        place=item.get("place", ""),
     )
 
 
