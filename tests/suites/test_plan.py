@@ -239,4 +239,4 @@ def test_files_whose_tests_are_not_known_are_told_and_timed_by_what_ran_before()
 
     assert whole(suite.documents()) == suite
     assert (suite.is_empty, suite.files) == (False, {"a.t", "b.t"})
-    assert (history.of_file("a.t"), history.of_file("b.t")) == (3.0, 0)
+    assert history.of_files(["a.t", "b.t"]) == {"a.t": 3.0, "b.t": 0.0}

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from dtest.cli import output
-from dtest.cli.watching import Screen, progress_of, screen
+from dtest.cli.remaining import Remaining
+from dtest.cli.watching import Progress, Screen, progress_of, screen
 from dtest.reports.observation import Observation
 from dtest.reports.terminal import shortened
 
@@ -45,6 +46,7 @@ class Shown:
 
     def __init__(self, on: Screen) -> None:
         self._screen = on
+        self._remaining = Remaining()
 
     def say(self, text: str) -> None:
         """Say it above the bar."""
@@ -69,8 +71,19 @@ class Shown:
 
     def progress(self, run: Mapping[str, Any], since_s: float) -> None:
         """Tell how far the run is."""
+        planned = run["suite"]["planned"]
         if run["suite"]["divided"]:
-            self._screen.state(progress_of(run, run["suite"]["planned"] or None, since_s))
+            state = self._tests(run, planned, since_s) if planned else progress_of(run)
+            self._screen.state(state)
+
+    def _tests(self, run: Mapping[str, Any], planned: int, since_s: float) -> Progress:
+        cases = [f"{count} {name}" for name, count in sorted(run["testcases"].items())]
+        done = min(planned, sum(run["testcases"].values()))
+        self._remaining.note(since_s, done)
+        left_s = self._remaining.left_s(planned) if done < planned else None
+        left = f", about {left_s:.0f} s left" if left_s is not None else ""
+        text = f"{done}/{planned} tests: {', '.join(cases) or 'none yet'}{left}"
+        return Progress(text, done, planned, bool(run["finished"]))
 
 
 def _of_lane(lane: Mapping[str, Any], pools: Sequence[Mapping[str, Any]]) -> Iterator[str]:

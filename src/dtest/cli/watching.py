@@ -96,15 +96,10 @@ class Progress:
     finished: bool
 
 
-def progress_of(run: Mapping[str, Any], tests: int | None, since_s: float) -> Progress:
-    """Say how far a run is, ``since_s`` seconds after it began."""
+def progress_of(run: Mapping[str, Any]) -> Progress:
+    """Say how far a run is, by its tasks."""
     cases = [f"{count} {name}" for name, count in sorted(run["testcases"].items())]
     finished = bool(run["finished"])
-    if tests:
-        done = min(tests, sum(run["testcases"].values()))
-        left = f", about {since_s * (tests - done) / done:.0f} s left" if 0 < done < tests else ""
-        text = f"{done}/{tests} tests: {', '.join(cases) or 'none yet'}{left}"
-        return Progress(text, done, tests, finished)
     counts = [f"{run[name]} {name}" for name in _STATES if run[name]]
     shown = f"tasks: {', '.join(counts) or 'none'}"
     text = f"{shown}; tests: {', '.join(cases)}" if cases else shown
@@ -143,7 +138,7 @@ def watch_run(
     run = api.get(f"/api/runs/{run_id}", after=after)
     with screen() as on:
         asked = PatientApi(api, on.line)
-        watch = _Watch(asked, on, started, as_json=as_json)
+        watch = _Watch(asked, on, as_json=as_json)
         while True:
             watch.tell(run)
             if run["finished"] and run["tasks"]:
@@ -167,7 +162,6 @@ class _Watch:
 
     api: Asked
     screen: Screen
-    started: float
     as_json: bool
     seen: set[tuple[str, int, int]] = field(default_factory=set)
     unmatched: set[str] = field(default_factory=set)
@@ -182,7 +176,7 @@ class _Watch:
             self.screen.line(f"{case['outcome'].upper():6} {shortened(case['nodeid'])}{attempt}")
             if case["message"]:
                 self.screen.line(f"       {case['message'].splitlines()[0][:200]}")
-        self.screen.state(progress_of(run, None, time.monotonic() - self.started))
+        self.screen.state(progress_of(run))
 
     def look_for_unmatched(self, run: dict[str, Any], *, raising: bool) -> None:
         """Tell, or raise, what waits for a worker that does not exist; look now and then."""

@@ -15,7 +15,8 @@ def units_of(
 ) -> list[Unit]:
     """Cut tests, and files that run as a whole, into what the sessions take at a time."""
     units = plan(history.predicted(pool.tests), sessions=sessions)
-    timed = sorted(((history.of_file(file), file) for file in whole), reverse=True)
+    taken = history.of_files(whole)
+    timed = sorted(((taken[file], file) for file in whole), reverse=True)
     units += (Unit(f"w{n}", (Part(file),), took_s) for n, (took_s, file) in enumerate(timed))
     if selection.failed_first:
         failed = {

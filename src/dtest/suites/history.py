@@ -1,5 +1,6 @@
 """What earlier runs say about how long tests take and which of them failed."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -8,6 +9,7 @@ from typing import NamedTuple
 from dtest.suites.plan import PlannedTest
 from dtest.suites.pools import PoolTest
 
+_INNER = re.compile("::")
 GUESS_S = 0.005
 """For a test when nothing at all is known."""
 LATEST_WEIGHT = 0.5
@@ -70,11 +72,15 @@ class History:
             for each, seconds in zip(tests, known, strict=True)
         ]
 
-    def of_file(self, file: str) -> float:
-        """Return how long all known tests of a file take; 0 if none is known."""
-        return sum(
-            seconds for nodeid, seconds in self.durations.items() if nodeid.startswith(f"{file}::")
-        )
+    def of_files(self, files: Iterable[str]) -> dict[str, float]:
+        """Return how long all known tests of each file take; 0 if none is known."""
+        taken = dict.fromkeys(files, 0.0)
+        for nodeid, seconds in self.durations.items() if taken else ():
+            for place in (found.start() for found in _INNER.finditer(nodeid)):
+                if nodeid[:place] in taken:
+                    taken[nodeid[:place]] += seconds
+                    break
+        return taken
 
     def completed_by(self, other: "History") -> "History":
         """Return what both know: of a test that this one knows, what this one does.

@@ -141,24 +141,26 @@ def _packed(items: list[_Item], sessions: int) -> list[Unit]:
     smallest_s = left_s / (sessions * UNITS_MAX)
     units: list[Unit] = []
     packing: list[_Item] = []
-    packed_s = 0.0
+    packed_s, tests, size = 0.0, 0, 0
 
     def flush() -> None:
-        nonlocal packing, packed_s
+        nonlocal packing, packed_s, tests, size
         if packing:
             parts = joined([piece for item in packing for piece in item.pieces])
             units.append(Unit(f"u{len(units)}", parts, round(packed_s, 6)))
-        packing, packed_s = [], 0.0
+        packing, packed_s, tests, size = [], 0.0, 0, 0
 
     for item in items:
         limit_s = max(smallest_s, left_s / (sessions * ROUND_PARTS))
-        tests = sum(each.tests for each in packing) + item.tests
-        size = sum(each.size_bytes for each in packing) + item.size_bytes
-        if packed_s + item.seconds > limit_s or tests > TESTS_MAX or size > UNIT_BYTES_MAX:
+        too_long = packed_s + item.seconds > limit_s
+        too_many = tests + item.tests > TESTS_MAX or size + item.size_bytes > UNIT_BYTES_MAX
+        if too_long or too_many:
             left_s -= packed_s
             flush()
         packing.append(item)
         packed_s += item.seconds
+        tests += item.tests
+        size += item.size_bytes
     flush()
     return units
 

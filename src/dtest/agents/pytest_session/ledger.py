@@ -79,10 +79,11 @@ class Ledger:
         records = [json.loads(line) for line in whole.splitlines()]
         for record in records:
             self._take(record)
-        collection = read_json(os.path.join(self._scratch, "collected.json"))
-        if collection is not None and self.collected is None:
-            self.collected = collection["nodeids"]
-            self._failures_max = collection["maxfail"]
+        if self.collected is None:  # large, and the same ever after
+            collection = read_json(os.path.join(self._scratch, "collected.json"))
+            if collection is not None:
+                self.collected = collection["nodeids"]
+                self._failures_max = collection["maxfail"]
         return any(record["kind"] in {"started", "case"} for record in records)
 
     def add_crash(self, exit_code: int, *, why: str = "", output: str = "") -> None:
