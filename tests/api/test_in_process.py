@@ -35,6 +35,7 @@ from dtest.projections.projector import Projector, Source
 from dtest.projections.store import Store
 from dtest.roles import api as api_role
 from dtest.runtime.ids import IdSource
+from dtest.runtime.machine import MachineUsage
 from dtest.runtime.nats_server import free_port
 from dtest.state.task import Run
 from tests.kit.nats import eventually
@@ -107,6 +108,7 @@ async def context(tmp_path: Path, journal: WatchedJournal) -> AsyncIterator[ApiC
         JournalRoom(journal, reserve_ratio=0.1, monotonic=time.monotonic),
         cast("Any", None),
         lambda: None,
+        MachineUsage("/"),
     )
     store.close()
 

@@ -214,7 +214,7 @@ def test_a_key_that_cannot_be_one_is_refused(api: Api, key: str) -> None:
         (never(dependencies="t1"), "dependencies"),
         (never(deadline="tomorrow"), "deadline"),
         (never(deadline="2026-11-01T00:00:00"), "deadline"),
-        ([never()], "body"),
+        ([7], "body"),
         (7, "body"),
         (None, "body"),
         ("x", "body"),
@@ -370,7 +370,7 @@ def test_filters_narrow_together(api: Api) -> None:
     assert found(status="failed") == set()
     assert found(worker_id="sim-cpu-0") == {"filter-done"}
     assert found(worker_id="sim-cpu-0", status="queued") == set()
-    assert found(status="' OR 1=1 --") == set()
+    assert found(worker_id="' OR 1=1 --") == set()
 
 
 @pytest.mark.parametrize(
@@ -622,3 +622,51 @@ def test_test_cases_are_listed_with_their_verdicts(api: Api, tmp_path_factory: A
     assert [case["nodeid"] for case in failed] == ["test_two.py::test_bad"]
     assert len(api.get("/api/results/two-cases")["testcases"]) == 2
     assert api.get(f"/api/runs/{answer['run_id']}")["testcases"] == {"passed": 1, "failed": 1}
+
+
+def test_a_list_of_documents_is_a_batch(api: Api) -> None:
+    answer = api.post("/api/tasks/submit", [command("true"), command("true")])
+
+    assert [task["status"] for task in answer["tasks"]] == ["accepted", "accepted"]
+    (run,) = {
+        api.get(f"/api/tasks/{task['task_id']}", after=answer["seq"])["run_id"]
+        for task in answer["tasks"]
+    }
+    assert run == answer["run_id"]
+    api.refused(422, "POST", "/api/tasks/submit", json=[])
+
+
+def test_the_newest_task_has_a_name(api: Api) -> None:
+    answer = api.submit(command("true"), command("true"))
+
+    found = api.get("/api/tasks/@last", after=answer["seq"])
+
+    assert found["task_id"] == answer["tasks"][-1]["task_id"]
+
+
+def test_a_request_that_changes_nothing_says_so(api: Api) -> None:
+    answer = api.submit(command("true"))
+    task = answer["tasks"][0]["task_id"]
+    api.finished(task, after=answer["seq"] - 1)
+    ended = api.get(f"/api/tasks/{task}")
+    assert ended["status"] == "passed"
+
+    cancelled = api.post(f"/api/tasks/{task}/cancel")
+    whole = api.post(f"/api/runs/{answer['run_id']}/cancel")
+
+    assert "it has ended already, passed" in cancelled["note"]
+    assert "it has ended already" in whole["note"]
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ({"status": "runing"}, "'running'"),
+        ({"state": "running"}, "unknown query parameter 'state'"),
+        ({"run": "x"}, "run_id"),
+    ],
+)
+def test_a_filter_that_means_nothing_is_refused(api: Api, query: Json, said: str) -> None:
+    error = api.refused(422, "GET", "/api/tasks", params=query)
+
+    assert said in f"{error['message']} {error['hint']}"

@@ -4,12 +4,15 @@ Python's reader takes what JSON does not have (NaN, half characters); what is re
 """
 
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import orjson
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+
+from dtest.errors import InvalidDocument
 
 BODY_BYTES_MAX = 64 << 20
 """Room for the most tasks of one submission, at 600 bytes each."""
@@ -18,6 +21,7 @@ BODY_BYTES_MAX = 64 << 20
 INTEGER_MIN = -(1 << 63)
 INTEGER_MAX = (1 << 64) - 1
 INTEGER_CHARS_MAX = 20
+NAME_CHARS_MAX = 100
 
 
 class StrictRequest(Request):
@@ -46,8 +50,19 @@ class StrictRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler of the route."""
         handler = super().get_route_handler()
+        known = [each.alias for each in self.dependant.query_params]
 
         async def strict(request: Request) -> Response:
+            for name in request.query_params:
+                if name not in known:
+                    raise _unknown(name, known)
             return await handler(StrictRequest(request.scope, request.receive))
 
         return strict
+
+
+def _unknown(name: str, known: Sequence[str]) -> InvalidDocument:
+    """Return the refusal of a word of a query: left alone it would choose less than was meant."""
+    near = get_close_matches(name, known, 1)
+    hint = f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(known) or 'none'}"
+    return InvalidDocument(f"unknown query parameter {name[:NAME_CHARS_MAX]!r}", hint=hint)

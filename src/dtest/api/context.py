@@ -20,6 +20,7 @@ from dtest.journal.stores import ObjectStore, OutputStore
 from dtest.projections.plain import readable
 from dtest.projections.projector import Projector
 from dtest.projections.store import ROWS_MAX, Answer, Store
+from dtest.runtime.machine import MachineUsage
 from dtest.state.task import Task
 
 READ_S_MAX = 5.0
@@ -45,6 +46,7 @@ class ApiContext:
     queue: Callable[[str], UnitQueue]
     standbys: Callable[[], int | None]
     """How many schedulers stand by; none while it is unknown."""
+    machine: MachineUsage
 
     def unfinished(self) -> int:
         """Return how many tasks the cell has to finish."""
@@ -93,8 +95,10 @@ class ApiContext:
             raise TimedOut(message, hint="ask again, or read without `after`")
 
     def task(self, task_id: str) -> Task:
-        """Return a task by its id or a unique beginning of it. Raises NotFound."""
+        """Return a task by its id, a unique beginning of it, or ``@last``. Raises NotFound."""
         tasks = self.projector.rows.cell.tasks
+        if task_id == "@last" and tasks:
+            return max(list(tasks.values()), key=lambda task: (task.seq, task.index))
         found = tasks.get(TaskId(task_id))
         if found is not None:
             return found

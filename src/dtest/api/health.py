@@ -13,7 +13,6 @@ from dtest.api.metrics import registry_of
 from dtest.api.models import QueryAnswer, QueryBody
 from dtest.errors import DtestError
 from dtest.journal.room import Filling
-from dtest.runtime.machine import MachineUsage
 
 router = APIRouter(prefix="/api", tags=["health"], route_class=StrictRoute)
 
@@ -46,9 +45,12 @@ async def health_db(context: Context) -> dict[str, Any]:
 
 
 @router.get("/health/resources", summary="The use of this API's machine")
-async def health_resources() -> dict[str, float]:
-    """Return processor, memory and disk figures; ratios from 0 to 1, sizes in bytes."""
-    return MachineUsage("/").figures()
+async def health_resources(context: Context) -> dict[str, float]:
+    """Return processor, memory and disk figures; ratios from 0 to 1, sizes in bytes.
+
+    The processors' is that since the request before this one.
+    """
+    return context.machine.figures()
 
 
 @router.get("/status", summary="The cell in one view")

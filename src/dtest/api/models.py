@@ -53,6 +53,7 @@ class Requested(BaseModel):
     """A recorded request."""
 
     seq: int
+    note: str = Field("", description="Why it will change nothing, where that is known.")
 
 
 class ReasonBody(BaseModel):

@@ -84,8 +84,11 @@ async def cancel_run(context: Context, run_id: str, body: ReasonBody | None = No
     """Record the request."""
     run = find_run(context, run_id)
     reason = body.reason if body is not None else ""
+    known, suite = context.projector.cell.runs[run], context.projector.cell.suites.get(run)
+    is_over = not known.unfinished and (suite is None or suite.exit_code is not None)
     placed = await context.client.say([RunCancelRequested(run, reason)])
-    return Requested(seq=placed[0].seq)
+    note = "it has ended already: this changes nothing" if is_over else ""
+    return Requested(seq=placed[0].seq, note=note)
 
 
 @router.get("/{run_id}/plan", summary="What a run is to prove")

@@ -18,7 +18,9 @@ from dtest.events.reasons import RefusalCode
 from dtest.events.run import RunOpened
 from dtest.events.task import TaskCancelRequested, TaskQueued, TaskRetryRequested
 from dtest.projections.plain import readable
+from dtest.reports.observation import Outcome
 from dtest.scheduling.why import explain
+from dtest.state.task import TERMINAL, Status
 
 router = APIRouter(prefix="/api", tags=["tasks"], route_class=StrictRoute)
 
@@ -59,12 +61,19 @@ class SubmitBody(BaseModel):
     labels: dict[str, str] = Field(default_factory=dict)
 
 
+Documents = Annotated[list[dict[str, Any]], Field(min_length=1)]
+
+
 def _form(body: object) -> str:
+    if isinstance(body, list):
+        return "several"
     return "batch" if isinstance(body, dict) and "tasks" in body else "one"
 
 
 OneOrSeveral = Annotated[
-    Annotated[SubmitBody, Tag("batch")] | Annotated[dict[str, Any], Tag("one")],
+    Annotated[SubmitBody, Tag("batch")]
+    | Annotated[Documents, Tag("several")]
+    | Annotated[dict[str, Any], Tag("one")],
     Discriminator(_form),
 ]
 
@@ -79,6 +88,7 @@ async def submit(
             openapi_examples={
                 "one": {"summary": "One task document", "value": EXAMPLE},
                 "batch": {"summary": "A run", "value": {"name": "nightly", "tasks": [EXAMPLE]}},
+                "several": {"summary": "The tasks of a run alone", "value": [EXAMPLE]},
             }
         ),
     ],
@@ -92,6 +102,8 @@ async def submit(
     ] = None,
 ) -> Submitted:
     """Record tasks. The answer says of each whether the cell accepted it."""
+    if isinstance(body, list):
+        body = SubmitBody(tasks=body)
     batch = body if isinstance(body, SubmitBody) else None
     documents = [body] if isinstance(body, dict) else body.tasks
     ids = event_ids(idempotency_key, 1 + len(documents))
@@ -183,7 +195,7 @@ def _is_recorded(context: ApiContext, task: TaskQueued) -> bool:
 async def list_tasks(
     context: Context,
     run_id: Annotated[str | None, Query(max_length=200)] = None,
-    status: Annotated[list[str] | None, Query(max_length=20)] = None,
+    status: Annotated[list[Status] | None, Query(max_length=20)] = None,
     worker_id: Annotated[str | None, Query(max_length=200)] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
@@ -234,7 +246,7 @@ async def list_cases(
     context: Context,
     run_id: Annotated[str | None, Query(max_length=200)] = None,
     task_id: Annotated[str | None, Query(max_length=200)] = None,
-    outcome: Annotated[list[str] | None, Query(max_length=10)] = None,
+    outcome: Annotated[list[Outcome] | None, Query(max_length=10)] = None,
     since: Annotated[int | None, Query(ge=0, le=2**53, description="From this seq on.")] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
@@ -278,8 +290,10 @@ async def cancel(context: Context, task_id: str, body: ReasonBody | None = None)
     """Record the request; a running attempt is stopped with its whole process tree."""
     task = context.task(task_id)
     reason = body.reason if body is not None else ""
+    status = task.status
     placed = await context.client.say([TaskCancelRequested(task.id, reason)])
-    return Requested(seq=placed[0].seq)
+    note = f"it has ended already, {status}: this changes nothing" if status in TERMINAL else ""
+    return Requested(seq=placed[0].seq, note=note)
 
 
 @router.post("/tasks/{task_id}/retry", status_code=202, summary="Run an ended task once more")
@@ -287,13 +301,19 @@ async def retry(context: Context, task_id: str, body: ReasonBody | None = None) 
     """Record the request. A task that passed, or has not ended, is not retried."""
     task = context.task(task_id)
     reason = body.reason if body is not None else ""
+    status = task.status
     placed = await context.client.say([TaskRetryRequested(task.id, reason)])
     seq = placed[0].seq
     await context.projector.reached(seq, wait_s=READ_BACK_S_MAX)
     refusal = context.projector.rows.refused.get((seq, 0))
     if refusal is not None:
         raise Conflict(refusal.detail, hint="submit it again under another id")
-    return Requested(seq=seq)
+    note = ""
+    if status not in TERMINAL:
+        note = f"it has not ended, {status}: this changes nothing"
+    elif status is Status.PASSED:
+        note = "it has passed: this changes nothing"
+    return Requested(seq=seq, note=note)
 
 
 @router.get(

@@ -126,5 +126,5 @@ def cancel(run: str, *, reason: str = "", call: CallOptions = DEFAULTS) -> int:
     if call.json:
         output.as_json(answer)
     else:
-        output.say(f"recorded at {answer['seq']}")
+        output.say(answer["note"] or f"recorded at {answer['seq']}")
     return 0

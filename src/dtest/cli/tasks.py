@@ -55,7 +55,7 @@ def show(task: str, *, call: CallOptions = DEFAULTS) -> int:
     Parameters
     ----------
     task
-        The task's id, or a unique beginning of it.
+        The task's id, a unique beginning of it, or ``@last``.
     """
     found = open_api(call.settings()).get(f"/api/results/{task}")
     if call.json:
@@ -88,7 +88,7 @@ def logs(
     Parameters
     ----------
     task
-        The task's id, or a unique beginning of it.
+        The task's id, a unique beginning of it, or ``@last``.
     attempt
         The attempt's number; by default the latest.
     follow
@@ -114,7 +114,7 @@ def cancel(task: str, *, reason: str = "", call: CallOptions = DEFAULTS) -> int:
     Parameters
     ----------
     task
-        The task's id, or a unique beginning of it.
+        The task's id, a unique beginning of it, or ``@last``.
     reason
         Why, for those who ask later.
     """
@@ -127,7 +127,7 @@ def retry(task: str, *, reason: str = "", call: CallOptions = DEFAULTS) -> int:
     Parameters
     ----------
     task
-        The task's id, or a unique beginning of it.
+        The task's id, a unique beginning of it, or ``@last``.
     reason
         Why, for those who ask later.
     """
@@ -139,7 +139,7 @@ def _request(task: str, verb: str, reason: str, call: CallOptions) -> int:
     if call.json:
         output.as_json(answer)
     else:
-        output.say(f"recorded at {answer['seq']}")
+        output.say(answer["note"] or f"recorded at {answer['seq']}")
     return 0
 
 
@@ -149,7 +149,7 @@ def why(task: str, *, call: CallOptions = DEFAULTS) -> int:
     Parameters
     ----------
     task
-        The task's id, or a unique beginning of it.
+        The task's id, a unique beginning of it, or ``@last``.
     """
     found = open_api(call.settings()).get(f"/api/tasks/{task}/why")
     if call.json:

@@ -57,10 +57,13 @@ class Rows:
     """The fold of a journal, with the rows that changed since they were last taken."""
 
     def __init__(self, cell: Cell, *, events: bool = True) -> None:
-        """Begin with a state whose rows are written; ``events`` says whether each has a row."""
+        """Begin with a state whose rows are written.
+
+        ``events`` says whether each event has a row, and each test of a list.
+        """
         self.cell = cell
         self._keeps_events = events
-        self._suites = SuiteRows(cell, self._row)
+        self._suites = SuiteRows(cell, self._row, lists=events)
         cell.changed_tasks = set()
         self.refused: OrderedDict[tuple[int, int], PendingRefusal] = OrderedDict()
         """The latest refusals, by sequence number and place in the message."""

@@ -21,6 +21,8 @@ from dtest.projections.rows import Row
 log = structlog.get_logger()
 
 ROWS_MAX = 10_000
+MEMORY_MB_MAX = 200
+"""Of the database; what needs more is put on the disk meanwhile."""
 ROWS_AT_ONCE = 2_000
 """Of an answer that is read piece by piece."""
 ANSWER_BYTES_MAX = 64 << 20
@@ -289,7 +291,7 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
         "SET autoload_known_extensions = false",
         "SET autoinstall_known_extensions = false",
         "SET TimeZone = 'UTC'",
-        "SET memory_limit = '1GB'",
+        f"SET memory_limit = '{MEMORY_MB_MAX}MB'",
         "SET max_temp_directory_size = '4GB'",
         "SET threads = 2",
         "SET lock_configuration = true",

@@ -28,8 +28,9 @@ FILES_FIRST = 2 * WHOLE_FIRST
 class SuiteRows:
     """Notes the rows of suites; ``emit`` takes each with its statement."""
 
-    def __init__(self, cell: Cell, emit: Emit) -> None:
+    def __init__(self, cell: Cell, emit: Emit, *, lists: bool = True) -> None:
         self._cell = cell
+        self._keeps_lists = lists
         self._emit = emit
         self._changed: dict[RunId, None] = {}
 
@@ -46,7 +47,8 @@ class SuiteRows:
                 for row in plan_rows(data, record.seq, index):
                     self._emit("plans", row)
             case SuiteListed() as data:
-                self._listed(data, record)
+                if self._keeps_lists:
+                    self._listed(data, record)
             case data:
                 self._about(data, record, index)
 

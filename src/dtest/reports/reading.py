@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
-from typing import Any
+from sys import intern
+from typing import Any, get_args
 
 from dtest.events.suite import HARDWARE_CLASS
 from dtest.reports.muting import KnownFlaky, Muted
@@ -12,12 +13,16 @@ from dtest.reports.observation import (
     CutShort,
     Known,
     Observation,
+    Outcome,
     Part,
+    Phase,
     Planned,
     Run,
 )
 
 Row = Mapping[str, Any]
+OUTCOMES: Mapping[str, Outcome] = {name: name for name in get_args(Outcome)}
+PHASES: Mapping[str, Phase] = {name: name for name in get_args(Phase)}
 
 
 def known_of(
@@ -125,21 +130,21 @@ def attempt_of(item: Row) -> Attempt:
 
 
 def observation_of(item: Row) -> Observation:
-    """Return a test case as an attempt reported it."""
+    """Return a test case as an attempt reported it; what is equal in many is held once."""
     return Observation(
-        task_id=item["task_id"],
+        task_id=intern(item["task_id"]),
         attempt=item["attempt"],
         ordinal=item["ordinal"],
         seq=item["seq"],
-        nodeid=item["nodeid"],
-        outcome=item["outcome"],
-        phase=item["phase"],
+        nodeid=intern(item["nodeid"]),
+        outcome=OUTCOMES[item["outcome"]],
+        phase=PHASES[item["phase"]],
         duration_s=item["duration_s"],
         message=item["message"],
         output=item["output"],
-        file=item["file"],
+        file=intern(item["file"]),
         line=item["line"],
-        worker_id=item["worker_id"],
+        worker_id=intern(item["worker_id"]),
         number=item["number"],
         properties=_pairs(item["properties"]),
         suite_properties=_pairs(item["suite_properties"]),
@@ -149,9 +154,9 @@ def observation_of(item: Row) -> Observation:
 def planned_of(item: Row) -> Planned:
     """Return a planned test."""
     return Planned(
-        nodeid=item["nodeid"],
-        hardware=item["hardware"] or None,
-        cause=item["cause"],
+        nodeid=intern(item["nodeid"]),
+        hardware=intern(item["hardware"]) if item["hardware"] else None,
+        cause=intern(item["cause"]),
         applies=item["applies"],
         number=item["number"],
         place=item.get("place", ""),

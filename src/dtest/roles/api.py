@@ -36,6 +36,7 @@ from dtest.roles.session import Session, session
 from dtest.runtime.clock import SystemClock
 from dtest.runtime.lifecycle import hold_many_objects, on_stop_signals, run_until_stopped
 from dtest.runtime.logs import set_up_logs
+from dtest.runtime.machine import MachineUsage
 from dtest.settings import Settings, load_settings
 
 log = structlog.get_logger()
@@ -135,6 +136,7 @@ async def _serve(opened: Session, store: Store, options: ApiOptions, door: _Door
         ),
         partial(UnitQueue, opened.connection, opened.cell),
         lambda: census.standbys,
+        MachineUsage("/"),
     )
     application = gated(
         create_app(context), token=options.token, host=options.host, port=options.port

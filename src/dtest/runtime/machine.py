@@ -2,6 +2,9 @@
 
 import psutil
 
+CPU_S_MIN = 0.1
+"""Of all processors together, between two measurements of their load."""
+
 
 def process_started_at(pid: int) -> float | None:
     """Return when a process started, none if there is none.
@@ -58,7 +61,17 @@ class MachineUsage:
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        psutil.cpu_percent()  # the first reading only starts the measurement
+        self._cpu_ratio = 0.0
+        self._cpu_s = _cpu_seconds()
+
+    def _busy(self) -> float:
+        """Return how busy the processors were since the last time that was long enough ago."""
+        busy_s, all_s = _cpu_seconds()
+        before_s, all_before_s = self._cpu_s
+        if all_s - all_before_s >= CPU_S_MIN:
+            part = (busy_s - before_s) / (all_s - all_before_s)
+            self._cpu_ratio, self._cpu_s = round(min(1.0, max(0.0, part)), 4), (busy_s, all_s)
+        return self._cpu_ratio
 
     def figures(self) -> dict[str, float]:
         """Return utilisation as ratios from 0 to 1, sizes in bytes, counts since boot."""
@@ -66,7 +79,7 @@ class MachineUsage:
         disk = psutil.disk_usage(self._directory)
         network = psutil.net_io_counters()
         return {
-            "cpu_ratio": round(psutil.cpu_percent() / 100.0, 4),
+            "cpu_ratio": self._busy(),
             "memory_used_bytes": float(memory.total - memory.available),
             "memory_bytes": float(memory.total),
             "disk_free_bytes": float(disk.free),
@@ -74,3 +87,12 @@ class MachineUsage:
             "network_sent_bytes": float(network.bytes_sent),
             "network_received_bytes": float(network.bytes_recv),
         }
+
+
+def _cpu_seconds() -> tuple[float, float]:
+    """Return for how long the processors were busy since the machine started, and for how long."""
+    times = psutil.cpu_times()
+    idle_s = times.idle + getattr(times, "iowait", 0.0)
+    # Guests' time is counted among their users'.
+    all_s = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+    return all_s - idle_s, all_s
