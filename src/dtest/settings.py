@@ -292,3 +292,15 @@ def _of_stack(stack: StackFile, origin: str) -> dict[str, Setting]:
 def stack_path(settings: Settings) -> Path:
     """Return where the stack of the settings' cell is written down."""
     return settings.state_dir / settings.cell / "stack.json"
+
+
+def parse_labels(texts: list[str]) -> dict[str, str]:
+    """Read ``NAME=VALUE`` items. Raises UsageError."""
+    labels: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            message = f"label {text!r} is not of the form NAME=VALUE"
+            raise UsageError(message, hint="as in --label team=vision")
+        labels[name] = value
+    return labels

@@ -17,7 +17,8 @@ from dtest.events.worker import WorkerDraining, WorkerLeft, WorkerRegistered
 from dtest.roles import agent as roles_agent
 from dtest.roles import agent_main
 from dtest.roles.agent import default_worker_id
-from dtest.roles.agent_main import parse_kinds, parse_labels
+from dtest.roles.agent_main import parse_kinds
+from dtest.settings import parse_labels
 from dtest.state.worker import WorkerStatus
 from dtest.suites.session import SPEAKS
 from tests.agents.cell import RealCell, real_cell

@@ -17,18 +17,25 @@ AGAIN_S = 0.5
 
 
 def follow_output(
-    connect: Callable[[], Asked], task: str, *, attempt: int | None, to: BinaryIO
+    connect: Callable[[], Asked],
+    task: str,
+    *,
+    attempt: int | None,
+    to: BinaryIO,
+    look: Callable[[], float] = lambda: WAIT_S,
 ) -> None:
     """Write the output of an attempt, and of those after it, until the task has ended.
 
     ``connect`` is called anew when the API was away: it may come back elsewhere. Each byte is
-    written once. Raises NotFound, and Unavailable or TimedOut when the API stays away.
+    written once. ``look`` is called before each question: it says how long that may wait, and
+    raises what ends the following. Raises NotFound, and Unavailable or TimedOut when the API stays
+    away.
     """
     asking = _Asking(connect)
     after, told = "0:0", 0
     while True:
         path = f"/api/tasks/{task}/output"
-        piece = asking.get(path, attempt=attempt, after=after, wait_s=WAIT_S)
+        piece = asking.get(path, attempt=attempt, after=after, wait_s=look())
         task, attempt, after = piece["task_id"], int(piece["attempt"]), piece["next"]
         if told and told < attempt <= piece["latest_attempt"]:
             say(f"attempt {attempt} starts")

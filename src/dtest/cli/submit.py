@@ -1,21 +1,28 @@
 """``dtest submit``: task documents from a file or standard input, or one command."""
 
+import math
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
 from cyclopts import Parameter
 
+from dtest.caller.api_client import ApiClient
 from dtest.caller.cell import ship_tree
 from dtest.caller.recipes import recipe_of
+from dtest.caller.unmatched import unmatched_of
 from dtest.cli import output
 from dtest.cli.door import open_api
+from dtest.cli.following import WAIT_S, follow_output
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.shipping import tell_shipped
-from dtest.cli.watching import Patience, concluded, watch_run
-from dtest.errors import UsageError
+from dtest.cli.watching import UNMATCHED_EVERY_S, Patience, concluded, watch_run
+from dtest.errors import TimedOut, UsageError
 from dtest.events.config import CONFIGS
+from dtest.settings import parse_labels
 
 REFUSED = 2
 
@@ -30,14 +37,20 @@ def submit(  # noqa: PLR0913 - one option each
     ship: Annotated[bool, Parameter(negative="")] = False,
     root: Annotated[Path | None, Parameter(name=["--root", "-C"])] = None,
     environment: str | None = None,
+    hardware: Annotated[list[str] | None, Parameter(negative="")] = None,
+    priority: int | None = None,
+    timeout_seconds: float | None = None,
+    retries: int | None = None,
+    label: Annotated[list[str] | None, Parameter(negative="")] = None,
     call: CallOptions = DEFAULTS,
 ) -> int:
     """Submit task documents: one JSON object, an array, JSON Lines, or ``{"tasks": [...]}``.
 
-    Or, behind `--`, one command. With --ship the tasks run in a copy of this directory.
+    Or, behind `--`, one command, whose output is shown with --wait. With --ship the tasks run in a
+    copy of this directory.
 
     Examples: `dtest submit task.json --wait` · `make-tasks | dtest submit - --json` ·
-    `dtest submit --ship --wait -- make test`
+    `dtest submit --ship --wait --hardware cuda -- make test`
 
     Parameters
     ----------
@@ -59,8 +72,31 @@ def submit(  # noqa: PLR0913 - one option each
         Ship this directory.
     environment
         The environment of the tasks that name none, as JSON: `{"files": ["requirements.txt"]}`.
+    hardware
+        Of a command: a kind of hardware that will do; may be repeated, the preferred one first.
+    priority
+        Of a command: lower is more urgent, by default 5.
+    timeout_seconds
+        Of a command: how long one attempt may take.
+    retries
+        Of a command: how often it is run again if it fails.
+    label
+        Of a command: NAME=VALUE; may be repeated.
     """
-    body = _body(list(file))
+    body, is_command = _body(list(file))
+    wished = {
+        "requirements": {"hardware": hardware} if hardware else None,
+        "priority": priority,
+        "timeout_seconds": timeout_seconds,
+        "retry_policy": {"max_retries": retries} if retries is not None else None,
+        "labels": parse_labels(label) if label else None,
+    }
+    stated = {key: value for key, value in wished.items() if value is not None}
+    if is_command:
+        body["tasks"][0].update(stated)
+    elif stated:
+        message = f"{', '.join(sorted(stated))} stand in the documents of tasks"
+        raise UsageError(message, hint="options for one task need its command behind `--`")
     body.setdefault("name", name)
     if root is not None and not ship:
         message = "--root says what to ship, and nothing is"
@@ -84,17 +120,52 @@ def submit(  # noqa: PLR0913 - one option each
     if not wait:
         return REFUSED if refused else 0
     patience = Patience(timeout, fail_unmatched)
+    is_shown = is_command and not (call.json or refused)
+    if is_shown:
+        _show_output(lambda: open_api(call.settings()), answer, patience)
     run = watch_run(
-        api, answer["run_id"], after=answer["seq"], patience=patience, as_json=call.json
+        api, answer["run_id"], after=answer["seq"], patience=patience, as_json=call.json or is_shown
     )
     if call.json:
         output.as_json(run)
     code = concluded(api, run, quiet=call.json)
+    if is_shown and code:
+        task = api.get(f"/api/tasks/{answer['tasks'][0]['task_id']}")
+        why = f", {task['reason']}" if task["reason"] else ""
+        output.say(f"`dtest task show {task['task_id']}`: {task['status']}{why}")
     return REFUSED if refused else code
 
 
-def _body(given: list[str]) -> dict[str, Any]:
-    """Tell a file from a command, which stands behind ``--``. Raises UsageError."""
+def _show_output(
+    connect: Callable[[], ApiClient], answer: dict[str, Any], patience: Patience
+) -> None:
+    """Write the output of a command as it comes.
+
+    Raises TimedOut, or NoWorkerMatches when that is why nothing comes.
+    """
+    api, (task,) = connect(), answer["tasks"]
+    limit_s = patience.wait_s if patience.wait_s is not None else math.inf
+    deadline = time.monotonic() + limit_s
+
+    def look() -> float:
+        left_s = deadline - time.monotonic()
+        if left_s < 0 or patience.fail_unmatched:
+            for found in unmatched_of(api, answer["run_id"]):
+                raise found.error()
+        if left_s < 0:
+            message = f"task {task['task_id']} did not end in {limit_s:.3g} s"
+            raise TimedOut(message, hint="it goes on: `dtest task logs --follow` shows it again")
+        return min(WAIT_S if not patience.fail_unmatched else UNMATCHED_EVERY_S, left_s)
+
+    api.get(f"/api/runs/{answer['run_id']}", after=answer["seq"])
+    follow_output(connect, task["task_id"], attempt=None, to=sys.stdout.buffer, look=look)
+
+
+def _body(given: list[str]) -> tuple[dict[str, Any], bool]:
+    """Return what to submit, and whether it is a command, which stands behind ``--``.
+
+    Raises UsageError.
+    """
     words = sys.argv[1:]
     behind = len(words) - words.index("--") - 1 if "--" in words else 0
     files, command = given[: len(given) - behind], given[len(given) - behind :]
@@ -103,9 +174,9 @@ def _body(given: list[str]) -> dict[str, Any]:
             message = f"Unknown option: {word}. A file of this name is given as ./{word}"
             raise UsageError(message, hint="`dtest submit --help`")
     if command and not files:
-        return {"tasks": [{"type": "command", "config": {"command": command}}]}
+        return {"tasks": [{"type": "command", "config": {"command": command}}]}, True
     if len(files) == 1 and not command:
-        return read_documents(files[0])
+        return read_documents(files[0]), False
     message = "one file is needed, or a command behind `--`"
     raise UsageError(
         message, hint="`dtest submit task.json`, or `dtest submit --ship -- make test`"

@@ -18,7 +18,7 @@ from dtest.roles.agent import (
     serve_simulation,
 )
 from dtest.runtime.logs import set_up_logs
-from dtest.settings import load_settings
+from dtest.settings import load_settings, parse_labels
 
 app = App(
     name="dtest-agent",
@@ -101,18 +101,6 @@ def parse_kinds(text: str) -> tuple[tuple[str, int], ...]:
             raise UsageError(message, hint="as in `cuda:2,rocm:1,cpu:4`")
         kinds.append((kind, int(count or 1)))
     return tuple(kinds)
-
-
-def parse_labels(texts: list[str]) -> dict[str, str]:
-    """Read ``NAME=VALUE`` items. Raises UsageError."""
-    labels: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not name or not equals:
-            message = f"label {text!r} is not of the form NAME=VALUE"
-            raise UsageError(message)
-        labels[name] = value
-    return labels
 
 
 def main() -> None:
