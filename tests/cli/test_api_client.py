@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
+from urllib.parse import unquote
 
 import pytest
 
@@ -18,7 +19,8 @@ class Other(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer."""
         status, _, rest = self.path.removeprefix("/").partition("/")
-        body = rest.encode() if rest != "token" else self.headers["Authorization"].encode("latin-1")
+        said = self.headers["Authorization"].encode("latin-1")
+        body = unquote(rest).encode() if rest != "token" else said
         self.send_response(int(status))
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -68,10 +70,18 @@ def test_what_answers_without_a_document_is_no_api(url: str, body: str) -> None:
         client(url).get(f"/200/{body}")
 
 
-@pytest.mark.parametrize("body", ["hello", '{"a":1}', "%7B%22a%22:1%7D%0A[1"])
+@pytest.mark.parametrize(
+    "body", ["hello", '{"a":1}', "", '{"a":1}\n[1', '{"a":1}\n', '{"a":1}\n{"end":2}\n', "[1]\n"]
+)
 def test_lines_that_are_none_or_break_off_are_no_answer(url: str, body: str) -> None:
-    with pytest.raises(Unavailable, match="is no API of dtest"):
+    with pytest.raises(Unavailable, match=r"is no API of dtest|broke off"):
         client(url).lines(f"/200/{body}", dict)
+
+
+def test_lines_with_their_end_are_an_answer(url: str) -> None:
+    body = '{"a":1}\n{"a":2}\n{"end":2}\n'
+
+    assert client(url).lines(f"/200/{body}", dict) == [{"a": 1}, {"a": 2}]
 
 
 @pytest.mark.parametrize(

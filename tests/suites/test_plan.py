@@ -185,6 +185,15 @@ def test_splitting_keeps_every_piece_in_order(parts: list[Part], count: int) -> 
         assert decode(encode(each)) == each
 
 
+@given(parts=PARTS, counts=st.tuples(st.integers(1, 9), st.integers(1, 9)))
+def test_equal_names_stand_for_equal_tests(parts: list[Part], counts: tuple[int, int]) -> None:
+    """A queue takes no name twice: another cut of the same unit must not be taken for the first."""
+    unit = Unit("u", tuple(parts), 1.0)
+    one, other = ({each.id: content(each) for each in split(unit, count)} for count in counts)
+
+    assert all(one[name] == other[name] for name in one.keys() & other.keys())
+
+
 @given(
     tests=st.lists(st.tuples(st.text(max_size=9), st.text(max_size=3)), max_size=20),
     at_once=st.integers(1, 7),

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -62,11 +63,17 @@ class ApiContext:
     async def lines(
         self, sql: str, parameters: Sequence[object], json_columns: frozenset[str] = frozenset()
     ) -> AsyncIterator[bytes]:
-        """Yield all rows of a trusted statement as JSON, one on each line."""
+        """Yield all rows of a trusted statement as JSON, one on each line; then how many.
+
+        An answer without that last line was cut off.
+        """
         records = self.store.records(sql, parameters)
+        count = 0
 
         def some() -> bytes:
+            nonlocal count
             found = next(records, [])
+            count += len(found)
             return b"".join(
                 orjson.dumps(readable(each, json_columns), option=orjson.OPT_APPEND_NEWLINE)
                 for each in found
@@ -77,10 +84,12 @@ class ApiContext:
                 async with self.admission.reading:
                     text = await asyncio.to_thread(some)
                 if not text:
+                    yield orjson.dumps({"end": count}, option=orjson.OPT_APPEND_NEWLINE)
                     return
                 yield text
         finally:
-            await asyncio.to_thread(records.close)
+            with suppress(ValueError):  # whoever asked has left while it is being read
+                await asyncio.to_thread(records.close)
 
     async def caught_up(self, after: int | None) -> None:
         """Wait until the read model holds a sequence number. Raises InvalidDocument or TimedOut."""

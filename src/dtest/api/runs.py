@@ -111,7 +111,10 @@ async def show_plan(
     response_class=StreamingResponse,
 )
 async def all_of_plan(context: Context, run_id: str, after: After = None) -> StreamingResponse:
-    """Return the planned tests in the order of their numbers, as they are at one moment."""
+    """Return the planned tests in the order of their numbers, as they are at one moment.
+
+    The last line says how many came before it: `{"end": 2}`.
+    """
     await context.caught_up(after)
     return StreamingResponse(
         context.lines(PLANNED, [find_run(context, run_id)]), media_type=JSON_LINES
@@ -124,7 +127,10 @@ async def all_of_plan(context: Context, run_id: str, after: After = None) -> Str
     response_class=StreamingResponse,
 )
 async def all_cases(context: Context, run_id: str, after: After = None) -> StreamingResponse:
-    """Return every report of a test, the oldest first, as they are at one moment."""
+    """Return every report of a test, the oldest first, as they are at one moment.
+
+    The last line says how many came before it: `{"end": 2}`.
+    """
     await context.caught_up(after)
     return StreamingResponse(
         context.lines(CASES, [find_run(context, run_id)], JSON), media_type=JSON_LINES

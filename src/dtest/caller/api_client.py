@@ -141,13 +141,21 @@ class ApiClient:
     ) -> list[Made]:
         made: list[Made] = []
         rest = b""
+        end: int | None = None
         for chunk in answer.iter_stream():
             *whole, rest = (rest + chunk).split(b"\n")
             try:
-                made += [make(orjson.loads(line)) for line in whole]
-            except (ValueError, TypeError, KeyError) as error:
+                for document in map(orjson.loads, whole):
+                    if document.keys() == {"end"}:
+                        end = document["end"]
+                    else:
+                        made.append(make(document))
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise self._no_api(path) from error
-        if rest:
+        if end is None and made and not rest:
+            message = f"the answer of {self.url} broke off: {path}"
+            raise Unavailable(message, hint="ask again")
+        if rest or end != len(made):
             raise self._no_api(path)
         return made
 

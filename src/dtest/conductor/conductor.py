@@ -18,6 +18,8 @@ log = structlog.get_logger()
 
 AGAIN_S = (0.2, 1.0, 5.0, 30.0)
 """Between tries of a run whose conducting failed."""
+AWAY_S = (0.2, 1.0, 5.0)
+"""Between tries while the brokers, or a leader that knows suites, are away."""
 CUT_AFTER = 3
 """A run whose conducting failed so often at one place is cut."""
 
@@ -50,7 +52,7 @@ async def conduct(stage: Stage, pen: Pen) -> None:
 
 async def _carried(stage: Stage, pen: Pen, run_id: RunId) -> None:
     """Carry one run to its end, whatever becomes of a try: one run must not end the others."""
-    failures, reached = 0, None
+    failures, waits, reached = 0, 0, None
     while True:
         try:
             await Performance(stage, pen, run_id).run()
@@ -58,15 +60,16 @@ async def _carried(stage: Stage, pen: Pen, run_id: RunId) -> None:
             raise
         except Unavailable as error:
             log.warning("conducting_waits", run=run_id, detail=error.message)
-            wait_s = AGAIN_S[-1]
+            waits += 1
+            wait_s = AWAY_S[min(waits, len(AWAY_S)) - 1]
         except Exception as error:
             log.exception("conducting_failed", run=run_id)
             suite = stage.view.cell.suites[run_id]
             here = len(suite.lanes), len(suite.collected), suite.pooled, suite.round, suite.cut
             failures = failures + 1 if here == reached else 1
-            reached = here
+            waits, reached = 0, here
             wait_s = AGAIN_S[min(failures, len(AGAIN_S)) - 1]
-            if failures == CUT_AFTER and suite.cut is None:
+            if failures >= CUT_AFTER and suite.cut is None:
                 detail = error.message if isinstance(error, DtestError) else repr(error)
                 await _cut(stage, pen, run_id, f"the conductor failed: {detail}")
         else:

@@ -4,9 +4,11 @@ import asyncio
 from collections import deque
 
 from dtest.conductor.books import Books
+from dtest.events import subject
+from dtest.events.envelope import Recorded
 from dtest.journal.port import Journal
 from dtest.projections.rows import Rows
-from dtest.state.cell import Cell
+from dtest.state.cell import Cell, PendingRefusal
 
 EVENTS_AT_ONCE = 500
 """After so many events others may run: who stands by still answers."""
@@ -22,11 +24,13 @@ class View:
         self._journal = journal
         self._rows = Rows(base, events=False)
         self._since = since
+        self._own = subject.conducted(base.id).rpartition(".")[0] + "."
         self.books = Books(base)
         self._moved = asyncio.Condition()
         self.moves = 0
         """Grows with each batch."""
-        self._refused: deque[int] = deque(maxlen=REFUSED_MAX)
+        self._refused: deque[tuple[int, PendingRefusal]] = deque(maxlen=REFUSED_MAX)
+        """Of what a conductor decided, the latest, with their places."""
 
     @property
     def cell(self) -> Cell:
@@ -45,11 +49,7 @@ class View:
                         self._rows.fold(record)
                         continue
                     self._rows.add(record, b"")
-                    if any(
-                        (record.seq, index) in self.cell.refusals
-                        for index in range(len(record.events))
-                    ):
-                        self._refused.append(record.seq)
+                    self._note_refusals(record)
                     self.books.note(record)
                     if events >= EVENTS_AT_ONCE:
                         events = 0
@@ -79,9 +79,17 @@ class View:
             pass
         return self.moves
 
-    def has_refused(self, seq: int) -> bool:
-        """Say whether the facts of a message, which was just folded, were refused."""
-        return seq in self._refused
+    def refusal(self, after: int, upto: int) -> PendingRefusal | None:
+        """Return why a fact of a conductor was refused that stands there, none if none was."""
+        return next((why for seq, why in self._refused if after < seq <= upto), None)
+
+    def _note_refusals(self, record: Recorded) -> None:
+        if not record.subject.startswith(self._own):
+            return
+        for index in range(len(record.events)):
+            why = self.cell.refusals.get((record.seq, index))
+            if why is not None:
+                self._refused.append((record.seq, why))
 
     async def reached(self, seq: int) -> None:
         """Wait until a message is folded."""

@@ -8,9 +8,10 @@ from dtest.conductor.books import Book
 from dtest.conductor.following import View
 from dtest.conductor.lists import read_list
 from dtest.conductor.office import Pen
-from dtest.errors import Unavailable, UsageError
+from dtest.errors import InvalidDocument, Unavailable, UsageError
 from dtest.events.catalogue import ConductorPayload
 from dtest.events.fields import RunId
+from dtest.events.reasons import RefusalCode
 from dtest.events.suite import SuiteSubmitted
 from dtest.events.task import TaskQueued
 from dtest.journal.connection import Connection
@@ -90,13 +91,19 @@ class Means:
     async def decide(self, *facts: ConductorPayload) -> None:
         """Record facts, all or none, and wait until they are folded.
 
-        Raises Unavailable while a leader decides that does not know them.
+        Raises Unavailable while a leader decides that does not know them, InvalidDocument for what
+        the cell refuses for other reasons.
         """
+        before = self.cell.seq
         seq = await self.pen.decide(facts)
         await self.stage.view.reached(seq)
-        if self.stage.view.has_refused(seq):
-            message = f"the leader does not take {facts[0].TYPE}"
-            raise Unavailable(message, hint="its rules are older: bring every scheduler up to date")
+        refusal = self.stage.view.refusal(before, seq)
+        if refusal is None:
+            return
+        message = f"the cell refuses {facts[0].TYPE}: {refusal.detail}"
+        if refusal.code is RefusalCode.UNKNOWN_EVENT:
+            raise Unavailable(message, hint="bring every scheduler up to date")
+        raise InvalidDocument(message)
 
     async def ask_for(self, tasks: Sequence[TaskQueued]) -> None:
         """Submit the tasks that are not known yet. Raises UsageError if the cell refuses one."""

@@ -140,6 +140,8 @@ class Performance:
         if first is not None:
             rest = [await queue.told(part) for part in range(1, parts_of(first))]
             parts = [first, *(each for each in rest if each is not None)]
+            if len(parts) <= len(rest):
+                return None  # another telling is under way
             suite = await _made(TESTS_AT_ONCE * len(parts), joined, parts)
             if lane.is_crowded:  # it holds room that others collect in
                 await queue.open()
@@ -297,9 +299,7 @@ class Performance:
 
         report = await _made(len(known.observations), judged)
         counts = {str(name): count for name, count in report.counts.items()}
-        await run.pen.decide(
-            [SuiteEnded(run.run_id, report.exit_code, counts, report.planned or 0)]
-        )
+        await run.decide(SuiteEnded(run.run_id, report.exit_code, counts, report.planned or 0))
         log.info("suite_ended", run=run.run_id, exit_code=report.exit_code, **counts)
 
 

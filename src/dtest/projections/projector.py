@@ -175,6 +175,9 @@ class Projector:
         rows = self.rows.take()
         self.store.write(self._source.name, progress, rows)
         self.tally.take(rows)
+        for run_id in self.tally.runs:
+            if self._has_ended(RunId(run_id)):
+                self.tally.forget(run_id)
 
     async def reached(self, seq: int, *, wait_s: float) -> bool:
         """Wait until a sequence number is projected; say whether it is."""

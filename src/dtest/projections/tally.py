@@ -61,9 +61,15 @@ class Tally:
         standing: Iterable[tuple[str, int | None, str, str]],
     ) -> None:
         """Begin to count a run, with the answers to ``HOMES`` and ``STANDING``."""
-        run = self._runs[run_id] = _Run({task: _class_in(document) for task, document in homes})
+        run = _Run({task: _class_in(document) for task, document in homes})
         for task_id, number, nodeid, outcome in standing:
             run.note(task_id, nodeid if number is None else number, outcome)
+        self._runs[run_id] = run
+
+    @property
+    def runs(self) -> list[str]:
+        """Those that are counted."""
+        return list(self._runs)
 
     def forget(self, run_id: str) -> None:
         """Count a run no more."""

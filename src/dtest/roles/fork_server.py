@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import selectors
+import signal
 import socket
 import sys
 from contextlib import suppress
@@ -79,16 +80,35 @@ class Server:
                 importlib.import_module(request.module)
         gc.freeze()  # what all share stays shared: nobody walks through it
         parent = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:  # no room for another process: those that run are to stay
+            pid, why = -1, str(error)
         if not pid:
             self._become(request, descriptors, parent)
             return True
         for descriptor in descriptors:
             os.close(descriptor)
-        watched = os.pidfd_open(pid)
-        self._waits.register(watched, selectors.EVENT_READ, pid)
-        self._tell({"pid": pid}, watched)
+        if pid > 0:
+            why = self._followed(pid)
+        if why:
+            self._tell({"error": why})
         return False
+
+    def _followed(self, pid: int) -> str:
+        """Tell of a new process, and watch it; end it and say why where that cannot be."""
+        watched = -1
+        try:
+            watched = os.pidfd_open(pid)
+            socket.send_fds(self._link, [json.dumps({"pid": pid}).encode()], [watched])
+        except OSError as error:
+            if watched >= 0:
+                os.close(watched)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return str(error)
+        self._waits.register(watched, selectors.EVENT_READ, pid)
+        return ""
 
     def _become(self, request: Request, descriptors: list[int], parent: int) -> None:
         os.setsid()
@@ -115,9 +135,9 @@ class Server:
         _, status = os.waitpid(pid, 0)
         self._tell({"pid": pid, "code": os.waitstatus_to_exitcode(status)})
 
-    def _tell(self, told: dict[str, int], *descriptors: int) -> None:
+    def _tell(self, told: dict[str, int | str]) -> None:
         try:
-            socket.send_fds(self._link, [json.dumps(told).encode()], descriptors)
+            self._link.send(json.dumps(told).encode())
         except OSError:  # nobody listens any more: the end of the socket is read next
             return
 

@@ -16,6 +16,10 @@ from dtest.roles.fork_server import REQUEST_BYTES_MAX, ROOM, Request
 from dtest.runtime.lifecycle import end_with_parent
 
 CAN_FORK = sys.platform.startswith("linux")
+STATUS_S_MAX = 1.0
+"""How long a server may take to say how a process has ended."""
+UNKNOWN_STATUS = -signal.SIGTERM
+"""Of one whose server ended before it: that is how they end."""
 
 
 class Forked:
@@ -27,6 +31,7 @@ class Forked:
         self._watched = watched
         self._word: int | None = word
         self._ended = asyncio.Event()
+        asyncio.get_running_loop().add_reader(watched, self._gone)
 
     async def wait(self) -> int:
         """Wait for its end; return its exit status."""
@@ -59,21 +64,18 @@ class Forked:
         """Take its exit status."""
         if self.returncode is None:
             self.returncode = code
+            asyncio.get_running_loop().remove_reader(self._watched)
             os.close(self._watched)
             if self._word is not None:
                 os.close(self._word)
                 self._word = None
             self._ended.set()
 
-    def follow_alone(self) -> None:
-        """Watch it without its server, which has ended: then it is told to end as well."""
-        if self.returncode is None:
-            loop = asyncio.get_running_loop()
-            loop.add_reader(self._watched, self._gone)
-
     def _gone(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._watched)
-        self.note_end(-signal.SIGTERM)
+        """It has ended; its server says how, unless that has ended or hangs."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._watched)
+        loop.call_later(STATUS_S_MAX, self.note_end, UNKNOWN_STATUS)
 
 
 class ForkServer:
@@ -155,11 +157,16 @@ class ForkServer:
             self._lost()
             return
         told = json.loads(message)
-        pid = int(told["pid"])
         if "code" in told:
-            self._running.pop(pid).note_end(int(told["code"]))
+            self._running.pop(int(told["pid"])).note_end(int(told["code"]))
             return
         answer, word = self._asked.popleft()
+        if "error" in told:
+            os.close(word)
+            if not answer.cancelled():
+                answer.set_exception(ChildProcessError(told["error"]))
+            return
+        pid = int(told["pid"])
         child = Forked(pid, descriptors[0], word)
         self._running[pid] = child
         if answer.cancelled():
@@ -183,6 +190,4 @@ class ForkServer:
                 message = "the fork server ended"
                 answer.set_exception(ChildProcessError(message))
         self._asked.clear()
-        for child in self._running.values():
-            child.follow_alone()
-        self._running.clear()
+        self._running.clear()  # the kernel tells them to end as well

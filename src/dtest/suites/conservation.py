@@ -177,8 +177,10 @@ class Conservation:
     def _silent(self, plan: _Plan) -> list[str]:
         """Return the files that were to run as a whole, and of which nothing is told."""
         files = self._files.get(self._digests.get(plan, ""), [])
+        told = self._named.get(plan, set())
         places = (number - WHOLE_FIRST for number in sorted(self._whole.get(plan, ())))
-        return [files[place] for place in places if files[place] not in self._named.get(plan, ())]
+        names = (files[at] if at < len(files) else f"file {at}, beyond its list" for at in places)
+        return [name for name in names if name not in told]
 
     def _of_division(self, run_id: RunId, division: _Division) -> Iterator[str]:
         """Hold the sums of a conductor against what the journal tells."""

@@ -115,11 +115,10 @@ def split(unit: Unit, count: int) -> list[Unit]:
     for piece in pieces:
         made[min(count - 1, int(reached_s * count / total_s))].append(piece)
         reached_s += expected_s(piece)
-    made = [pieces for pieces in made if pieces]
-    seconds = unit.seconds / len(made)
+    filled = [(number, pieces) for number, pieces in enumerate(made) if pieces]
+    seconds = unit.seconds / len(filled)
     return [
-        Unit(f"{unit.id}.{number}of{len(made)}", joined(pieces), seconds)
-        for number, pieces in enumerate(made)
+        Unit(f"{unit.id}.{number}of{count}", joined(pieces), seconds) for number, pieces in filled
     ]
 
 
