@@ -661,7 +661,7 @@ def test_a_request_that_changes_nothing_says_so(api: Api) -> None:
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ({"status": "runing"}, "'running'"),
+        ({"status": "on-the-way"}, "'running'"),
         ({"state": "running"}, "unknown query parameter 'state'"),
         ({"run": "x"}, "run_id"),
     ],
