@@ -1,7 +1,7 @@
 """The client of the API by itself: addresses that are none, answers of something else."""
 
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from urllib.parse import unquote
 
@@ -20,7 +20,8 @@ class Other(BaseHTTPRequestHandler):
         """Answer."""
         status, _, rest = self.path.removeprefix("/").partition("/")
         said = self.headers["Authorization"].encode("latin-1")
-        body = unquote(rest).encode() if rest != "token" else said
+        told = unquote(rest.removeprefix("raw/")) if rest.startswith("raw/") else rest
+        body = told.encode() if rest != "token" else said
         self.send_response(int(status))
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -33,7 +34,7 @@ class Other(BaseHTTPRequestHandler):
 @pytest.fixture
 def url() -> Iterator[str]:
     """The address of that."""
-    with HTTPServer(("127.0.0.1", 0), Other) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -75,13 +76,13 @@ def test_what_answers_without_a_document_is_no_api(url: str, body: str) -> None:
 )
 def test_lines_that_are_none_or_break_off_are_no_answer(url: str, body: str) -> None:
     with pytest.raises(Unavailable, match=r"is no API of dtest|broke off"):
-        client(url).lines(f"/200/{body}", dict)
+        client(url).lines(f"/200/raw/{body}", dict)
 
 
 def test_lines_with_their_end_are_an_answer(url: str) -> None:
     body = '{"a":1}\n{"a":2}\n{"end":2}\n'
 
-    assert client(url).lines(f"/200/{body}", dict) == [{"a": 1}, {"a": 2}]
+    assert client(url).lines(f"/200/raw/{body}", dict) == [{"a": 1}, {"a": 2}]
 
 
 @pytest.mark.parametrize(
