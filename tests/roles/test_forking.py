@@ -12,6 +12,7 @@ import pytest
 
 from dtest.roles.fork_server import FOR_ALL, Request
 from dtest.roles.forking import CAN_FORK, Forked, ForkServer
+from tests.kit.agent import is_alive
 
 pytestmark = [
     pytest.mark.anyio,
@@ -45,13 +46,6 @@ async def said(log: Path, word: str) -> str:
         while word not in (text := await asyncio.to_thread(log.read_text)):  # noqa: ASYNC110 - a file
             await asyncio.sleep(0.01)
     return text
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 async def begun(forks: ForkServer, log: Path, *arguments: str, **environment: str) -> Forked:
