@@ -34,7 +34,8 @@ from dtest.projections.store import Store
 from dtest.roles.session import session
 from dtest.runtime.clock import instant
 from dtest.runtime.lifecycle import hold_many_objects
-from dtest.runtime.nats_server import EmbeddedServer, free_port, server_binary
+from dtest.runtime.nats_server import EmbeddedServer, server_binary
+from dtest.runtime.ports import free_port
 from dtest.settings import Setting, Settings
 from dtest.state.cell import Cell
 from dtest.state.fold import apply

@@ -36,7 +36,7 @@ from dtest.leadership.snapshots import IDLE_EVENTS_MIN
 from dtest.roles.session import Session, session
 from dtest.roles.stack import Stack, StackOptions
 from dtest.runtime.clock import SystemClock
-from dtest.runtime.nats_server import free_port
+from dtest.runtime.ports import free_port
 from dtest.settings import settings_of
 
 STEP_TASKS = 20_000

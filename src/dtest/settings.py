@@ -8,7 +8,7 @@ Precedence: flag, then environment (``DTEST_*``, a secret also by ``DTEST_*_FILE
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from dtest.errors import Unavailable, UsageError
 from dtest.events.fields import TOKEN_PATTERN, CellId
 from dtest.runtime.stack_file import StackFile, read_stack_file
 
+OWN_FILE = "dtest.toml"
 SECRETS = frozenset({"nats_password", "nats_token", "token"})
 LIMITS: dict[str, tuple[str, str]] = {
     "submissions_max": ("32", "submissions that the API takes at once"),
@@ -180,7 +181,7 @@ def load_settings(
         {key: Setting(v, f"flag {FLAGS[key]}") for key, v in (flags or {}).items() if v},
         _from_environment(env),
         _from_project(cwd or Path.cwd(), tables),
-        _from_file(Path(platformdirs.user_config_path("dtest")) / "config.toml", (), tables),
+        _from_file(_user_file(), (), tables),
     ]
     values: dict[str, Setting] = {}
     for layer in layers:
@@ -225,15 +226,32 @@ def _from_environment(env: Mapping[str, str]) -> dict[str, Setting]:
     return found
 
 
-def _from_project(start: Path, tables: Tables) -> dict[str, Setting]:
+def settings_files(cwd: Path) -> list[Path]:
+    """Return the files that say, or would say if they were there, what the settings are."""
+    looked_at: list[Path] = []
+    for path in _project_files(cwd):
+        looked_at.append(path)
+        if path.is_file():
+            break
+    return [*looked_at, _user_file()]
+
+
+def _project_files(start: Path) -> Iterator[Path]:
+    """Yield the files of a project's settings; the first that is there counts."""
     for directory in (start, *start.parents):
-        own = directory / "dtest.toml"
-        if own.is_file():
-            return _from_file(own, (), tables)
-        project = directory / "pyproject.toml"
-        if project.is_file():
-            return _from_file(project, ("tool", "dtest"), tables)
-    return {}
+        yield directory / OWN_FILE
+        yield directory / "pyproject.toml"
+
+
+def _user_file() -> Path:
+    return Path(platformdirs.user_config_path("dtest")) / "config.toml"
+
+
+def _from_project(start: Path, tables: Tables) -> dict[str, Setting]:
+    found = next((path for path in _project_files(start) if path.is_file()), None)
+    if found is None:
+        return {}
+    return _from_file(found, () if found.name == OWN_FILE else ("tool", "dtest"), tables)
 
 
 def _from_file(path: Path, inside: tuple[str, ...], tables: Tables) -> dict[str, Setting]:

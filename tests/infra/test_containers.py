@@ -15,7 +15,8 @@ from dtest.journal.api import ask_api
 from dtest.journal.cluster import await_leaders, get_placement, greet, placements
 from dtest.journal.connection import NatsAddress
 from dtest.runtime.ids import short_id
-from dtest.runtime.nats_server import free_ports, server_binary
+from dtest.runtime.nats_server import server_binary
+from dtest.runtime.ports import free_ports
 from tests.infra.installed import INFRA, NAMES, Installed
 from tests.journal.load import RESUMED_S_MAX, Load, loaded
 from tests.kit.engine import engine

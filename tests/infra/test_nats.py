@@ -17,7 +17,8 @@ from dtest.errors import PermissionRefused, Unavailable
 from dtest.events.fields import CellId
 from dtest.journal.connection import NatsAddress
 from dtest.journal.port import Appended
-from dtest.runtime.nats_server import PAYLOAD_BYTES_MAX, free_ports, server_binary
+from dtest.runtime.nats_server import PAYLOAD_BYTES_MAX, server_binary
+from dtest.runtime.ports import free_ports
 from tests.infra.installed import INFRA, NAMES, Installed, prepare
 from tests.journal.conformance import Bench
 from tests.kit.nats import connected, joined

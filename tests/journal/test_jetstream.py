@@ -41,7 +41,7 @@ from dtest.journal.stores import (
 )
 from dtest.journal.streams import artifact_bucket, output_name
 from dtest.runtime.ids import IdSource
-from dtest.runtime.nats_server import free_port
+from dtest.runtime.ports import free_port
 from tests.journal.conformance import Bench, append_until_full, ids, read, stored_at, take
 from tests.journal.writers import Writers, client, follow_into, message
 from tests.kit.nats import (

@@ -12,6 +12,7 @@ from dtest.journal.connection import NatsAddress
 from dtest.runtime.ids import secret
 from dtest.runtime.nats_cluster import USER, EmbeddedCluster, plan_cluster
 from dtest.runtime.nats_server import EmbeddedServer
+from dtest.runtime.ports import HeldPorts
 from tests.kit.nats import LIMITS, NatsCell, eventually
 
 LIMITS_OF_THREE = replace(LIMITS, replicas=3)
@@ -22,7 +23,9 @@ class Cluster:
     """The processes of a cluster, each of which may die and come back."""
 
     def __init__(self, directory: Path, nodes: int) -> None:
-        self.planned: EmbeddedCluster = plan_cluster(directory, nodes, secret=secret)
+        with HeldPorts() as ports:
+            planned = plan_cluster(directory, nodes, secret=secret, ports=ports)
+        self.planned: EmbeddedCluster = planned
         self._processes: dict[str, asyncio.subprocess.Process] = {}
 
     @property

@@ -19,7 +19,8 @@ from dtest.journal.jetstream import JetStreamJournal
 from dtest.journal.migration import create_streams
 from dtest.journal.streams import Limits, journal_name
 from dtest.runtime.ids import IdSource
-from dtest.runtime.nats_server import EmbeddedServer, free_port
+from dtest.runtime.nats_server import EmbeddedServer
+from dtest.runtime.ports import free_port
 
 USER = "dtest"
 PASSWORD = "for tests only"

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtest.runtime.nats_server import free_port
+from dtest.runtime.ports import free_port
 from tests.kit.markdown import blocks_in
 from tests.kit.nats import PASSWORD, USER, Server, running
 

@@ -4,7 +4,8 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,30 +17,56 @@ if TYPE_CHECKING:
     from dtest.workspaces.shipping import Door, Shipped
 
 
+@dataclass(frozen=True, slots=True)
+class OpenCell:
+    """A cell that a call may use."""
+
+    api: "ApiClient"
+    outlives_call: bool
+    """What the call leaves there goes on to its end."""
+
+
 @contextmanager
 def cell_of(
     settings: Settings,
     workers: int | None,
     *,
+    keep_s: float | None,
     meanwhile: Callable[[], object] | None = None,
     tell: Callable[[str], None],
-) -> Iterator["ApiClient"]:
-    """Open the running cell, or one that lives as long as the block.
+) -> Iterator[OpenCell]:
+    """Open the running cell, or one that lives as long as the block, or was kept, or will be.
 
-    ``meanwhile`` is called while that one starts: what takes time and needs no cell.
+    ``meanwhile`` is called while that one starts: what takes time and needs no cell. ``keep_s`` is
+    how long it stays afterwards, as ``kept_stack.keep_s_of`` returns it.
     """
     if settings.get("api_url"):
         from dtest.caller.api_client import open_api
 
-        yield open_api(settings, tell=tell)
+        yield OpenCell(open_api(settings, tell=tell), outlives_call=True)
         return
+    with _own_stack(settings, workers, keep_s, meanwhile=meanwhile, tell=tell) as own:
+        from dtest.caller.api_client import open_api
+
+        yield OpenCell(open_api(own, tell=tell), outlives_call=False)
+
+
+def _own_stack(
+    settings: Settings,
+    workers: int | None,
+    keep_s: float | None,
+    *,
+    meanwhile: Callable[[], object] | None,
+    tell: Callable[[str], None],
+) -> AbstractContextManager[Settings]:
+    from dtest.caller.kept_stack import kept_stack
     from dtest.caller.local_stack import throw_away_stack
 
     slots = workers or os.cpu_count() or 1
-    with throw_away_stack(workers=1, slots=slots, meanwhile=meanwhile) as own:
-        from dtest.caller.api_client import open_api
-
-        yield open_api(own, tell=tell)
+    kept = kept_stack(settings, slots=slots, keep_s=keep_s)
+    if kept is not None:
+        return kept.used(meanwhile=meanwhile, tell=tell)
+    return throw_away_stack(workers=1, slots=slots, meanwhile=meanwhile)
 
 
 def interpreter_of(python: str | None, *, is_here: bool) -> str | None:

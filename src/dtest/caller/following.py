@@ -87,6 +87,11 @@ class Ended:
         return self.report.cut
 
     @property
+    def is_left(self) -> bool:
+        """Say whether it had not ended when its caller had to go."""
+        return self.interrupted is not None and self.suite["exit_code"] is None
+
+    @property
     def predicted_s(self) -> float:
         """How long it was to take."""
         return float(self.suite["predicted_s"])
@@ -163,7 +168,7 @@ class Following:
                 if time.monotonic() > deadline:
                     if interrupted is not None:
                         break
-                    message = f"run {self.run_id} did not end in {self.wait_s:.3g} s"
+                    message = f"run {self.run_id} did not end in {self.wait_s:g} s"
                     raise TimedOut(message, hint="it goes on: `dtest run watch` follows it again")
                 run = self._look(patient, run, min(delay_s, deadline - time.monotonic()))
                 delay_s = max(delay_s, min(LOOK_S_MAX, delay_s * 1.2))

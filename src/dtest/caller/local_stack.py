@@ -14,7 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dtest.errors import DtestError, Unavailable, UsageError
+from dtest.runtime.kept import Watched
 from dtest.runtime.lifecycle import end_with_parent, signals_held
+from dtest.runtime.nats_server import LOOPBACK
 from dtest.runtime.stack_file import StackFile, read_last_words, read_stack_file
 from dtest.settings import Settings, settings_of
 
@@ -36,12 +38,16 @@ class LocalStack:
     simulate_seconds: float = 0.1
     schedulers: int = 1
     port: int = 0
+    listen: str = LOOPBACK
     nats: str | None = None
     nodes: int | None = None
     replicas: int | None = None
     brokers_only: bool = False
     throw_away: bool = False
-    """The state directory is removed when the stack ends, and the stack ends with its caller."""
+    """The state directory is removed when the stack ends, and the stack ends with its caller,
+    unless it is kept."""
+    kept: Watched | None = None
+    """It stays for the next call, but does not outlive these; see ``runtime.kept``."""
 
     @property
     def path(self) -> Path:
@@ -65,7 +71,7 @@ class LocalStack:
 
             def prepare() -> None:
                 release()
-                if self.throw_away:
+                if self.throw_away and self.kept is None:
                     end_with_parent()
 
             process = subprocess.Popen(
@@ -143,9 +149,15 @@ def throw_away_stack(
     """
     directory = Path(tempfile.mkdtemp(prefix="dtest-"))
     wanted = LocalStack("main", directory, throw_away=True, **options)  # type: ignore[arg-type]
+    keeps_logs = False
     try:
-        stack = wanted.start(meanwhile=meanwhile)
+        try:
+            stack = wanted.start(meanwhile=meanwhile)
+        except DtestError:
+            keeps_logs = True  # the error names them
+            raise
         yield settings_of(stack, directory)
     finally:
-        stop_stack(wanted.path)
-        shutil.rmtree(directory, ignore_errors=True)
+        if not keeps_logs:
+            stop_stack(wanted.path)
+            shutil.rmtree(directory, ignore_errors=True)

@@ -59,6 +59,8 @@ class SuiteSettings:
     test_timeout: float | None = None
     memory_limit: float | None = None
     reruns: int | None = None
+    keep: float | None = None
+    """How long a cell stays that is made for a call, seconds."""
     rules: tuple[Rule, ...] = ()
 
     written_rules: tuple[dict[str, Any], ...] = ()
@@ -117,6 +119,7 @@ KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "test_timeout": (_is_number, "a number of seconds"),
     "memory_limit": (_is_number, "a number of GB"),
     "reruns": (_is_whole, "a whole number"),
+    "keep": (_is_number, "a number of seconds"),
 }
 """The keys, each with what its value has to be."""
 

@@ -1,9 +1,10 @@
 """``dtest test``, once it is known what is wanted: hand the suite in, follow it, tell of it."""
 
+import sys
 from pathlib import Path
 
 from dtest.caller.api_client import ApiClient
-from dtest.caller.cell import interpreter_of, shipped_here
+from dtest.caller.cell import OpenCell, interpreter_of, shipped_here
 from dtest.caller.document import Choice, SuitePlace, suite_document
 from dtest.caller.fleet import fleet_of, is_remote, tell_old
 from dtest.caller.following import Ended, Following, hand_in
@@ -18,18 +19,21 @@ from dtest.cli.suite_options import NO_FILES, ReportFiles
 INTERRUPTED = 130
 
 
-def conduct(api: ApiClient, wanted: SuiteCommand) -> int:
+def conduct(cell: OpenCell, wanted: SuiteCommand) -> int:
     """Have the suite run in a cell and follow it; return the exit code."""
     from dtest.caller.gathering import keys_of
 
-    kept = HistoryFile(Path.cwd())
+    api, kept = cell.api, HistoryFile(Path.cwd())
     with shown(as_json=wanted.as_json) as port:
         run_id, seq = hand_in(api, _document(api, wanted), kept.document(), port)
         if wanted.detach:
             return _detached(run_id, as_json=wanted.as_json)
         end = Following(api, run_id, port, since=seq).to_the_end()
     kept.add(end.report, keys_of(end.plan))
-    return concluded(end, wanted.reports, as_json=wanted.as_json)
+    code = concluded(end, wanted.reports, as_json=wanted.as_json)
+    if end.is_left and not cell.outlives_call:
+        sys.exit(code)  # the cell is not to stay with a run that nobody wants
+    return code
 
 
 def _detached(run_id: str, *, as_json: bool) -> int:
@@ -86,8 +90,8 @@ def concluded(end: Ended, reports: ReportFiles = NO_FILES, *, as_json: bool) -> 
         write_report(path, form, report)
     if isinstance(end.interrupted, SystemExit):
         raise end.interrupted
-    if end.interrupted is not None and end.suite["exit_code"] is None:
-        output.say(f"the run goes on to its end: `dtest run watch {report.run.run_id}`")
+    if end.is_left:
+        output.say(f"run {report.run.run_id} has not ended; `dtest run watch` follows it")
         return INTERRUPTED
     error = end.error
     if error is not None and end.cut is not None and end.cut.cause not in {"failures", "stopped"}:

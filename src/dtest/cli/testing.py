@@ -5,6 +5,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from dtest.caller.cell import cell_of
+from dtest.caller.keeping import at_terminal, in_ci, keep_s_of
 from dtest.caller.known_flaky import known_flaky_tests
 from dtest.caller.recipes import recipe_of
 from dtest.caller.suite_settings import environment_of, suite_settings
@@ -36,6 +37,7 @@ def test(  # noqa: PLR0913 - one option each
     ship: bool | None = None,
     environment: str | None = None,
     detach: Annotated[bool, Parameter(negative="")] = False,
+    keep: float | None = None,
     selection: Selection = EVERYTHING,
     runner: RunnerOptions = PYTEST_RUNS,
     bounds: Bounds = UNBOUND,
@@ -51,7 +53,7 @@ def test(  # noqa: PLR0913 - one option each
 
     Tests that a mark or `[[tool.dtest.requirements]]` gives requirements run where these are met;
     `[tool.dtest.test]` holds defaults of workers, python, environment, on, test_timeout,
-    memory_limit and reruns.
+    memory_limit, reruns and keep.
 
     Examples: `dtest test tests/` · `dtest test --on "cuda | rocm" --html matrix.html` ·
     `dtest test --workers 4 --python .venv/bin/python` ·
@@ -80,6 +82,11 @@ def test(  # noqa: PLR0913 - one option each
     detach
         Print the id of the run and leave it to the running cell, which carries it to its end:
         `dtest run watch RUN` follows it, `dtest report build RUN` writes its reports.
+    keep
+        Where no cell is running: let the one that is made for this call stay for so many seconds,
+        for the next call in this directory, which starts at once. It ends earlier when settings,
+        environment or dtest itself change, and by `dtest down`. 0: use no cell that was kept. The
+        default of the settings counts at a terminal only, and not where `CI` is set.
     """
     settings = call.settings()
     given = suite_settings(settings)
@@ -93,7 +100,8 @@ def test(  # noqa: PLR0913 - one option each
     if detach:
         _check_detached(settings, reports)
     by = runner.chosen(selection, python=python)
-    by.check_paths(tuple(paths or ()))
+    paths = [*(paths or ()), *by.paths]
+    by.check_paths(tuple(paths))
     workers = 1 if by.is_single else workers
     on = given.on if on is None else on
     if on is not None:
@@ -101,7 +109,7 @@ def test(  # noqa: PLR0913 - one option each
     flaky = known_flaky_tests(reports.known_flaky, output.say)
     python, recipe = environment_of(python, recipe_of(environment), given)
     wanted = SuiteCommand(
-        paths=paths or (),
+        paths=paths,
         workers=workers,
         python=python,
         recipe=recipe,
@@ -116,10 +124,11 @@ def test(  # noqa: PLR0913 - one option each
         detach=detach,
         as_json=call.json,
     )
-    with cell_of(settings, workers, meanwhile=_load, tell=tell) as api:
+    keep_s = keep_s_of(keep, given.keep, is_watched=at_terminal() and not in_ci())
+    with cell_of(settings, workers, keep_s=keep_s, meanwhile=_load, tell=tell) as cell:
         from dtest.cli.suite_call import conduct
 
-        return conduct(api, wanted)
+        return conduct(cell, wanted)
 
 
 def _load() -> None:

@@ -19,7 +19,8 @@ from dtest.journal.streams import journal_name
 from dtest.roles.child import Child
 from dtest.runtime.clock import SystemClock
 from dtest.runtime.ids import secret
-from dtest.runtime.nats_server import EmbeddedServer, free_port
+from dtest.runtime.nats_server import EmbeddedServer
+from dtest.runtime.ports import free_port
 
 RECOVERED_S_MAX = 60.0
 COPY_READ_S_MAX = 30.0

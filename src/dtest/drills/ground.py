@@ -26,7 +26,6 @@ from dtest.roles.session import Session, session
 from dtest.roles.stack import Stack, StackOptions
 from dtest.runtime.clock import SystemClock
 from dtest.runtime.machine import command_of, descendants_of, processes_with
-from dtest.runtime.nats_server import free_port
 from dtest.settings import Settings, settings_of
 
 CELL = CellId("drill")
@@ -179,7 +178,7 @@ async def ground(
 def _stack(layout: Layout, nodes: int, place: Path, wiring: Wiring) -> Stack:
     second = {
         SECOND_API: {
-            "DTEST_API_URL": f"http://127.0.0.1:{free_port()}",
+            "DTEST_API_URL": f"http://127.0.0.1:{wiring.ports.take()}",
             "DTEST_STATE_DIR": str(place / SECOND_PLACE),
         }
     }

@@ -10,7 +10,7 @@ from dtest.drills.networks import NamespacesRefused, Networks, networks
 from dtest.drills.proxy import Proxy
 from dtest.errors import UsageError
 from dtest.runtime.nats_cluster import Place
-from dtest.runtime.nats_server import free_port
+from dtest.runtime.ports import HeldPorts
 
 
 class Wire(Protocol):
@@ -29,6 +29,8 @@ class Wire(Protocol):
 class Wiring:
     """The wires of one cell, and what its stack has to do so that its parts hang on them."""
 
+    ports: HeldPorts
+    """For all that listens in the cell and round it."""
     port: int
     """Of a single broker."""
     way: Way | None = None
@@ -59,9 +61,10 @@ async def wired(layout: Layout, nodes: int, asked: Way | None) -> AsyncIterator[
 
     Raises NamespacesRefused, if there is no other way or no other was asked for.
     """
-    wiring = Wiring(free_port())
     ways = (asked,) if asked is not None else layout.ways
     async with AsyncExitStack() as made:
+        ports = made.enter_context(HeldPorts())
+        wiring = Wiring(ports, ports.take())
         if Way.NETNS in ways:
             try:
                 network = await made.enter_async_context(networks())
@@ -98,7 +101,7 @@ async def _lay_cables(wiring: Wiring, layout: Layout, nodes: int, network: Netwo
 
 @asynccontextmanager
 async def _proxied(wiring: Wiring, name: str) -> AsyncIterator[None]:
-    proxy = Proxy(free_port(), wiring.port)
+    proxy = Proxy(wiring.ports.take(), wiring.port)
     await proxy.start()
     try:
         wiring.wires[name] = wiring.proxies[name] = proxy

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import structlog
 import uvicorn
@@ -19,7 +20,7 @@ from dtest.api.context import ApiContext
 from dtest.api.limits import ApiLimits, limits_of
 from dtest.api.shelf import Shelf
 from dtest.client import Client
-from dtest.errors import DtestError, UsageError
+from dtest.errors import DtestError, Unavailable, UsageError
 from dtest.events import subject
 from dtest.events.fields import ClientId
 from dtest.journal.jetstream import JetStreamJournal
@@ -183,12 +184,19 @@ async def _keep_telemetry(telemetry: TelemetryProjector) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a listener whose connections send what they have at once.
+    """Return a listener whose connections send what they have at once. Raises Unavailable.
 
     asyncio sees to that only for sockets that name their protocol, and these name none: the two
     parts of a short answer would come 40 ms apart, after the reader's delayed acknowledgement.
     """
-    listener = socket.create_server((host, port), reuse_port=False)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, reuse_port=False)
+    except OSError as error:
+        message = f"the API cannot listen at {host}:{port}: {error.strerror or error}"
+        raise Unavailable(
+            message, hint="give another address, or end what listens there"
+        ) from error
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
@@ -252,12 +260,27 @@ def main() -> None:
 def options_of(settings: Settings, *, database: Path | None) -> ApiOptions:
     """Read where to listen from the settings. Raises UsageError."""
     url = settings.require("api_url")
-    host, _, port = url.removeprefix("http://").rstrip("/").rpartition(":")
-    if not host or not port.isdigit():
-        message = f"the API's address {url!r} is not of the form http://HOST:PORT"
-        raise UsageError(message, hint="set DTEST_API_URL")
+    host, port = _place_of(url)
     file = database or settings.state_dir / settings.cell / "read-model.duckdb"
-    return ApiOptions(host, int(port), settings.require("token"), file, limits_of(settings))
+    return ApiOptions(host, port, settings.require("token"), file, limits_of(settings))
+
+
+def _place_of(url: str) -> tuple[str, int]:
+    """Return host and port of an address to listen at. Raises UsageError."""
+    hint = "set DTEST_API_URL, or give --api"
+    try:
+        found = urlsplit(url)
+        host, port = found.hostname, found.port
+    except ValueError as error:
+        message = f"the API cannot listen at {url!r}: {error}"
+        raise UsageError(message, hint=hint) from error
+    if found.scheme == "https":
+        message = f"the API cannot listen at {url!r}: it speaks HTTP without TLS"
+        raise UsageError(message, hint="give an http address, and put a proxy with TLS before it")
+    if found.scheme != "http" or not host or port is None or found.path not in {"", "/"}:
+        message = f"the API's address {url!r} is not of the form http://HOST:PORT"
+        raise UsageError(message, hint=hint)
+    return host, port
 
 
 if __name__ == "__main__":

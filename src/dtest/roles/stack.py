@@ -26,7 +26,8 @@ from dtest.roles.forking import ForkServer
 from dtest.runtime.ids import secret
 from dtest.runtime.machine import process_started_at
 from dtest.runtime.nats_cluster import USER, EmbeddedCluster, Place, nodes_in, plan_cluster
-from dtest.runtime.nats_server import free_port
+from dtest.runtime.nats_server import LOOPBACK
+from dtest.runtime.ports import HeldPorts
 from dtest.runtime.remains import end_remains, note_processes
 from dtest.runtime.stack_file import StackFile, write_stack_file
 from dtest.settings import environment_of_roles
@@ -42,6 +43,8 @@ ANSWER_S_MAX = 10.0
 REMAINS_S_MAX = 15.0
 RESTART_S_MIN = 0.5
 RESTART_S_MAX = 10.0
+LAST_BYTES_MAX = 2_000
+"""Of a log, where the end of a process is looked for."""
 STEADY_S = 5.0
 """Who ran so long and ended is started again as if for the first time."""
 
@@ -65,6 +68,8 @@ class StackOptions:
     """Of runs of suites: one conducts, the others stand by."""
     api: bool = True
     api_port: int = 0
+    host: str = LOOPBACK
+    """The address of this machine at which the API, and brokers without a place, listen."""
     second_api: bool = False
     """Beside the first, at the address and in the place that ``overrides`` give it."""
     nats: "NatsAddress | None" = None
@@ -78,7 +83,7 @@ class StackOptions:
     broker_port: int = 0
     """Of a single embedded broker; by default a free one."""
     broker_places: Sequence[Place] = ()
-    """Where each embedded broker runs; by default all on loopback."""
+    """Where each embedded broker runs; by default all at ``host``."""
     starters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Words before the command of single roles: what starts them elsewhere, as in a namespace."""
     overrides: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -95,9 +100,14 @@ class Stack:
     options: StackOptions
     children: dict[str, Child] = field(default_factory=dict)
     file: StackFile | None = None
+    _ports: HeldPorts = field(init=False)
     _forks: ForkServer | None = None
     _lock: IO[str] | None = None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        """Hold what ports are taken for it."""
+        self._ports = HeldPorts(self.options.host)
 
     @property
     def directory(self) -> Path:
@@ -151,8 +161,9 @@ class Stack:
             self.directory,
             nodes,
             secret=secret,
+            ports=self._ports,
             port=self.options.broker_port,
-            places=self.options.broker_places,
+            places=self.options.broker_places or (Place(self.options.host),) * nodes,
         )
 
     def _own_file(self, cluster: EmbeddedCluster | None) -> StackFile:
@@ -166,9 +177,15 @@ class Stack:
             USER if cluster else nats.user if nats else None,
             cluster.password if cluster else nats.password if nats else None,
             nats.token if nats else None,
-            f"http://127.0.0.1:{self.options.api_port or free_port()}" if api else None,
+            f"http://{self.options.host}:{self.options.api_port or self._ports.take()}"
+            if api
+            else None,
             secret() if api else None,
         )
+
+    def _api_url(self) -> str:
+        port = self.options.api_port or self._ports.take()
+        return f"http://{self.options.host}:{port}"
 
     async def _lay_ground(self, file: StackFile, cluster: EmbeddedCluster | None) -> None:
         from dtest.journal.connection import NatsAddress
@@ -251,9 +268,10 @@ class Stack:
     def _check_alive(self) -> None:
         for child in self.children.values():
             if child.process.returncode is not None:
-                log_name = f"{child.name.replace(' ', '-')}.log"
+                path = self.directory / f"{child.name.replace(' ', '-')}.log"
                 message = f"{child.name} ended with {child.process.returncode} while starting"
-                raise Unavailable(message, hint=f"see {self.directory / log_name}")
+                said = _last_line(path)
+                raise Unavailable(f"{message}: {said}" if said else message, hint=f"see {path}")
 
     def _serves(self, url: str, token: str) -> bool:
         """Say whether somebody leads and all workers are there, as far as the API knows."""
@@ -315,6 +333,7 @@ class Stack:
             await asyncio.gather(*(child.kill() if at_once else child.end() for child in group))
         if self._forks is not None:
             self._forks.close()
+        self._ports.close()
         if self._lock is None:  # the directory is another stack's
             return
         for name in ("children.json", "stack.json"):  # who waits for the end looks at the last one
@@ -324,7 +343,24 @@ class Stack:
 
     def remove(self) -> None:
         """Delete the state directory: the journal and everything else."""
-        shutil.rmtree(self.options.state_dir, ignore_errors=True)
+        place = self.options.state_dir
+        going = place.with_name(f".{place.name}-{os.getpid()}")
+        try:
+            place.rename(going)  # at one stroke: somebody may make it anew at once
+        except OSError:
+            going = place
+        shutil.rmtree(going, ignore_errors=True)
+
+
+def _last_line(path: Path) -> str:
+    """Return what a process said last, if it said anything."""
+    try:
+        with path.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - LAST_BYTES_MAX))
+            lines = log.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _roles(options: StackOptions) -> Iterator[tuple[str, str, Sequence[str]]]:

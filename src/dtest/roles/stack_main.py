@@ -11,8 +11,10 @@ from pathlib import Path
 
 from dtest.errors import DtestError
 from dtest.events.fields import CellId
+from dtest.roles.keeping import Keeping
 from dtest.roles.stack import Stack, StackOptions
 from dtest.runtime.garbage import leave_quickly
+from dtest.runtime.kept import CallerLock, Watched
 from dtest.runtime.lifecycle import on_stop_signals, run_until_stopped
 from dtest.runtime.logs import set_up_logs
 from dtest.runtime.stack_file import last_words
@@ -30,13 +32,18 @@ def run(  # noqa: PLR0913 - one option each
     simulate_seconds: float,
     schedulers: int,
     port: int,
+    listen: str,
     nats: str | None,
     nodes: int | None,
     replicas: int | None,
     brokers_only: bool,
     throw_away: bool,
+    kept: Watched | None,
 ) -> None:
-    """Run a stack until SIGTERM; one to throw away takes its state directory with it."""
+    """Run a stack until SIGTERM; one to throw away takes its state directory with it.
+
+    One that is ``kept`` ends by itself when nobody wants it any more; see ``roles.keeping``.
+    """
     leave_quickly()
     set_up_logs(role="stack", json_lines=True)
     address = None
@@ -56,14 +63,16 @@ def run(  # noqa: PLR0913 - one option each
         simulate_seconds=simulate_seconds,
         schedulers=schedulers,
         api_port=port,
+        host=listen,
         nats=address,
         nodes=nodes,
         replicas=replicas,
         brokers_only=brokers_only,
     )
     stack = Stack(options)
+    keeping = None if kept is None else Keeping(CallerLock(options.state_dir), kept)
     try:
-        asyncio.run(serve(stack, leave_nothing=throw_away))
+        asyncio.run(serve(stack, leave_nothing=throw_away, keeping=keeping))
     except DtestError as error:
         sys.stderr.write(f"{last_words(error)}\n")
         sys.exit(error.exit_code)
@@ -71,20 +80,30 @@ def run(  # noqa: PLR0913 - one option each
         stack.remove()
 
 
-async def serve(stack: Stack, *, leave_nothing: bool = False) -> None:
+async def serve(
+    stack: Stack, *, leave_nothing: bool = False, keeping: Keeping | None = None
+) -> None:
     """Keep a stack up until a signal; it may come while the stack still starts."""
     stop = asyncio.Event()
     on_stop_signals(stop.set)
-    main = asyncio.get_running_loop().create_task(_run(stack))
+    main = asyncio.get_running_loop().create_task(_run(stack, keeping))
     try:
         await run_until_stopped(main, stop)
     finally:
+        if keeping is not None:
+            keeping.lock.take()  # whoever calls from now on makes a cell of its own
         await stack.stop(leave_nothing=leave_nothing)
 
 
-async def _run(stack: Stack) -> None:
+async def _run(stack: Stack, keeping: Keeping | None) -> None:
     await stack.start()
-    await stack.supervise()
+    if keeping is None:
+        await stack.supervise()
+        return
+    async with asyncio.TaskGroup() as group:
+        supervising = group.create_task(stack.supervise())
+        await keeping.until_unwanted()
+        supervising.cancel()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """What this machine is doing: its load, and which processes live."""
 
+import os
+import resource
+
 import psutil
 
 CPU_S_MIN = 0.1
@@ -54,6 +57,20 @@ def command_of(pid: int) -> str:
         return " ".join(psutil.Process(pid).cmdline())
     except psutil.Error:
         return ""
+
+
+def conditions() -> list[object]:
+    """Return what processes inherit besides their environment: limits, processors, and so on."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    kinds = [name for name in dir(resource) if name.startswith("RLIMIT_")]
+    return [
+        mask,
+        psutil.Process().nice(),
+        sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [],
+        [(name, resource.getrlimit(getattr(resource, name))) for name in kinds],
+        os.getgroups(),
+    ]
 
 
 class MachineUsage:

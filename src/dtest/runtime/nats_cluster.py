@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dtest.errors import Conflict, UsageError
-from dtest.runtime.nats_server import LOOPBACK, EmbeddedServer, Membership, free_ports
+from dtest.runtime.nats_server import LOOPBACK, EmbeddedServer, Membership
+from dtest.runtime.ports import HeldPorts
 
 USER = "dtest"
 SIZES = (1, 3, 5)
@@ -48,13 +49,14 @@ def plan_cluster(
     nodes: int,
     *,
     secret: Callable[[], str],
+    ports: HeldPorts,
     port: int = 0,
     places: Sequence[Place] = (),
 ) -> EmbeddedCluster:
     """Return a cluster on free ports, with new credentials, over the stores in a directory.
 
-    ``port`` is where a single server listens, if that matters; ``places`` is where each one runs,
-    by default all on loopback.
+    ``ports`` are to be kept for as long as the cluster runs. ``port`` is where a single server
+    listens, if that matters; ``places`` is where each one runs, by default all on loopback.
 
     Raises UsageError for a size that makes no sense, Conflict if there are stores of another size.
     """
@@ -69,27 +71,27 @@ def plan_cluster(
     (directory / SIZE_FILE).write_text(str(nodes), encoding="utf-8")
     where = places or (Place(),) * nodes
     if nodes == 1:
-        chosen = port or free_ports(1)[0]
+        chosen = port or ports.take()
         alone = EmbeddedServer(
             directory / "nats", chosen, USER, password, host=where[0].host, starter=where[0].starter
         )
         return EmbeddedCluster((alone,))
-    ports = free_ports(2 * nodes)
+    chosen_ports = ports.several(2 * nodes)
     between, system = secret(), secret()
     addresses = tuple(
-        f"{place.host}:{port}" for place, port in zip(where, ports[nodes:], strict=True)
+        f"{place.host}:{port}" for place, port in zip(where, chosen_ports[nodes:], strict=True)
     )
     return EmbeddedCluster(
         tuple(
             EmbeddedServer(
                 directory / f"nats-n{number}",
-                ports[number - 1],
+                chosen_ports[number - 1],
                 USER,
                 password,
                 sync_always=True,
                 member=Membership(
                     f"n{number}",
-                    ports[nodes + number - 1],
+                    chosen_ports[nodes + number - 1],
                     addresses,
                     between,
                     system,

