@@ -272,6 +272,19 @@ def work(to: Path) -> None:
         until(user, "bad", "failed")
 
 
+def drained(to: Path) -> None:
+    """Workers that are drained and let in again, with work that waits for them meanwhile."""
+    with cell(to, "--workers", "1", "--slots", "1", "--simulate", "cuda:1") as user:
+        submit(user, command("before", "true"), wait=True)
+        user.dtest("worker", "drain", "local-1", "--reason", "new cable").good()
+        submit(user, command("meanwhile", "true"))
+        user.dtest("worker", "quarantine", "local-1").good()
+        user.dtest("worker", "reinstate", "local-1", "--reason", "cable is in").good()
+        until(user, "meanwhile", "passed")
+        user.dtest("worker", "reinstate", "local-1").good()
+        user.dtest("worker", "drain", "local-1").good()
+
+
 def policy(user: Person, *words: str) -> None:
     """Choose policies."""
     user.dtest("policy", "set", *words).good()
@@ -293,6 +306,7 @@ SCENES: dict[str, Scene] = {
     "toolz": toolz,
     "reruns": reruns,
     "work": work,
+    "drained": drained,
     **{
         f"drill-{name}": drill(name, runs=1 if name in LONG or one.nodes[0] > 1 else 2)
         for name, one in DRILLS.items()

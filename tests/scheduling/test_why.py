@@ -1,5 +1,6 @@
 """Why a task waits: never an empty answer, and no false one."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import pytest
@@ -7,12 +8,18 @@ import pytest
 from dtest.events.fields import TaskId, WorkerId
 from dtest.events.reasons import Reason
 from dtest.events.task import Requirements, Resources, TaskCancelRequested
-from dtest.events.worker import WorkerDrainRequested
+from dtest.events.worker import WorkerDrainRequested, WorkerRegistered
 from dtest.leadership.decision import decide
-from dtest.scheduling.why import NEAREST_MAX, WaitingReason, explain
+from dtest.scheduling.why import (
+    NEAREST_MAX,
+    WaitingReason,
+    explain,
+    types_offered,
+    unserved_types,
+)
 from dtest.state.task import Status
 from tests.kit import facts
-from tests.kit.facts import cuda, finished, machine, registered, suspected, task
+from tests.kit.facts import cuda, finished, left, machine, registered, suspected, task
 from tests.kit.histories import Move, anything_decided, play
 from tests.kit.search import explore
 from tests.kit.world import World, running
@@ -20,6 +27,10 @@ from tests.kit.world import World, running
 
 def why(world: World, name: str = "t") -> dict[str, WaitingReason]:
     return {reason.code: reason for reason in explain(world.cell, world.task(name), world.now)}
+
+
+def simulated(name: str) -> WorkerRegistered:
+    return dataclasses.replace(registered(name), simulated=True)
 
 
 def test_every_task_at_every_moment_has_an_answer() -> None:
@@ -119,9 +130,8 @@ def test_busy_workers_are_counted() -> None:
         running(world, name)
     world.given(task("t"))
 
-    assert why(world)["all_matching_busy"].text == (
-        "all 2 matching workers are busy with 3 attempts"
-    )
+    text = why(world)["all_matching_busy"].text
+    assert text == "2 matching workers, all busy with 3 attempts"
 
 
 def test_those_that_go_first_are_counted_over_all_demands_for_the_same_places() -> None:
@@ -129,7 +139,7 @@ def test_those_that_go_first_are_counted_over_all_demands_for_the_same_places() 
     world.record(task("a"), task("b", resources=Resources(memory_gb=1.0)))
     world.given(task("c", type="bake"), task("t"), task("later"))
 
-    assert why(world)["lower_priority_than"].text.startswith("2 tasks")
+    assert why(world)["lower_priority_than"].text.startswith("behind 2 tasks")
 
 
 @pytest.mark.parametrize(
@@ -213,3 +223,38 @@ def test_a_free_worker_takes_it_next() -> None:
     world = World().given(registered("w"), task("t"))
 
     assert set(why(world)) == {"next_decision"}
+
+
+# -- no worker at all matches ---------------------------------------------------------------------
+
+
+def test_real_workers_come_first_and_simulated_ones_are_counted() -> None:
+    world = World().led()
+    for number in range(7):
+        world.given(simulated(f"sim-{number}"))
+    world.given(registered("real"), task("t", requirements=Requirements(hardware=("rocm",))))
+
+    reasons = explain(world.cell, world.task("t"), world.now)
+    assert [reason.text for reason in reasons] == [
+        "real has no rocm",
+        "7 simulated workers: for simulated tasks only",
+    ]
+
+
+def test_many_real_workers_leave_room_for_the_count_of_simulated_ones() -> None:
+    world = World().led().given(simulated("sim"))
+    for number in range(9):
+        world.given(registered(f"real-{number}"))
+    world.given(task("t", requirements=Requirements(hardware=("rocm",))))
+
+    reasons = explain(world.cell, world.task("t"), world.now)
+    assert len(reasons) == 5
+    assert reasons[-1].text == "1 simulated worker: for simulated tasks only"
+
+
+def test_types_that_no_worker_runs_are_counted() -> None:
+    world = World().led().given(registered("w"), registered("gone", machine(task_types=("bake",))))
+    world.given(left("gone"), task("a", type="bake"), task("b", type="bake"), task("c"))
+
+    assert types_offered(world.cell) == ["command", "test"]
+    assert unserved_types(world.cell) == {"bake": 2}

@@ -10,10 +10,12 @@ from dtest.events.worker import (
     WorkerDraining,
     WorkerDrainRequested,
     WorkerLost,
+    WorkerReinstateRequested,
     WorkerSuspected,
 )
-from dtest.leadership.rules import CURRENT
+from dtest.leadership.rules import CURRENT, RULES
 from dtest.state.task import Status
+from dtest.state.term import DRAIN_ENDS_RULES
 from dtest.state.worker import WorkerStatus
 from tests.kit import facts
 from tests.kit.facts import finished, left, lost, machine, registered, started, suspected, task
@@ -253,6 +255,37 @@ def test_a_worker_that_drains_while_it_is_suspected_is_still_lost() -> None:
     world.settle()
 
     assert world.worker("w").status is WorkerStatus.LOST
+
+
+def test_a_drain_ends_when_the_worker_is_reinstated() -> None:
+    world = here().given(DRAIN, WorkerReinstateRequested(WorkerId("w")), task("t"))
+
+    assert world.worker("w").status is WorkerStatus.ACTIVE
+    assert world.assign()
+    world.given(registered("w", pid=1))
+    assert world.worker("w").status is WorkerStatus.ACTIVE
+
+
+def test_what_the_agent_itself_wants_no_operator_ends() -> None:
+    stopping = WorkerDraining(WorkerId("w"), "i1")
+    world = here().given(DRAIN, stopping, WorkerReinstateRequested(WorkerId("w")))
+
+    assert world.worker("w").status is WorkerStatus.DRAINING
+    assert not world.cell.free
+
+
+def test_a_worker_that_is_gone_stays_so_when_it_is_reinstated() -> None:
+    world = here().given(DRAIN, left("w"), WorkerReinstateRequested(WorkerId("w")))
+
+    assert world.worker("w").status is WorkerStatus.LEFT
+    assert not world.cell.free
+
+
+def test_a_reinstatement_ended_no_drain_by_older_rules() -> None:
+    world = World(RULES[DRAIN_ENDS_RULES - 1]).led().given(registered("w", pid=1))
+    world.given(DRAIN, WorkerReinstateRequested(WorkerId("w")))
+
+    assert world.worker("w").status is WorkerStatus.DRAINING
 
 
 # -- an agent that is gone and comes back ----------------------------------------------------

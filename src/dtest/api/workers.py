@@ -11,6 +11,7 @@ from dtest.api.listing import After, Cursor, Limit, Listing, page
 from dtest.api.models import Page, ReasonBody, Requested
 from dtest.errors import InvalidDocument, NotFound
 from dtest.events import codec, subject
+from dtest.events.catalogue import ClientPayload
 from dtest.events.codec import iso
 from dtest.events.envelope import Event
 from dtest.events.fields import EventId, WorkerId
@@ -24,6 +25,7 @@ from dtest.events.worker import (
 from dtest.journal.port import Appended, Outgoing
 from dtest.recovery.guards import score
 from dtest.state.health import Guard
+from dtest.state.worker import GONE, Worker
 
 router = APIRouter(prefix="/api/workers", tags=["workers"], route_class=StrictRoute)
 
@@ -97,20 +99,19 @@ async def register(
 async def show_worker(context: Context, worker_id: str, after: After = None) -> dict[str, Any]:
     """Return the worker; ``load`` is its latest telemetry, null if there is none."""
     await context.caught_up(after)
-    worker = _known(context, worker_id)
-    filters = {"worker_id = ?": worker}
+    known = _known(context, worker_id)
+    filters = {"worker_id = ?": known.id}
     found = await page(context, WORKERS, filters, limit=1, cursor=None, after=None)
     if not found.items:
-        message = f"worker {worker} is not projected yet"
+        message = f"worker {known.id} is not projected yet"
         raise NotFound(message, hint="ask with ?after=<seq>")
-    known = context.projector.rows.cell.workers[worker]
-    loads = (await context.read(LOAD, [worker])).records()
+    loads = (await context.read(LOAD, [known.id])).records()
     running = dict(known.running)
     strikes = known.health.strikes if known.health is not None else []
     return {
         **found.items[0],
-        "health": _health(context, worker),
-        "suspect_devices": _devices(context, worker),
+        "health": _health(context, known.id),
+        "suspect_devices": _devices(context, known.id),
         "faults": [
             {
                 "task_id": strike.task_id,
@@ -128,29 +129,46 @@ async def show_worker(context: Context, worker_id: str, after: After = None) -> 
 
 @router.post("/{worker_id}/drain", status_code=202, summary="Let a worker take no new work")
 async def drain(context: Context, worker_id: str, body: ReasonBody | None = None) -> Requested:
-    """Record the request; what runs there goes on."""
+    """Record the request; what runs there goes on. Reinstating the worker undoes it."""
     worker = _known(context, worker_id)
-    reason = body.reason if body is not None else ""
-    placed = await context.client.say([WorkerDrainRequested(worker, reason)])
-    return Requested(seq=placed[0].seq)
+    note = _gone(worker) or ("it drains already: this changes nothing" if worker.drain else "")
+    return await _asked(context, WorkerDrainRequested(worker.id, _why(body)), note)
 
 
 @router.post("/{worker_id}/quarantine", status_code=202, summary="Keep work away from a worker")
 async def quarantine(context: Context, worker_id: str, body: ReasonBody | None = None) -> Requested:
     """Record the request; it holds over restarts until the worker is reinstated by hand."""
     worker = _known(context, worker_id)
-    reason = body.reason if body is not None else ""
-    placed = await context.client.say([WorkerQuarantineRequested(worker, reason)])
-    return Requested(seq=placed[0].seq)
+    return await _asked(context, WorkerQuarantineRequested(worker.id, _why(body)), "")
 
 
 @router.post("/{worker_id}/reinstate", status_code=202, summary="Let a worker take work again")
 async def reinstate(context: Context, worker_id: str, body: ReasonBody | None = None) -> Requested:
-    """Record the request; it ends any quarantine or open breaker, and forgets what led to it."""
+    """Record the request: it ends a drain, and every breaker of the worker and its devices.
+
+    What led to them is forgotten. The note says which there were.
+    """
     worker = _known(context, worker_id)
-    reason = body.reason if body is not None else ""
-    placed = await context.client.say([WorkerReinstateRequested(worker, reason)])
-    return Requested(seq=placed[0].seq)
+    ended = ["its drain ends"] if worker.drain else []
+    guard = worker.health.guard if worker.health is not None else Guard.CLOSED
+    if guard is not Guard.CLOSED:
+        ended.append(f"its breaker, {guard}, closes")
+    ended += [f"{item['device']} is no longer suspect" for item in _devices(context, worker.id)]
+    note = _gone(worker) or ", ".join(ended) or "nothing kept work away from it"
+    return await _asked(context, WorkerReinstateRequested(worker.id, _why(body)), note)
+
+
+def _why(body: ReasonBody | None) -> str:
+    return body.reason if body is not None else ""
+
+
+async def _asked(context: Context, request: ClientPayload, note: str) -> Requested:
+    placed = await context.client.say([request])
+    return Requested(seq=placed[0].seq, note=note)
+
+
+def _gone(worker: Worker) -> str:
+    return f"it is {worker.status}, so it gets no work anyway" if worker.status in GONE else ""
 
 
 def _health(context: Context, worker_id: WorkerId) -> float:
@@ -177,8 +195,9 @@ def _devices(context: Context, worker_id: WorkerId) -> list[dict[str, Any]]:
     ]
 
 
-def _known(context: Context, worker_id: str) -> WorkerId:
-    if WorkerId(worker_id) in context.projector.rows.cell.workers:
-        return WorkerId(worker_id)
+def _known(context: Context, worker_id: str) -> Worker:
+    worker = context.projector.rows.cell.workers.get(WorkerId(worker_id))
+    if worker is not None:
+        return worker
     message = f"no worker is called {worker_id!r}"
     raise NotFound(message, hint="`dtest worker ls` lists the workers")

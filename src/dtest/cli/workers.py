@@ -16,6 +16,8 @@ SHED = ("sampled_at", "facts_waiting", "telemetry_shed", "output_dropped_bytes")
 def ls(*, status: str | None = None, limit: int = 100, call: CallOptions = DEFAULTS) -> int:
     """List workers.
 
+    Example: `dtest worker ls --status active`
+
     Parameters
     ----------
     status
@@ -34,6 +36,8 @@ def _name(item: dict[str, object]) -> str:
 
 def show(worker: str, *, call: CallOptions = DEFAULTS) -> int:
     """Show what a worker has, what was declared rather than detected, and what runs there.
+
+    Example: `dtest worker show local-1`
 
     Also what waits to be told, and what was given up because the broker was away, slow or full.
 
@@ -66,7 +70,9 @@ def show(worker: str, *, call: CallOptions = DEFAULTS) -> int:
 
 
 def drain(worker: str, *, reason: str = "", call: CallOptions = DEFAULTS) -> int:
-    """Let a worker take no new work; what runs there goes on.
+    """Let a worker take no new work; what runs there goes on. `dtest worker reinstate` undoes it.
+
+    Example: `dtest worker drain lab-07 --reason "a new card"`
 
     Parameters
     ----------
@@ -94,7 +100,9 @@ def quarantine(worker: str, *, reason: str = "", call: CallOptions = DEFAULTS) -
 
 
 def reinstate(worker: str, *, reason: str = "", call: CallOptions = DEFAULTS) -> int:
-    """Let a worker take work again: ends a quarantine or an open breaker of any origin.
+    """Let a worker take work again: ends a drain, a quarantine or an open breaker of any origin.
+
+    Says which of these there were. Example: `dtest worker reinstate lab-07`
 
     Parameters
     ----------
@@ -111,5 +119,5 @@ def _request(worker: str, verb: str, reason: str, call: CallOptions) -> int:
     if call.json:
         output.as_json(answer)
     else:
-        output.say(f"recorded at {answer['seq']}")
+        output.say(answer["note"] or f"recorded at {answer['seq']}")
     return 0

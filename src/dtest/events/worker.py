@@ -244,7 +244,7 @@ class WorkerQuarantineRequested:
 
 @dataclass(frozen=True, slots=True)
 class WorkerReinstateRequested:
-    """An operator lets a worker in again; what spoke against it is forgotten."""
+    """An operator lets a worker in again: what spoke against it is forgotten, a drain is over."""
 
     TYPE: ClassVar[str] = "worker.reinstate_requested"
 

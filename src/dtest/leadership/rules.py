@@ -19,7 +19,7 @@ from dtest.leadership.decision import Parts, decide, decide_unrecorded
 from dtest.state.cell import Cell
 from dtest.state.term import UNRECORDED_RULES
 
-KEPT = 4
+KEPT = 5
 """Number of versions whose decisions can be made again."""
 
 
@@ -47,6 +47,8 @@ RULES: dict[int, Rules] = {
         Rules(2, decide, UNRECORDED, UNRECORDED_STRATEGIES),
         # A run of a suite is conducted by the cell.
         Rules(3, decide, UNRECORDED, UNRECORDED_STRATEGIES),
+        # A reinstatement ends a drain, too.
+        Rules(4, decide, UNRECORDED, UNRECORDED_STRATEGIES),
     )
 }
 CURRENT = RULES[max(RULES)]

@@ -1,5 +1,6 @@
 """Why a task waits: all reasons together, never an empty answer. Pure."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 from dtest.events.codec import iso
@@ -10,6 +11,7 @@ from dtest.state.health import TRYING, Guard, Health, Kind
 from dtest.state.matching import Refusal, match
 from dtest.state.task import LIVE, TERMINAL, WAITING, Status, Task
 from dtest.state.worker import GONE, Worker, WorkerStatus
+from dtest.wording import counted
 
 NEAREST_MAX = 5
 
@@ -101,11 +103,12 @@ def _worker_reasons(cell: Cell, task: Task) -> list[WaitingReason]:
     busy = [worker for worker in active if not _has_room(task, worker)]
     if len(busy) == len(active):
         running = sum(len(worker.running) for worker in active)
-        text = f"all {len(active)} matching workers are busy with {running} attempts"
+        attempts = counted(running, "attempt")
+        text = f"{counted(len(active), 'matching worker')}, all busy with {attempts}"
         reasons.append(WaitingReason("all_matching_busy", text))
     ahead = _ahead(cell, task)
     if ahead and task.status in WAITING:
-        text = f"{ahead} tasks that could run in the same places go first"
+        text = f"behind {counted(ahead, 'task')} that could run in the same places"
         reasons.append(WaitingReason("lower_priority_than", text))
     roomy = [worker for worker in active if worker not in busy]
     reasons += _kept(cell, roomy)
@@ -192,21 +195,45 @@ def _breaker(kind: Kind) -> str:
 
 
 def _no_match(cell: Cell, task: Task) -> list[WaitingReason]:
-    """Say of each worker why not, those that come nearest first."""
-    present = [worker for worker in cell.workers.values() if worker.status not in GONE]
+    """Say of each worker why not: real ones first, those first that come nearest."""
+    present = _present(cell)
     if not present:
         return [WaitingReason("no_match", "no worker is registered")]
+    simulated = [] if task.demand.simulable else [each for each in present if each.simulated]
+    real = [worker for worker in present if worker not in simulated]
     refusals: list[WaitingReason] = []
-    for worker in sorted(present, key=lambda worker: _distance(task, worker)):
+    for worker in sorted(real, key=lambda worker: _distance(task, worker)):
         offer = match(task.demand, worker)
         if isinstance(offer, Refusal):
             text = f"{worker.id} {offer.text}"
             refusals.append(WaitingReason("no_match", text, worker.id))
+    if simulated:
+        text = f"{counted(len(simulated), 'simulated worker')}: for simulated tasks only"
+        refusals[NEAREST_MAX - 1 :] = [WaitingReason("no_match", text)]
     return refusals[:NEAREST_MAX]
+
+
+def _present(cell: Cell) -> list[Worker]:
+    return [worker for worker in cell.workers.values() if worker.status not in GONE]
+
+
+def types_offered(cell: Cell) -> list[str]:
+    """Return the types of task that some worker runs."""
+    return sorted({name for worker in _present(cell) for name in worker.capability.task_types})
+
+
+def unserved_types(cell: Cell) -> dict[str, int]:
+    """Return how many tasks wait of each type that no worker runs."""
+    offered = set(types_offered(cell))
+    waiting = Counter[str]()
+    for demand in cell.ready.values():
+        if demand.type not in offered and len(demand.queue):
+            waiting[demand.type] += len(demand.queue)
+    return dict(sorted(waiting.items()))
 
 
 def _distance(task: Task, worker: Worker) -> tuple[bool, bool]:
     """Order workers by what they lack: the right kind of hardware weighs more than its size."""
     demand = task.demand
     other_work = demand.type not in worker.capability.task_types
-    return other_work or worker.simulated > demand.simulable, worker.kinds.isdisjoint(demand.kinds)
+    return other_work or worker.simulated, worker.kinds.isdisjoint(demand.kinds)

@@ -22,7 +22,8 @@ from dtest.state.fold_device import (
 )
 from dtest.state.health import BARRED, DEVICE_PREFIX, WORKER_PREFIX, Guard, Health, Kind
 from dtest.state.task import WAITING
-from dtest.state.worker import Worker
+from dtest.state.term import DRAIN_ENDS_RULES
+from dtest.state.worker import Worker, WorkerStatus
 
 
 def _worker_of(cell: Cell, breaker_id: str) -> Worker | None:
@@ -213,6 +214,11 @@ def _asked_back(
     if worker is not None:
         _let_in(cell, worker, "operator")
         release(cell, worker, list(worker.devices), "operator")
+        if worker.drain and cell.term.rules >= DRAIN_ENDS_RULES:
+            worker.drain = False
+            if worker.status is WorkerStatus.DRAINING:
+                worker.status = WorkerStatus.ACTIVE
+        cell.refresh_free(worker)
 
 
 def _known(cell: Cell, worker_id: WorkerId, record: Recorded, index: int) -> Worker | None:

@@ -15,6 +15,7 @@ from dtest.state.cell import Cell, Folds
 from dtest.state.fold_attempt import judge
 from dtest.state.fold_device import release
 from dtest.state.task import Status
+from dtest.state.term import DRAIN_ENDS_RULES
 from dtest.state.worker import GONE, Worker, WorkerStatus, whole
 
 
@@ -79,6 +80,8 @@ def _draining(cell: Cell, data: WorkerDraining, _: Event, __: Recorded, ___: int
     worker = _same(cell, data.worker_id, data.incarnation)
     if worker is not None:
         worker.status = WorkerStatus.DRAINING
+        if cell.term.rules >= DRAIN_ENDS_RULES:
+            worker.drain = False  # the agent's own wish from now on: nobody else can end it
         cell.refresh_free(worker)
 
 

@@ -20,6 +20,8 @@ from dtest.events.policy import PolicyChanged
 
 UNRECORDED_RULES = 0
 """Version of the rules of terms that recorded none."""
+DRAIN_ENDS_RULES = 4
+"""Version of the rules from which on an operator's reinstatement ends an operator's drain."""
 
 
 @dataclass(frozen=True, slots=True)
