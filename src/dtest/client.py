@@ -4,9 +4,9 @@ Used by the HTTP API and the command line; other languages do the same by the pu
 """
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -14,11 +14,11 @@ from dtest.conducting.orders import Order
 from dtest.errors import InvalidDocument, UsageError
 from dtest.events import codec, subject
 from dtest.events.catalogue import ClientPayload
-from dtest.events.config import CONFIGS, Simulation, config_fault
+from dtest.events.config import CONFIGS, Simulation, config_fault, parse_config
 from dtest.events.envelope import Event
 from dtest.events.environment import Environment
 from dtest.events.fields import DOCUMENT_BYTES_MAX, CellId, ClientId, EventId, RunId
-from dtest.events.problem import explain
+from dtest.events.problem import told, unknown_fields
 from dtest.events.runner import Runner
 from dtest.events.suite import Selection, SuiteSubmitted
 from dtest.events.task import Requirements, Resources, RetryPolicy, TaskQueued
@@ -28,7 +28,11 @@ _TASK: TypeAdapter[TaskQueued] = TypeAdapter(TaskQueued)
 _SUITE: TypeAdapter[SuiteSubmitted] = TypeAdapter(SuiteSubmitted)
 _OF_SUITES = {"environment": Environment, "runner": Runner, "selection": Selection}
 _NAMESPACE = uuid.UUID("6a1f9f6e-0b5c-5d0a-9a53-6b6f7d0f5a10")
+_OF_CONFIGS = {"simulate": Simulation, "environment": Environment, "runner": Runner}
 _NESTED = {"requirements": Requirements, "resources": Resources, "retry_policy": RetryPolicy}
+ALIASES = {"test_file": "paths", "test_args": "args"}
+"""Other names of fields of a test's config; what is one word there may stand alone."""
+Made = TypeVar("Made")
 TASKS_MAX = 100_000
 """Most tasks of one submission."""
 
@@ -129,21 +133,15 @@ def parse_tasks(
 def parse_suite(document: object, *, run_id: RunId) -> SuiteSubmitted:
     """Read the document of a suite; a missing ``run_id`` is the given one.
 
-    Raises InvalidDocument that names the field.
+    Raises InvalidDocument that names all fields that are wrong.
     """
     if not isinstance(document, Mapping):
         message = f"the suite: expected an object, got {type(document).__name__}"
         raise InvalidDocument(message)
     content = {"run_id": run_id, **document}
-    _known_only(content, SuiteSubmitted, "the suite")
-    for key, nested in _OF_SUITES.items():
-        if isinstance(content.get(key), Mapping):
-            _known_only(content[key], nested, f"the suite: {key}")
-    try:
-        spec = _SUITE.validate_python(content)
-    except ValidationError as error:
-        message = f"the suite: {explain(error)}"
-        raise InvalidDocument(message, hint="see `dtest event schema suite.submitted`") from error
+    found = list(_unknown(content, SuiteSubmitted, _OF_SUITES, "the suite"))
+    hint = "see `dtest event schema suite.submitted`"
+    spec = _read(_SUITE, content, found, where="the suite", hint=hint)
     try:
         Order(spec).check()
     except UsageError as error:
@@ -153,45 +151,82 @@ def parse_suite(document: object, *, run_id: RunId) -> SuiteSubmitted:
 
 def _parse(content: dict[str, Any], place: int) -> TaskQueued:
     name = content.get("task_id", place)
-    _known_only(content, TaskQueued, f"task {name}")
-    for key, nested in _NESTED.items():
-        if isinstance(content.get(key), Mapping):
-            _known_only(content[key], nested, f"task {name}: {key}")
+    where = f"task {name}"
+    kind = str(content.get("type"))
+    _spell_out(content, where)
+    found = list(_unknown(content, TaskQueued, _NESTED, where))
     for key in ("config", "fallback_config"):
-        shape = CONFIGS.get(str(content.get("type")))
-        _known_config_only(content.get(key), shape, f"task {name}: {key}")
-    try:
-        task = _TASK.validate_python(content)
-    except ValidationError as error:
-        message = f"task {name}: {explain(error)}"
-        hint = "see `dtest event schema task.queued`"
-        if str(DOCUMENT_BYTES_MAX) in message:
-            hint = "bring what is large as files: `dtest submit --ship`"
-        raise InvalidDocument(message, hint=hint) from error
-    fault = config_fault(task.type, task.config, task.fallback_config)
-    if fault is not None:
-        message = f"task {name}: {fault}"
-        raise InvalidDocument(message, hint=f"see docs/tasks.md for the config of {task.type}")
-    return task
+        if kind in CONFIGS and isinstance(content.get(key), Mapping):
+            found += _unknown(content[key], CONFIGS[kind], _OF_CONFIGS, f"{where}: {key}", ".")
+    found += _of_config(kind, content.get("config", {}), content.get("fallback_config"), where)
+    hint = f"`dtest event schema task.queued`; docs/tasks.md has the config of {kind}"
+    known = [field.name for field in fields(TaskQueued)]
+    if not content.keys() <= set(known):
+        hint = f"known: {', '.join(sorted(known))}"
+    return _read(_TASK, content, found, where=where, hint=hint)
 
 
-def _known_config_only(config: object, shape: type[Any] | None, where: str) -> None:
-    """Refuse what a built-in type does not know; other types know their own."""
-    if shape is None or not isinstance(config, Mapping):
+def _of_config(kind: str, config: object, fallback: object, where: str) -> Iterator[str]:
+    """Yield what is wrong with the config of a built-in type, or with what its fallback makes."""
+    if not isinstance(config, dict):
         return
-    _known_only(config, shape, where)
-    if isinstance(config.get("simulate"), Mapping):
-        _known_only(config["simulate"], Simulation, f"{where}.simulate")
-    if isinstance(config.get("environment"), Mapping):
-        _known_only(config["environment"], Environment, f"{where}.environment")
+    try:
+        parse_config(kind, config)
+        fault = config_fault(kind, config, fallback if isinstance(fallback, dict) else None)
+        yield from [f"{where}: {fault}"] if fault is not None else []
+    except ValidationError as error:
+        yield from told(error, f"{where}: config.")
 
 
-def _known_only(content: Mapping[str, Any], shape: type[Any], where: str) -> None:
-    known = {field.name for field in fields(shape)}
-    unknown = sorted(map(str, set(content) - known))
-    if unknown:
-        message = f"{where}: unknown field {unknown[0]!r}"
-        raise InvalidDocument(message, hint=f"known: {', '.join(sorted(known))}")
+def _read(
+    adapter: TypeAdapter[Made], content: object, found: list[str], *, where: str, hint: str
+) -> Made:
+    """Return what a document says. Raises InvalidDocument with all that is wrong, also ``found``.
+
+    What it does not know was found before, and is passed over here.
+    """
+    made: Made | None = None
+    try:
+        made = adapter.validate_python(content)
+    except ValidationError as error:
+        found += told(error, f"{where}: ")
+    if made is not None and not found:
+        return made
+    message = "; ".join(found)
+    if str(DOCUMENT_BYTES_MAX) in message:
+        hint = "bring what is large as files: `dtest submit --ship`"
+    raise InvalidDocument(message, hint=hint)
+
+
+def _spell_out(content: dict[str, Any], where: str) -> None:
+    """Replace the other names of fields of a test's config. Raises InvalidDocument for both."""
+    config = content.get("config")
+    if content.get("type") != "test" or not isinstance(config, Mapping):
+        return
+    spelled = dict(config)
+    for other, own in ALIASES.items():
+        if other not in spelled:
+            continue
+        if own in spelled:
+            message = f"{where}: config: {other} is another name of {own}, and both are there"
+            raise InvalidDocument(message, hint=f"leave out {other}")
+        value = spelled.pop(other)
+        spelled[own] = [value] if isinstance(value, str) else value
+    content["config"] = spelled
+
+
+def _unknown(
+    content: Mapping[str, Any],
+    shape: type[Any],
+    nested: Mapping[str, type[Any]],
+    where: str,
+    joint: str = ": ",
+) -> Iterator[str]:
+    """Yield the fields that a document's shape does not know, and those of its parts."""
+    yield from unknown_fields(content, shape, where)
+    for key, inner in nested.items():
+        if isinstance(content.get(key), Mapping):
+            yield from unknown_fields(content[key], inner, f"{where}{joint}{key}")
 
 
 def event_ids(idempotency_key: str | None, count: int) -> list[str] | None:

@@ -51,7 +51,7 @@ def test_a_command_is_judged_by_its_exit(
             Cases(failed=1, collection_errors=1),
             "failed",
             Reason.ASSERTION_FAILED,
-            "1 tests did not pass",
+            "1 test did not pass",
         ),
         (
             Exit(EXIT_FAILED, None),

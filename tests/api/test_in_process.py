@@ -36,7 +36,7 @@ from dtest.projections.store import Store
 from dtest.roles import api as api_role
 from dtest.runtime.ids import IdSource
 from dtest.runtime.machine import MachineUsage
-from dtest.runtime.nats_server import free_port
+from dtest.runtime.ports import free_port
 from dtest.state.task import Run
 from tests.kit.nats import eventually
 from tests.kit.stack import Json, never, problem

@@ -3,10 +3,6 @@
 Needs the extra ``browser`` and a Chromium; ``just test-browser`` says how to get them.
 """
 
-import importlib
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +10,7 @@ import pytest
 
 from dtest.reports.html import html
 from dtest.reports.report import Report, compose
+from tests.browser.conftest import Watched
 from tests.reports.samples import NASTY, full_report, known, seen
 
 pytestmark = pytest.mark.browser
@@ -22,30 +19,12 @@ SHOWN = "() => document.documentElement.dataset.shownMs !== undefined"
 MANY = 60_000
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """A browser without a window."""
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    assert path, "no Chromium here: install Debian's `chromium`, or set CHROMIUM to its path"
-    driver = importlib.import_module("playwright.sync_api")
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with driver.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=arguments)
-        yield browser
-        browser.close()
-
-
-class Opened:
-    """A report in a page of its own, with what the page complained about and asked for."""
+class Opened(Watched):
+    """A report in a page of its own."""
 
     def __init__(self, browser: Any, path: Path, report: Report, **options: Any) -> None:
         path.write_bytes(html(report))
-        self.page = browser.new_context(**options).new_page()
-        self.complaints: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
+        super().__init__(browser.new_context(**options).new_page())
         self.page.goto(path.as_uri())
         self.page.wait_for_function(SHOWN)
 

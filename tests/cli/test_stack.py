@@ -14,7 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from dtest.runtime.nats_server import EmbeddedServer, free_port, server_binary
+from dtest.runtime.nats_server import EmbeddedServer, server_binary
+from dtest.runtime.ports import free_port
 from dtest.runtime.stack_file import StackFile, write_stack_file
 from tests.cli.cell import CellUser, command
 from tests.cli.command import Person, eventually, interrupt
@@ -43,7 +44,7 @@ class Owner(CellUser):
     def well(self) -> bool:
         """Whether everything answers."""
         states = [line["state"] for line in self.here("doctor", "--json").lines]
-        return states == ["ok"] * 8
+        return states == ["ok"] * 9
 
     def status_of(self, task: str) -> str:
         """How a task stands."""

@@ -26,7 +26,7 @@ async def test_who_stands_by_is_counted(tmp_path: Path) -> None:
 
         def shows(count: int | None, words: str) -> bool:
             shown = person.dtest("status", "--json").good().json["standbys"]
-            return shown == count and words in person.dtest("status").good().err
+            return shown == count and words in person.dtest("status").good().out
 
         await eventually(lambda: shows(2, "2 schedulers stand by"))
         leader = await cell.leader_pid()

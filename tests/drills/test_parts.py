@@ -17,7 +17,7 @@ from dtest.journal.port import Stored
 from dtest.journal.streams import journal_name
 from dtest.projections.projector import Projector, Source
 from dtest.projections.store import opened
-from dtest.runtime.nats_server import free_port
+from dtest.runtime.ports import free_port
 from tests.kit.facts import CELL, finished, machine, registered, started, task
 from tests.kit.world import World
 

@@ -25,7 +25,6 @@ REFUSED = [
     ("", "names no runner"),
     ("gtset", "no runner 'gtset'"),
     ("node 'a", "cannot be read"),
-    ("pytest -x", "takes no options"),
 ]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dtest.agents.outcome import Cases, Meaning
 from dtest.events.reasons import Reason
+from dtest.wording import counted
 
 TAIL_BYTES = 32 << 10
 """JAX prints up to twenty buffers behind its message."""
@@ -102,7 +103,11 @@ def _of_tests(ended_as: Meaning, cases: Cases) -> Meaning:
     if not faults or cases.collection_errors or sum(faults.values()) != cases.failed:
         return ended_as
     reason = min(faults, key=_severity)
-    return "faulted", reason, f"{cases.failed} tests did not pass, each because of its device"
+    return (
+        "faulted",
+        reason,
+        f"{counted(cases.failed, 'test')} did not pass, each because of its device",
+    )
 
 
 def _severity(reason: Reason) -> tuple[bool, str]:

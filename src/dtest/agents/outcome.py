@@ -17,6 +17,7 @@ from dtest.agents.pytest_session import (
 )
 from dtest.events.reasons import Reason
 from dtest.suites.ends import STOPPED
+from dtest.wording import counted
 
 Outcome = Literal["passed", "failed", "faulted", "cancelled"]
 CRASHED_NAMED_MAX = 5
@@ -86,9 +87,13 @@ def _by_status(end: Exit, cases: Cases) -> Meaning:
         case code if code == EXIT_PASSED or (code == EXIT_NO_TESTS and cases.skipped):
             return "passed", None, ""
         case code if code == EXIT_FAILED and cases.failed:
-            return "failed", Reason.ASSERTION_FAILED, f"{cases.failed} tests did not pass"
+            return (
+                "failed",
+                Reason.ASSERTION_FAILED,
+                f"{counted(cases.failed, 'test')} did not pass",
+            )
         case code if code == EXIT_FAILED and cases.collection_errors:
-            detail = f"{cases.collection_errors} files could not be collected"
+            detail = f"{counted(cases.collection_errors, 'file')} could not be collected"
             return "faulted", Reason.COLLECTION_ERROR, detail
         case code if code == EXIT_FAILED:
             return "failed", Reason.ASSERTION_FAILED, "the session failed outside its tests"

@@ -10,6 +10,7 @@ from dtest.api import (
     health,
     history,
     output,
+    pages,
     policy,
     queues,
     runs,
@@ -22,6 +23,7 @@ from dtest.api.admission import Doorkeeper
 from dtest.api.auth import App, Gate
 from dtest.api.body import BODY_BYTES_MAX
 from dtest.api.context import ApiContext
+from dtest.api.login import Logins
 from dtest.api.problems import PROBLEMS, DocumentedApp, add_problems
 
 DESCRIPTION = (
@@ -36,7 +38,7 @@ def create_app(context: ApiContext) -> FastAPI:
         title="dtest",
         version=dtest.__version__,
         description=DESCRIPTION,
-        docs_url="/api/docs",
+        docs_url=None,  # as `pages` has it: nothing of it comes from another server
         redoc_url=None,
         openapi_url="/api/openapi.json",
         responses=PROBLEMS,
@@ -46,7 +48,7 @@ def create_app(context: ApiContext) -> FastAPI:
     app.add_middleware(Doorkeeper)
     for module in (
         *(tasks, attempts, runs, suites, workers, workspaces, breakers, policy, queues),
-        *(output, history, events, health),
+        *(output, history, events, health, pages),
     ):
         app.include_router(module.router)
     add_problems(app)
@@ -57,4 +59,6 @@ def gated(app: FastAPI, *, token: str, host: str, port: int) -> App:
     """Return the application behind its gate, for an address on loopback or a stated host."""
     names = {host, "127.0.0.1", "localhost", "[::1]"}
     hosts = {f"{name}:{port}" for name in names}
-    return Gate(app, token=token, hosts=hosts)
+    context: ApiContext = app.state.context
+    app.state.logins = Logins(token, port=port, now=context.now, nonce=context.new_id)
+    return Gate(app, token=token, hosts=hosts, logins=app.state.logins)

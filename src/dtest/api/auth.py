@@ -1,7 +1,8 @@
-"""Who may ask: the bearer token, and no web page of another origin.
+"""Who may ask: the bearer token, or a person's cookie, and no web page of another origin.
 
 A token alone would not do: a page in the user's browser can reach loopback, and DNS can be made
-to point there. So Host must name this server, and Origin, if a browser sends one, too.
+to point there. So Host must name this server, and Origin, if a browser sends one, too. A browser
+sends a cookie by itself: what changes something, or follows events, needs an Origin then.
 """
 
 import hmac
@@ -12,14 +13,16 @@ from urllib.parse import urlsplit
 import orjson
 
 from dtest.api.body import BODY_BYTES_MAX
+from dtest.api.login import PATH, Logins
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-OPEN_PATHS = frozenset({"/api/health"})
-"""Answered without a token: says only that the process lives."""
+OPEN_PATHS = frozenset({"/api/health", PATH})
+"""Answered without a token: the one says only that the process lives, the other wants a code."""
+SAFE_METHODS = frozenset({"GET", "HEAD"})
 _UNAUTHORIZED = 401
 _FORBIDDEN = 403
 _TOO_LARGE = 413
@@ -30,8 +33,9 @@ _POLICY_VIOLATION = 1008
 class Gate:
     """ASGI middleware in front of everything, WebSockets included."""
 
-    def __init__(self, app: App, *, token: str, hosts: Iterable[str]) -> None:
+    def __init__(self, app: App, *, token: str, hosts: Iterable[str], logins: Logins) -> None:
         self._app = app
+        self._logins = logins
         self._token = token.encode()
         self._hosts = frozenset(host.lower() for host in hosts)
 
@@ -58,15 +62,22 @@ class Gate:
             return _FORBIDDEN, "pages of another origin may not ask", "ask from the same origin"
         if scope["path"] in OPEN_PATHS:
             return None
-        scheme, _, given = headers.get(b"authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), self._token):
-            hint = "send `Authorization: Bearer TOKEN`; `dtest status --json` names the file"
+        if not self._knows(scope, headers, has_origin=origin is not None):
+            hint = "send `Authorization: Bearer TOKEN`, or open the link of `dtest login`"
             return _UNAUTHORIZED, "a valid token is required", hint
         length = headers.get(b"content-length", "0")
         if length.isdigit() and int(length) > BODY_BYTES_MAX:
             message = f"a body holds at most {BODY_BYTES_MAX} bytes, this one {length}"
             return _TOO_LARGE, message, "send it in parts"
         return None
+
+    def _knows(self, scope: Scope, headers: dict[bytes, str], *, has_origin: bool) -> bool:
+        """Say whether the token is there, or a cookie that may be taken for one here."""
+        scheme, _, given = headers.get(b"authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return hmac.compare_digest(given.encode(), self._token)
+        is_safe = scope["type"] == "http" and scope["method"] in SAFE_METHODS
+        return (is_safe or has_origin) and self._logins.is_logged_in(headers.get(b"cookie", ""))
 
 
 def _place(origin: str) -> str:

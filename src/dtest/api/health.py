@@ -13,6 +13,7 @@ from dtest.api.metrics import registry_of
 from dtest.api.models import QueryAnswer, QueryBody
 from dtest.errors import DtestError
 from dtest.journal.room import Filling
+from dtest.scheduling.why import types_offered, unserved_types
 
 router = APIRouter(prefix="/api", tags=["health"], route_class=StrictRoute)
 
@@ -60,6 +61,8 @@ async def status(context: Context, after: After = None) -> dict[str, Any]:
     bounds = await context.journal.bounds()
     filling = await context.room.filling(unfinished=context.unfinished())
     cell = context.projector.rows.cell
+    async with context.projector.lock:  # queues are read whole
+        unserved = unserved_types(cell)
     return {
         "cell": context.cell,
         "epoch": cell.epoch,
@@ -81,6 +84,8 @@ async def status(context: Context, after: After = None) -> dict[str, Any]:
             "reserve_bytes": filling.reserve_bytes,
         },
         "unfinished": context.unfinished(),
+        "unserved": unserved,
+        "types": types_offered(cell),
         "projected_seq": context.projector.seq,
         "connected": context.is_connected(),
     }

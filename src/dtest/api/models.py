@@ -39,6 +39,7 @@ class SubmittedTask(BaseModel):
     )
     code: str | None = None
     detail: str | None = None
+    note: str = Field("", description="Why it may wait for ever, where that is known.")
 
 
 class Submitted(BaseModel):

@@ -19,8 +19,9 @@ from dtest.events.run import RunOpened
 from dtest.events.task import TaskCancelRequested, TaskQueued, TaskRetryRequested
 from dtest.projections.plain import readable
 from dtest.reports.observation import Outcome
-from dtest.scheduling.why import explain
+from dtest.scheduling.why import explain, types_offered
 from dtest.state.task import TERMINAL, Status
+from dtest.wording import did_you_mean
 
 router = APIRouter(prefix="/api", tags=["tasks"], route_class=StrictRoute)
 
@@ -174,13 +175,25 @@ def _outcome(
     if not reached:
         return SubmittedTask(task_id=task.task_id, status="sent")
     if _is_recorded(context, task):
-        return SubmittedTask(task_id=task.task_id, status="accepted")
+        note = _unserved(context, task)
+        return SubmittedTask(task_id=task.task_id, status="accepted", note=note)
     return SubmittedTask(
         task_id=task.task_id,
         status="refused",
         code=RefusalCode.TASK_CONFLICT,
         detail="its idempotency key was used for another submission, which alone is recorded",
     )
+
+
+def _unserved(context: ApiContext, task: TaskQueued) -> str:
+    """Say so if no worker runs such tasks now."""
+    offered = types_offered(context.projector.rows.cell)
+    if task.type in offered:
+        return ""
+    if not offered:
+        return "no worker is registered: it waits for one"
+    meant = did_you_mean(task.type, offered)
+    return f"no worker runs tasks of type {task.type!r}{meant}; there are: {', '.join(offered)}"
 
 
 def _is_recorded(context: ApiContext, task: TaskQueued) -> bool:

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from dtest.cli import output
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.errors import UsageError
+from dtest.wording import counted
 
 if TYPE_CHECKING:
     from dtest.archive.manifest import Entry
@@ -64,7 +65,7 @@ def write(
         elif call.json:
             output.as_json(asdict(entry))
         else:
-            output.say(f"{entry.file}: {entry.label.messages} messages")
+            output.say(f"{entry.file}: {counted(entry.label.messages, 'message')}")
 
     async def run() -> tuple[int, str]:
         async with session(call.settings(), name="dtest archive write") as opened:
@@ -92,7 +93,8 @@ def write(
             }
         )
     else:
-        output.say(f"{to}: {messages} messages in {len(entries)} new segments, up to {last_seq}")
+        segments = counted(len(entries), "new segment")
+        output.say(f"{to}: {counted(messages, 'message')} up to {last_seq}, in {segments}")
         print(f"head: {head}")
     return 0
 

@@ -59,6 +59,8 @@ def up(*, nodes: int = 3, replicas: int | None = None, call: CallOptions = DEFAU
 def status(call: CallOptions = DEFAULTS) -> int:
     """Show each server and each stream: who is alive, who leads, whose replica lags.
 
+    Example: `dtest cluster status`
+
     Exit code 0 if every server answers and every replica is current, else 3.
     """
     settings = call.settings()
@@ -122,6 +124,8 @@ def down(
     *, purge: Annotated[bool, Parameter(negative="")] = False, call: CallOptions = DEFAULTS
 ) -> int:
     """Stop the servers that `dtest cluster up` started. Their stores stay, unless purged.
+
+    Example: `dtest cluster down`
 
     Parameters
     ----------

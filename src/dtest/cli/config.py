@@ -6,7 +6,10 @@ from dtest.settings import KEYS, SECRETS
 
 
 def view(*, call: CallOptions = DEFAULTS) -> int:
-    """Show every setting with its origin; secrets are hidden."""
+    """Show every setting with its origin; secrets are hidden.
+
+    Example: `dtest config view`
+    """
     settings = call.settings()
     rows = []
     for key, meaning in KEYS.items():

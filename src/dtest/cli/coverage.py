@@ -18,6 +18,7 @@ from dtest.cli.coverage_script import EXIT_MISSING
 from dtest.cli.door import open_api
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.errors import NotFound, UsageError
+from dtest.wording import counted
 
 SCRIPT = Path(__file__).with_name("coverage_script.py")
 DATA = ".coverage"
@@ -70,7 +71,9 @@ def coverage(
     if call.json:
         output.as_json({"run_id": run_id, "data_files": len(files), **told})
         return 0
-    print(f"{told['percent']:.1f} % of {told['files']} files, by {len(files)} data files")
+    print(
+        f"{told['percent']:.1f} % of {counted(told['files'], 'file')}, by {len(files)} data files"
+    )
     if told["unknown"]:
         shown = ", ".join(told["unknown"][:UNKNOWN_SHOWN_MAX])
         output.say(f"dtest: {len(told['unknown'])} measured files are not in {tree}: {shown}")

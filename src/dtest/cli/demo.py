@@ -22,10 +22,12 @@ from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.runs import every_task
 from dtest.errors import TimedOut
 from dtest.settings import settings_of
+from dtest.wording import counted
 
 WAIT_S_MAX = 120.0
 LOOK_EVERY_S = 0.1
 SIMULATED = "cuda:1,rocm:1"
+ALL_WELL = "all as it should be"
 NOT_AS_EXPECTED = 3
 SIGNALLED = 128
 
@@ -130,7 +132,7 @@ class _Story:
         tasks = documents(suites)
         body = {"name": "demo", "run_id": RUN_ID, "tasks": tasks}
         answer = await asyncio.to_thread(self.api.submit, body)
-        output.say(f"submitted {len(tasks)} tasks as run {answer['run_id']}")
+        output.say(f"submitted {counted(len(tasks), 'task')} as run {answer['run_id']}")
         await self._until_ended(begun)
         report = await self._verify()
         return await asyncio.to_thread(self._sum_up, report)
@@ -204,13 +206,18 @@ class _Story:
             cases = ", ".join(f"{n} {name}" for name, n in sorted(run["testcases"].items()))
             print(f"test cases: {cases}")
             print(
-                f"journal: {report.events} events, {report.tasks_accepted} tasks accepted, "
-                f"{report.tasks_terminal} ended, {report.attempts} attempts, "
+                f"journal: {counted(report.events, 'event')}, "
+                f"{counted(report.tasks_accepted, 'task')} accepted, "
+                f"{report.tasks_terminal} ended, {counted(report.attempts, 'attempt')}, "
                 f"{report.decisions_again} decisions checked, {len(report.objections)} violations"
             )
             for text in report.objections:
                 print(f"VIOLATION {text}")
-            print("all as it should be" if not wrong else f"{len(wrong)} tasks are not as expected")
+            print(
+                "all as it should be"
+                if not wrong
+                else f"not as expected: {counted(len(wrong), 'task')}"
+            )
         return NOT_AS_EXPECTED if wrong or report.objections or report.tasks_open else 0
 
     def _row(

@@ -6,12 +6,13 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from dtest.cli import output
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.errors import DtestError
 from dtest.settings import Settings, stack_path
+from dtest.wording import counted
 
 FREE_BYTES_MIN = 1 << 30
 PYTHON_MIN = (3, 11)
@@ -29,7 +30,10 @@ class Finding:
 
 
 def doctor(*, call: CallOptions = DEFAULTS) -> int:
-    """Check this machine and the cell; exit code 0 if nothing is broken, else 3."""
+    """Check this machine and the cell; exit code 0 if nothing is broken, else 3.
+
+    Example: `dtest doctor`
+    """
     settings = call.settings()
     findings = [*_machine(settings), *_cell(settings)]
     for finding in findings:
@@ -96,7 +100,7 @@ async def _journal(settings: Settings) -> str:
         if bounds.messages != bounds.last - max(bounds.first, 1) + 1 and bounds.messages:
             message = "messages of the journal are missing"
             raise DtestError(message, hint="run `dtest event verify`, restore from the mirror")
-        return f"{bounds.messages} messages, made {bounds.created}"
+        return f"{counted(bounds.messages, 'message')}, made {bounds.created}"
 
 
 def _api(settings: Settings) -> Iterator[Finding]:
@@ -109,10 +113,24 @@ def _api(settings: Settings) -> Iterator[Finding]:
         return
     lag = status["journal"]["last_seq"] - status["projected_seq"]
     behind = lag > LAG_MESSAGES_MAX
-    yield Finding("api", "warning" if behind else "ok", f"{lag} messages behind the journal")
+    yield Finding(
+        "api", "warning" if behind else "ok", f"{counted(lag, 'message')} behind the journal"
+    )
     leader = status["leader_id"]
     fix = "" if leader else "start one: dtest server scheduler"
     yield Finding("leader", "ok" if leader else "broken", str(leader or "none"), fix)
     active = status["workers"].get("active", 0)
     fix = "" if active else "start one: dtest-agent"
     yield Finding("workers", "ok" if active else "warning", f"{active} active", fix)
+    yield _task_types(status)
+
+
+def _task_types(status: dict[str, Any]) -> Finding:
+    there = ", ".join(status["types"]) or "none"
+    waiting = [
+        f"{counted(count, 'task')} of type {kind!r}" for kind, count in status["unserved"].items()
+    ]
+    if not waiting:
+        return Finding("task types", "ok", there)
+    text = f"no worker runs {' and '.join(waiting)}; there are: {there}"
+    return Finding("task types", "warning", text, "start a worker that does, or cancel them")

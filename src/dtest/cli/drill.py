@@ -14,7 +14,10 @@ SEED_DEFAULT = 1
 
 
 def ls(*, call: CallOptions = DEFAULTS) -> int:
-    """List the drills."""
+    """List the drills.
+
+    Example: `dtest drill ls`
+    """
     from dtest.drills.catalogue import DRILLS
 
     rows = [

@@ -19,6 +19,7 @@ from dtest.cli.history import JOURNAL_ALONE, ArchiveOptions, history
 from dtest.cli.options import DEFAULTS, CallOptions, StandardInputOrFile
 from dtest.cli.runs import show_items
 from dtest.errors import InvalidDocument, NotFound, UsageError
+from dtest.events.codec import iso
 
 LOOK_EVERY_S = 0.5
 
@@ -111,6 +112,8 @@ def _print(seq: int, index: int, where: str, event: object, as_json: bool) -> No
 
 def show(seq: int, *, past: ArchiveOptions = JOURNAL_ALONE, call: CallOptions = DEFAULTS) -> int:
     """Print one message of the journal, and whether its events were accepted as written.
+
+    Example: `dtest event show 1200`
 
     Parameters
     ----------
@@ -218,6 +221,8 @@ def publish(type: str, file: StandardInputOrFile = "-", *, call: CallOptions = D
 
 def schema(type: str | None = None, *, call: CallOptions = DEFAULTS) -> int:
     """Print the JSON Schema of an event, or list the events.
+
+    Example: `dtest event schema task.queued`
 
     Parameters
     ----------
@@ -366,8 +371,9 @@ def replay(
     if call.json:
         output.as_json(shown)
     else:
+        shown["at"] = iso(cell.now)
         for name, value in shown.items():
-            print(f"{name}: {value}")
+            print(f"{name}: {output.cell(value, name)}")
     return 0
 
 

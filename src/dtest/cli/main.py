@@ -36,6 +36,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "up": ("stack", "Start a cell on this machine."),
         "down": ("stack", "Stop it."),
         "status": ("stack", "Show leadership, workers, tasks and positions."),
+        "login": ("stack", "Print a link that opens the cell in a browser."),
         "doctor": ("doctor", "Check this machine and the cell, and say how to mend them."),
         "submit": ("submit", "Submit task documents, or one command."),
         "ship": ("shipping", "Bring the files of a project to the cell."),
@@ -58,6 +59,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "ls": ("tasks", "List tasks."),
         "show": ("tasks", "Show one task with its attempts and test cases."),
         "logs": ("tasks", "Print the output of an attempt."),
+        "artifacts": ("tasks", "List the files that a task left, or bring them here."),
         "cancel": ("tasks", "Cancel a task."),
         "retry": ("tasks", "Run an ended task once more."),
     },
@@ -151,7 +153,7 @@ def ended(called: App) -> NoReturn:
         signal.signal(number, _terminated)
     collect_seldom()
     leave_quickly()
-    words = sys.argv[1:]
+    words = handed_on(sys.argv[1:])
     try:
         in_full(called, words)
         result = called(words, result_action="return_value", exit_on_error=False, print_error=False)
@@ -164,6 +166,14 @@ def ended(called: App) -> NoReturn:
     except Exception as error:  # noqa: BLE001 - the last boundary: whatever it is gets its words
         code = _failed(error)
     sys.exit(code)
+
+
+def handed_on(words: Sequence[str]) -> list[str]:
+    """Return the words of a call, those of ``test`` that stand behind ``--`` as its runner's."""
+    if words[:1] != ["test"] or "--" not in words:
+        return list(words)
+    at = words.index("--")
+    return [*words[:at], *(f"--runner-argument={word}" for word in words[at + 1 :])]
 
 
 def in_full(called: App, words: Sequence[str]) -> App:

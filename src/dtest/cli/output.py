@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from dtest.wording import figure
+
 CELL_CHARS_MAX = 60
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
@@ -56,7 +58,7 @@ def cell(value: object, column: str) -> str:
     if isinstance(value, str) and column.endswith(("_at", "since")):
         return relative(value) if is_terminal() else value
     if isinstance(value, float):
-        return f"{value:.3g}"
+        return figure(value)
     if isinstance(value, dict | list):
         return orjson.dumps(value, default=str).decode()
     return str(value)

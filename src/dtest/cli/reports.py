@@ -13,6 +13,7 @@ from dtest.cli.history import JOURNAL_ALONE, ArchiveOptions, history
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.errors import UsageError
 from dtest.reports.form import Format
+from dtest.wording import counted
 
 if TYPE_CHECKING:
     from dtest.reports.muting import KnownFlaky
@@ -73,7 +74,9 @@ def build(
         told = {"run_id": report.run.run_id, "format": format, "file": str(output_file)}
         output.as_json({**told, "counts": report.counts, "exit_code": report.exit_code})
     else:
-        output.say(f"run {report.run.run_id}: {len(report.results)} tests in {output_file}")
+        output.say(
+            f"run {report.run.run_id}: {counted(len(report.results), 'test')} in {output_file}"
+        )
     return 0
 
 

@@ -11,6 +11,7 @@ from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.errors import NOTHING_SELECTED
 from dtest.suites.evidence import Analysis, analysed
 from dtest.suites.proposal import Evidence, Proposals, proposals
+from dtest.wording import counted
 from dtest.workspaces.listing import list_files
 
 NAMES = ("test_*.py", "*_test.py", "conftest.py")
@@ -101,7 +102,7 @@ def _tell(found: Proposals, files: int) -> None:
         print("\n\n".join(each.rule for each in found.proposals))
     for file, problem in found.problems:
         output.say(f"{file}: {problem}")
-    output.say(f"{files} files read, {len(found.proposals)} proposals")
+    output.say(f"{counted(files, 'file')} read, {counted(len(found.proposals), 'proposal')}")
 
 
 def _line(found: Evidence) -> None:

@@ -46,6 +46,8 @@ def show_items(items: list[dict[str, Any]], columns: tuple[str, ...], *, as_json
 def show(run: str = "@last", *, call: CallOptions = DEFAULTS) -> int:
     """Show one run with its tasks; the exit code says how it went.
 
+    Example: `dtest run show @last`
+
     Parameters
     ----------
     run
@@ -84,6 +86,8 @@ def watch(
 ) -> int:
     """Follow a run until it ends; the exit code says how it went.
 
+    Example: `dtest run watch @last`
+
     A run of a suite is shown as by `dtest test`, which may have been killed or called with
     `--detach`. Ctrl-C cancels such a run; a second one only leaves it.
 
@@ -114,6 +118,8 @@ def watch(
 
 def cancel(run: str, *, reason: str = "", call: CallOptions = DEFAULTS) -> int:
     """Cancel every task of a run that has not ended.
+
+    Example: `dtest run cancel @last --reason "wrong branch"`
 
     Parameters
     ----------

@@ -57,6 +57,8 @@ def promote(*, replicas: int | None = None, call: CallOptions = DEFAULTS) -> int
 
     Refused while the origin answers: a cell must not have two journals.
 
+    Example: `dtest server promote --nats nats://10.1.0.5:4222`
+
     Parameters
     ----------
     replicas

@@ -11,10 +11,14 @@ from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.errors import Conflict, UsageError
 from dtest.runtime.stack_file import read_stack_file
 from dtest.settings import stack_path
+from dtest.wording import counted
 
 
 def scheduler(*, call: CallOptions = DEFAULTS) -> int:
-    """Run a scheduler in the foreground; it leads the cell until another one takes over."""
+    """Run a scheduler in the foreground; it leads the cell until another one takes over.
+
+    Example: `dtest server scheduler --nats nats://10.0.0.5:4222`
+    """
     from dtest.roles.scheduler import serve
     from dtest.runtime.logs import set_up_logs
 
@@ -24,7 +28,10 @@ def scheduler(*, call: CallOptions = DEFAULTS) -> int:
 
 
 def conductor(*, call: CallOptions = DEFAULTS) -> int:
-    """Run a conductor in the foreground; it conducts suites until another one takes over."""
+    """Run a conductor in the foreground; it conducts suites until another one takes over.
+
+    Example: `dtest server conductor --nats nats://10.0.0.5:4222`
+    """
     from dtest.roles.conductor import serve
     from dtest.runtime.logs import set_up_logs
 
@@ -35,6 +42,8 @@ def conductor(*, call: CallOptions = DEFAULTS) -> int:
 
 def api(*, database: Path | None = None, call: CallOptions = DEFAULTS) -> int:
     """Run the HTTP API with its projector in the foreground, at the address of --api.
+
+    Example: `dtest server api --api http://127.0.0.1:8080`
 
     Parameters
     ----------
@@ -64,6 +73,8 @@ def migrate(  # noqa: PLR0913 - one option each
     call: CallOptions = DEFAULTS,
 ) -> int:
     """Create the cell's streams where they are missing, and mend those that differ.
+
+    Example: `dtest server migrate --check`
 
     Exit code 0: all is as it should be; 1: `--check` found a difference; 2: one stays, because
     the server does not allow the change, or because it would cost messages.
@@ -114,6 +125,8 @@ def migrate(  # noqa: PLR0913 - one option each
 def rebuild(*, database: Path | None = None, call: CallOptions = DEFAULTS) -> int:
     """Make the read model anew from the journal. Stop the API that owns the file first.
 
+    Example: `dtest server rebuild`
+
     Parameters
     ----------
     database
@@ -145,5 +158,5 @@ def rebuild(*, database: Path | None = None, call: CallOptions = DEFAULTS) -> in
     if call.json:
         output.as_json({"database": str(path), "seq": seq, "events": events})
     else:
-        output.say(f"{path}: {events} events up to {seq}")
+        output.say(f"{path}: {counted(events, 'event')} up to {seq}")
     return 0

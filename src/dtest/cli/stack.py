@@ -1,20 +1,33 @@
 """``dtest up``, ``down`` and ``status``: a whole cell on this machine."""
 
+import ipaddress
 import os
+import shlex
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from dtest.api.login import link_path
+from dtest.caller.kept_stack import end_kept
 from dtest.caller.local_stack import LocalStack, stop_stack
+from dtest.caller.patience import PatientApi
 from dtest.cli import output
 from dtest.cli.door import open_api
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.errors import Conflict, UsageError
+from dtest.runtime.ids import secret
+from dtest.runtime.nats_server import LOOPBACK
+from dtest.runtime.ports import HeldPorts
 from dtest.runtime.stack_file import StackFile, read_stack_file
 from dtest.settings import Settings, environment, stack_path
+from dtest.wording import counted
+
+JOIN = "dtest-agent"
+IPV4 = 4
 
 
 def up(  # noqa: PLR0913 - one option each
@@ -25,6 +38,7 @@ def up(  # noqa: PLR0913 - one option each
     simulate_seconds: float = 0.1,
     schedulers: int = 1,
     port: int = 0,
+    listen: str = LOOPBACK,
     nodes: int | None = None,
     replicas: int | None = None,
     foreground: Annotated[bool, Parameter(negative="")] = False,
@@ -32,7 +46,8 @@ def up(  # noqa: PLR0913 - one option each
 ) -> int:
     """Start a cell on this machine: brokers, scheduler, API, agents. It stays until `dtest down`.
 
-    Examples: `dtest up` · `dtest up --workers 4 --simulate cuda:2,rocm:1,cpu:4`
+    Examples: `dtest up` · `dtest up --workers 4 --simulate cuda:2,rocm:1,cpu:4` ·
+    `dtest up --listen 192.168.1.20`
 
     Parameters
     ----------
@@ -47,7 +62,10 @@ def up(  # noqa: PLR0913 - one option each
     schedulers
         One leads; with more than one, another takes over within a second when it dies.
     port
-        Port of the HTTP API on loopback; by default a free one.
+        Port of the HTTP API; by default a free one.
+    listen
+        The address of this machine at which brokers and API listen; by default only this machine
+        reaches them. Others join by the line that is printed then.
     nodes
         How many NATS servers: 1, 3 or 5; by default as many as the cell has, or one.
     replicas
@@ -63,9 +81,11 @@ def up(  # noqa: PLR0913 - one option each
     if nats and nodes is not None:
         message = f"--nodes {nodes} asks for own NATS servers, and {nats} is named to be used"
         raise UsageError(message, hint="give one of the two")
+    check_listen(listen, nats)
     wanted = LocalStack(
         settings.cell,
         settings.state_dir,
+        listen=listen,
         workers=workers,
         slots=slots,
         simulate=simulate,
@@ -78,7 +98,7 @@ def up(  # noqa: PLR0913 - one option each
     )
     if foreground:
         os.execv(sys.executable, wanted.command)  # noqa: S606 - this very program goes on
-    _tell(wanted.start(), path, as_json=call.json)
+    _tell(wanted.start(), path, listen=listen, as_json=call.json)
     return 0
 
 
@@ -111,21 +131,76 @@ def _check(workers: int, slots: int | None, schedulers: int, simulate: str) -> N
         parse_kinds(simulate)
 
 
-def _tell(stack: StackFile, path: Path, *, as_json: bool) -> None:
+def check_listen(listen: str, nats: str | None) -> None:
+    """Raise UsageError for an address at which nothing of this stack can listen."""
+    if listen == LOOPBACK:
+        return
+    if nats:
+        message = f"--listen {listen} is for own NATS servers, and {nats} is named to be used"
+        raise UsageError(message, hint="give one of the two")
+    try:
+        found = ipaddress.ip_address(listen)
+        with HeldPorts(listen) as ports:
+            ports.take()
+    except (ValueError, OSError) as error:
+        message = f"--listen {listen}: this machine has no such address"
+        raise UsageError(message, hint="`ip address` shows those it has") from error
+    if found.version != IPV4 or found.is_unspecified:
+        message = f"--listen {listen} names no single IPv4 address"
+        raise UsageError(message, hint="give the one at which the other machines reach this one")
+
+
+def _tell(stack: StackFile, path: Path, *, listen: str, as_json: bool) -> None:
     if as_json:
         shown = {"cell": stack.cell, "pid": stack.pid, "api_url": stack.api_url}
         output.as_json({**shown, "nats_url": stack.nats_url, "credentials": str(path)})
         return
     output.say(f"cell {stack.cell} is up (pid {stack.pid})")
+    output.say(
+        f"  open  {stack.api_url}{link_path(stack.token or '', now=time.time(), nonce=secret())}"
+    )
     output.say(f"  API   {stack.api_url}/api/docs")
     output.say(f"  NATS  {stack.nats_url}")
     output.say(f"  credentials in {path}; the command line finds them by itself")
+    if listen != LOOPBACK:
+        _tell_joining(stack)
+
+
+def _tell_joining(stack: StackFile) -> None:
+    """Print the line that makes another machine a worker, and what that means."""
+    words = {
+        "DTEST_CELL": stack.cell,
+        "DTEST_NATS_URL": stack.nats_url,
+        "DTEST_NATS_USER": stack.nats_user or "",
+        "DTEST_NATS_PASSWORD": stack.nats_password or "",
+    }
+    output.say("another machine joins by this line:")
+    print(" ".join((*(f"{word}={shlex.quote(text)}" for word, text in words.items()), JOIN)))
+    output.say("  its password lets anybody run anything on all workers, and nothing is encrypted:")
+    output.say("  let only machines that you trust reach this address")
+
+
+def login(*, call: CallOptions = DEFAULTS) -> int:
+    """Print a link that opens the cell in a browser. It works once, for ten minutes.
+
+    Example: `xdg-open "$(dtest login)"`
+    """
+    settings = call.settings()
+    url, token = settings.require("api_url"), settings.require("token")
+    link = f"{url.rstrip('/')}{link_path(token, now=time.time(), nonce=secret())}"
+    if call.json:
+        output.as_json({"url": link})
+    else:
+        print(link)
+    return 0
 
 
 def down(
     *, purge: Annotated[bool, Parameter(negative="")] = False, call: CallOptions = DEFAULTS
 ) -> int:
     """Stop the cell that `dtest up` started. Its journal stays, unless it is purged.
+
+    Cells that `dtest test --keep` let stay end as well. Example: `dtest down --purge`
 
     Parameters
     ----------
@@ -135,13 +210,18 @@ def down(
     settings = call.settings()
     path = stack_path(settings)
     stack = stop_stack(path)
+    kept = end_kept(settings.state_dir)
     if purge:
         shutil.rmtree(path.parent, ignore_errors=True)
     said = "stopped" if stack is not None else "was not up"
     if call.json:
-        output.as_json({"cell": settings.cell, "stopped": stack is not None, "purged": purge})
+        output.as_json(
+            {"cell": settings.cell, "stopped": stack is not None, "purged": purge, "kept": kept}
+        )
     else:
         output.say(f"cell {settings.cell} {said}{' and is deleted' if purge else ''}")
+        for place in kept:
+            output.say(f"the cell that was kept for {place} ended")
     return 0
 
 
@@ -150,12 +230,12 @@ def _tell_filling(journal: dict[str, Any]) -> None:
     used = f"{journal['used_bytes']} of {journal['max_bytes']} bytes"
     match journal["state"]:
         case "full":
-            output.say(f"THE JOURNAL IS FULL ({used}): leader and agents wait for room")
+            print(f"THE JOURNAL IS FULL ({used}): leader and agents wait for room")
         case "reserved":
-            output.say(f"the journal is nearly full ({used}): no submissions are taken")
+            print(f"the journal is nearly full ({used}): no submissions are taken")
         case _:
             return
-    output.say("  try: dtest server migrate --journal-bytes N, see docs/limits.md")
+    print("  try: dtest server migrate --journal-bytes N, see docs/limits.md")
 
 
 def _standing_by(count: int | None) -> str:
@@ -168,25 +248,31 @@ def _standing_by(count: int | None) -> str:
 
 
 def status(call: CallOptions = DEFAULTS) -> int:
-    """Show leadership, workers, tasks and positions of the cell."""
+    """Show leadership, workers, tasks and positions of the cell.
+
+    Example: `dtest status --json`
+    """
     settings = call.settings()
     api = open_api(settings)
-    shown = api.get("/api/status")
+    shown = PatientApi(api, output.say).get("/api/status")
     shown["api_url"] = api.url
     shown["credentials"] = str(stack_path(settings))
     if call.json:
         output.as_json(shown)
         return 0
-    output.say(f"cell {shown['cell']}, leader {shown['leader_id']} since epoch {shown['epoch']}")
-    output.say(_standing_by(shown["standbys"]))
+    print(f"cell {shown['cell']}, leader {shown['leader_id']} since epoch {shown['epoch']}")
+    print(_standing_by(shown["standbys"]))
     journal, projected = shown["journal"], shown["projected_seq"]
-    output.say(f"journal at {journal['last_seq']}, read model at {projected}, API {api.url}")
+    print(f"journal at {journal['last_seq']}, read model at {projected}, API {api.url}")
     _tell_filling(journal)
+    for kind, count in shown["unserved"].items():
+        there = ", ".join(shown["types"]) or "no worker"
+        print(f"no worker runs the {counted(count, 'task')} of type {kind!r}; there are: {there}")
     counts = [{"what": "workers", "state": k, "count": v} for k, v in shown["workers"].items()]
     counts += [{"what": "tasks", "state": k, "count": v} for k, v in shown["tasks"].items()]
     counts += [{"what": "events", "state": "refused", "count": shown["refused"]}]
     output.table(counts, ["what", "state", "count"])
     if len(shown["leaders"]) > 1:
-        output.say("the last leaders:")
+        print("the last leaders:")
         output.table(shown["leaders"], ["epoch", "leader_id", "host", "elected_at"])
     return 0

@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +24,7 @@ from dtest.cli.watching import UNMATCHED_EVERY_S, Patience, concluded, watch_run
 from dtest.errors import TimedOut, UsageError
 from dtest.events.config import CONFIGS
 from dtest.settings import parse_labels
+from dtest.wording import counted
 
 REFUSED = 2
 
@@ -112,9 +114,15 @@ def submit(  # noqa: PLR0913 - one option each
     if call.json:
         output.as_json(answer)
     else:
-        output.say(f"run {answer['run_id']}: {len(answer['tasks'])} tasks, at {answer['seq']}")
+        output.say(
+            f"run {answer['run_id']}: {counted(len(answer['tasks']), 'task')}, at {answer['seq']}"
+        )
         for task in refused:
             output.say(f"  refused {task['task_id']}: {task['code']}: {task['detail']}")
+        for note, count in Counter(
+            task["note"] for task in answer["tasks"] if task["note"]
+        ).items():
+            output.say(f"  {counted(count, 'task')}: {note}")
         for task in [] if wait else answer["tasks"]:
             print(task["task_id"])
     if not wait:
@@ -153,7 +161,7 @@ def _show_output(
             for found in unmatched_of(api, answer["run_id"]):
                 raise found.error()
         if left_s < 0:
-            message = f"task {task['task_id']} did not end in {limit_s:.3g} s"
+            message = f"task {task['task_id']} did not end in {limit_s:g} s"
             raise TimedOut(message, hint="it goes on: `dtest task logs --follow` shows it again")
         return min(WAIT_S if not patience.fail_unmatched else UNMATCHED_EVERY_S, left_s)
 

@@ -9,6 +9,7 @@ from dtest.cli.remaining import Remaining
 from dtest.cli.watching import Progress, Screen, progress_of, screen
 from dtest.reports.observation import Observation
 from dtest.reports.terminal import shortened
+from dtest.wording import counted
 
 LINE_CHARS_MAX = 200
 
@@ -82,7 +83,7 @@ class Shown:
         self._remaining.note(since_s, done)
         left_s = self._remaining.left_s(planned) if done < planned else None
         left = f", about {left_s:.0f} s left" if left_s is not None else ""
-        text = f"{done}/{planned} tests: {', '.join(cases) or 'none yet'}{left}"
+        text = f"{done}/{counted(planned, 'test')}: {', '.join(cases) or 'none yet'}{left}"
         return Progress(text, done, planned, bool(run["finished"]))
 
 
@@ -106,7 +107,7 @@ def _held(lane: Mapping[str, Any]) -> str:
     broken = f", {lane['broken']} could not be collected" if lane["broken"] else ""
     if lane["whole"]:
         return f"{lane['whole']} to run, whose tests are not known before{broken}"
-    return f"{lane['tests']} tests in {lane['files']} files{broken}"
+    return f"{counted(lane['tests'], 'test')} in {counted(lane['files'], 'file')}{broken}"
 
 
 @contextmanager

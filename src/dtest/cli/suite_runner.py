@@ -1,6 +1,7 @@
 """``dtest test --runner``: which runner, and what it cannot do that pytest can."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -19,16 +20,24 @@ class RunnerOptions:
     """What runs the tests."""
 
     runner: str = PYTEST
-    """`pytest`, `unittest`, `gtest`, `ctest`, `go`, each but pytest with its options behind it; or
-    a command that writes JUnit XML, TAP or `go test -json`. With `{path}` in it, it runs once for
-    each path."""
+    """`pytest`, `unittest`, `gtest`, `ctest`, `go`, each with its options behind it; or a command
+    that writes JUnit XML, TAP or `go test -json`. With `{path}` in it, it runs once for each path.
+    """
+    runner_argument: Annotated[
+        tuple[str, ...], Parameter(name="--runner-argument", negative="")
+    ] = ()
+    """One more word for the runner; may be repeated. Everything behind `--` is handed on so."""
     results: Annotated[str | None, Parameter(name="--results")] = None
     """The file, or a pattern of files, that the command writes its results to; by default standard
     output. `{results}` in the command stands for a file of its own."""
 
     def chosen(self, selection: Selection, *, python: str | None) -> "ChosenRunner":
         """Return the runner. Raises UsageError for what it cannot be told."""
-        made = ChosenRunner(chosen(self.runner), self.results)
+        named, words = chosen(self.runner), self.runner_argument
+        paths: tuple[str, ...] = ()
+        if named.name == PYTEST:
+            paths, words = paths_among(words)
+        made = ChosenRunner(named.told(words), self.results, paths)
         made.check(selection, python=python)
         return made
 
@@ -39,6 +48,8 @@ class ChosenRunner:
 
     chosen: Chosen
     results: str | None
+    paths: tuple[str, ...] = ()
+    """What its own words name to test."""
 
     @property
     def name(self) -> str:
@@ -64,8 +75,10 @@ class ChosenRunner:
         return asdict(Runner(self.chosen.name, self.chosen.arguments, self.results))
 
     def arguments(self, selection: Selection) -> tuple[str, ...]:
-        """Return what pytest is told of the selection; others are not asked."""
-        return selection.arguments if self.chosen.name == PYTEST else ()
+        """Return what pytest is told; others have their words in their own document."""
+        if self.chosen.name != PYTEST:
+            return ()
+        return (*selection.arguments, *self.chosen.arguments)
 
     def keyword(self, selection: Selection) -> str:
         """Return what ``-k`` says where the runner does not choose by itself as pytest does."""
@@ -111,6 +124,30 @@ class ChosenRunner:
             if value and not self.chosen.has_known_tests:
                 message = f"{option} needs tests that are known before they run"
                 raise UsageError(message, hint=f"have {self.name} choose by its own options")
+
+
+def paths_among(words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Tell the paths among words for pytest from its options and their values.
+
+    A word that is there as a file or directory is a path, unless it belongs to an option of
+    pytest's own; an option of a plugin takes such a value by ``=`` alone.
+    """
+    if not any(_is_there(word) for word in words):
+        return (), words
+    from _pytest.config import get_config
+
+    from dtest.caller.invocation import arities_of, tokens
+
+    paths: list[str] = []
+    options: list[str] = []
+    for token in tokens(words, arities_of(get_config())):
+        is_path = not token.name and _is_there(token.words[0])
+        (paths if is_path else options).extend(token.words)
+    return tuple(paths), tuple(options)
+
+
+def _is_there(word: str) -> bool:
+    return not word.startswith("-") and Path(word.partition("::")[0]).exists()
 
 
 PYTEST_RUNS = RunnerOptions()

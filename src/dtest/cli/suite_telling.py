@@ -10,6 +10,7 @@ from dtest.reports.matrix import Matrix, matrix
 from dtest.reports.report import Report, blamed, title
 from dtest.reports.terminal import shortened
 from dtest.reports.verdicts import BAD, Result, Verdict
+from dtest.wording import counted
 
 LISTED_MAX = 50
 ALIKE_MAX = 5
@@ -138,7 +139,7 @@ def _tell_unproven(report: Report, *, several: bool) -> None:
         why = f": {cause}" if cause else ""
         if len(results) > ALIKE_MAX:
             where = f" @ {hardware}" if several else ""
-            output.say(f"NOT_PROVEN {len(results)} tests{where}{why}")
+            output.say(f"NOT_PROVEN {counted(len(results), 'test')}{where}{why}")
             continue
         for result in results:
             output.say(f"NOT_PROVEN {_name(result, several=several)}{why}")

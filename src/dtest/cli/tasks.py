@@ -1,6 +1,7 @@
 """``dtest task`` and ``dtest why``."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -11,13 +12,11 @@ from dtest.cli.door import open_api
 from dtest.cli.following import follow_output
 from dtest.cli.options import DEFAULTS, CallOptions
 from dtest.cli.runs import show_items
+from dtest.cli.task_view import attempt_lines, show_upright, task_lines
+from dtest.errors import UsageError
 
 COLUMNS = ("task_id", "name", "type", "status", "reason", "attempt", "worker_id", "since")
-ATTEMPT_COLUMNS = (
-    *("attempt", "worker_id", "hardware", "devices", "status", "reason", "detail", "exit_code"),
-    *("fallback", "timeout_s", "timeout_observed"),
-    *("resumed_from", "checkpoint", "checkpoint_problem"),
-)
+ARTIFACT_COLUMNS = ("attempt", "name", "size_bytes", "sha256")
 
 
 def ls(
@@ -52,6 +51,8 @@ def ls(
 def show(task: str, *, call: CallOptions = DEFAULTS) -> int:
     """Show one task with its attempts and test cases.
 
+    Example: `dtest task show @last`
+
     Parameters
     ----------
     task
@@ -61,19 +62,66 @@ def show(task: str, *, call: CallOptions = DEFAULTS) -> int:
     if call.json:
         output.as_json(found)
         return 0
-    output.table([found], COLUMNS)
-    output.table(found["attempts"], ATTEMPT_COLUMNS)
-    smaller = [
-        {"attempt": attempt["attempt"], "config": name, "value": has}
-        for attempt in found["attempts"]
-        if attempt["fallback"]
-        for name, has in attempt["config"].items()
-    ]
-    if smaller:
-        output.table(smaller, ("attempt", "config", "value"))
+    show_upright(task_lines(found))
+    for attempt in found["attempts"]:
+        show_upright(attempt_lines(attempt))
     if found["testcases"]:
         output.table(found["testcases"], ("nodeid", "outcome", "duration_s", "message"))
     return 0
+
+
+def artifacts(
+    task: str,
+    *,
+    attempt: int | None = None,
+    to: Path | None = None,
+    call: CallOptions = DEFAULTS,
+) -> int:
+    """List the files that a task's attempts left as artefacts, or bring them here.
+
+    Examples: `dtest task artifacts @last` · `dtest task artifacts @last --to results`
+
+    Parameters
+    ----------
+    task
+        The task's id, a unique beginning of it, or ``@last``.
+    attempt
+        Only those of this attempt.
+    to
+        Write them below this directory, each attempt in one of its own.
+    """
+    api = open_api(call.settings())
+    shown = api.get(f"/api/tasks/{task}")
+    found = [
+        {"attempt": each["attempt"], **artifact}
+        for each in shown["attempts"]
+        for artifact in each["artifacts"] or []
+        if attempt in (None, each["attempt"])
+    ]
+    if to is not None:
+        for each in found:
+            path = place_within(to / f"attempt-{each['attempt']}", each["name"])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            where = f"/api/tasks/{shown['task_id']}/artifacts/{each['attempt']}/{each['name']}"
+            path.write_bytes(api.content(where))
+            each["path"] = str(path)
+    if call.json:
+        output.as_json({"task_id": shown["task_id"], "artifacts": found})
+        return 0
+    if not found:
+        output.say(f"task {shown['task_id']} left no artefacts")
+        return 0
+    output.table(found, (*ARTIFACT_COLUMNS, "path") if to is not None else ARTIFACT_COLUMNS)
+    return 0
+
+
+def place_within(directory: Path, name: str) -> Path:
+    """Return where a file of this name lies in a directory. Raises UsageError for one outside."""
+    path = (directory / name).resolve()
+    if not path.is_relative_to(directory.resolve()):
+        message = f"the artefact {name!r} would lie outside of {directory}"
+        raise UsageError(message, hint="fetch it by its address in the API")
+    return path
 
 
 def logs(
@@ -84,6 +132,8 @@ def logs(
     call: CallOptions = DEFAULTS,
 ) -> int:
     """Print the output of an attempt, byte for byte.
+
+    Example: `dtest task logs @last --follow`
 
     Parameters
     ----------
@@ -111,6 +161,8 @@ def logs(
 def cancel(task: str, *, reason: str = "", call: CallOptions = DEFAULTS) -> int:
     """Cancel a task; a running one is stopped with its whole process tree.
 
+    Example: `dtest task cancel @last --reason "not needed"`
+
     Parameters
     ----------
     task
@@ -123,6 +175,8 @@ def cancel(task: str, *, reason: str = "", call: CallOptions = DEFAULTS) -> int:
 
 def retry(task: str, *, reason: str = "", call: CallOptions = DEFAULTS) -> int:
     """Run an ended task that did not pass once more.
+
+    Example: `dtest task retry @last`
 
     Parameters
     ----------
@@ -145,6 +199,8 @@ def _request(task: str, verb: str, reason: str, call: CallOptions) -> int:
 
 def why(task: str, *, call: CallOptions = DEFAULTS) -> int:
     """Say why a task does not run now: all reasons together.
+
+    Example: `dtest why @last`
 
     Parameters
     ----------

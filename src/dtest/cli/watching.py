@@ -149,7 +149,7 @@ def watch_run(
             over = left_s < 0
             watch.look_for_unmatched(run, raising=over or patience.fail_unmatched)
             if over:
-                message = f"run {run['run_id']} did not end in {patience.wait_s:.3g} s"
+                message = f"run {run['run_id']} did not end in {patience.wait_s:g} s"
                 raise TimedOut(message, hint="`dtest why TASK` says what it waits for")
             wait_s = min(delay_s, left_s)
             delay_s = min(longest_s, delay_s * 1.2)

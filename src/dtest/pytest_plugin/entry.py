@@ -51,6 +51,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--dtest-test-timeout", type=float, metavar="S", help="longest time of a test")
     group.addoption("--dtest-memory-limit", type=float, metavar="GB", help="of a test session")
     group.addoption("--dtest-known-flaky", metavar="FILE", help="list of known flaky tests")
+    group.addoption(
+        "--dtest-keep",
+        type=float,
+        metavar="S",
+        help="let a cell that is made for this call stay so long for the next one",
+    )
     group.addoption("--dtest-cell", metavar="NAME", help="name of the cell")
     group.addoption("--dtest-api", metavar="URL", help="where the cell's HTTP API is")
     group.addoption("--dtest-state-dir", metavar="DIR", help="where local stacks keep their state")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from dtest.caller import invocation
 from dtest.caller.api_client import ApiClient
 from dtest.caller.cell import cell_of, interpreter_of, shipped_here
 from dtest.caller.document import Choice, SuitePlace, suite_document
@@ -19,17 +20,18 @@ from dtest.caller.fleet import fleet_of, is_remote, tell_old
 from dtest.caller.following import Ended, Following, hand_in
 from dtest.caller.gathering import keys_of
 from dtest.caller.history_file import HistoryFile
+from dtest.caller.keeping import in_ci, keep_s_of
 from dtest.caller.known_flaky import known_flaky_tests
 from dtest.caller.recipes import recipe_of
 from dtest.caller.suite_settings import Limits, environment_of, suite_settings
 from dtest.errors import DtestError, UsageError
-from dtest.pytest_plugin import invocation
 from dtest.pytest_plugin.feeding import Feeding
 from dtest.pytest_plugin.reports import FLAKY, NOT_PROVEN
 from dtest.reports.observation import Observation
 from dtest.reports.report import FAILED, STOPPED
 from dtest.reports.report import NOT_PROVEN as GATE_NOT_PROVEN
 from dtest.settings import load_settings
+from dtest.wording import counted
 
 EXIT_NOT_PROVEN = 7
 """No test failed, but some could not be run. Neither pytest nor dtest means anything else by it."""
@@ -77,6 +79,8 @@ class RemoteTests:
         if self._workers is not None and self._workers < 1:
             message = f"--dtest-workers is {self._workers}; at least 1 is needed"
             raise UsageError(message)
+        self._stated_keep_s, self._default_keep_s = option("dtest_keep"), given.keep
+        self._keep_s()  # so that a wrong one is told before anything runs
         self._python, self._recipe = environment_of(
             option("dtest_python"), recipe_of(option("dtest_environment")), given
         )
@@ -129,16 +133,30 @@ class RemoteTests:
         here = Path.cwd()
         kept = HistoryFile(here)
         port = _Port(self, session)
-        with cell_of(self._settings, self._workers, tell=self.line) as api:
+        with cell_of(self._settings, self._workers, keep_s=self._keep_s(), tell=self.line) as cell:
+            api = cell.api
             run_id, seq = hand_in(api, self._document(api, here), kept.document(failed=again), port)
             port.run_id = run_id
             end = Following(api, run_id, port, since=seq).to_the_end()
-        if end.cut is not None and end.cut.cause == "empty":
-            return None
-        cut = end.interrupted is not None or (end.cut is not None and end.cut.cause != "cancelled")
-        self.feeding.finish(end.report.results, cut=cut)
-        kept.add(end.report, keys_of(end.plan))
+            if end.cut is not None and end.cut.cause == "empty":
+                return None
+            cut = end.interrupted is not None or (
+                end.cut is not None and end.cut.cause != "cancelled"
+            )
+            self.feeding.finish(end.report.results, cut=cut)
+            kept.add(end.report, keys_of(end.plan))
+            if end.is_left and end.interrupted is not None and not cell.outlives_call:
+                raise end.interrupted  # the cell is not to stay with a run that nobody wants
         return end
+
+    def _keep_s(self) -> float | None:
+        is_watched = bool(getattr(self._terminal, "isatty", False)) and not in_ci()
+        return keep_s_of(
+            self._stated_keep_s,
+            self._default_keep_s,
+            is_watched=is_watched,
+            option="--dtest-keep",
+        )
 
     def _document(self, api: ApiClient, here: Path) -> dict[str, Any]:
         fleet = fleet_of(api)
@@ -212,7 +230,7 @@ class RemoteTests:
             lines += self._end.report.notes
             unrun = self._end.report.counts.get("not_proven", 0)
             if self._end.cut is not None and unrun:
-                lines.append(f"{unrun} tests were not run")
+                lines.append(f"not run: {counted(unrun, 'test')}")
         if lines:
             terminalreporter.section("dtest")
             for line in lines:
@@ -256,8 +274,8 @@ class _Port:
             self.say(note)
         self._session.testscollected = suite["planned"]
         sessions = sum(pool["sessions"] for pool in suite["pools"] if pool["queue"] is not None)
-        told = f"collected {suite['planned']} items, run {self.run_id}, {sessions} sessions"
-        self.say(f"{told}\n")
+        found, by = counted(suite["planned"], "item"), counted(sessions, "session")
+        self.say(f"collected {found}, run {self.run_id}, {by}\n")
 
     def news(self, fresh: Sequence[Observation]) -> None:
         """Tell what tests came to."""
@@ -299,9 +317,7 @@ class _Lines(io.TextIOBase):
 
 def _handed_on(config: pytest.Config) -> invocation.HandedOn:
     """Return what the sessions are told: settings, environment and command line in one."""
-    parser: Any = config._parser  # noqa: SLF001 - pytest tells no other way how words belong together
-    own = getattr(parser, "optparser", None) or parser._getparser()  # noqa: SLF001 - before pytest 9
-    known = invocation.arities(own._option_string_actions)  # noqa: SLF001 - the same
+    known = invocation.arities_of(config)
     words = [*config.getini("addopts"), *shlex.split(os.environ.get(WORDS, ""))]
     words += [str(word) for word in config.invocation_params.args]
     return invocation.handed_on(invocation.tokens(words, known))

@@ -1,6 +1,7 @@
 """All runners by name, and what a caller means by `--runner`."""
 
 import shlex
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from dtest.errors import UsageError
@@ -31,6 +32,10 @@ class Chosen(NamedTuple):
     name: str
     arguments: tuple[str, ...] = ()
 
+    def told(self, words: Sequence[str]) -> "Chosen":
+        """Return the same runner with more words for it."""
+        return Chosen(self.name, (*self.arguments, *words))
+
     @property
     def has_known_tests(self) -> bool:
         """Say whether its tests are known by name before they run."""
@@ -49,9 +54,6 @@ def chosen(text: str) -> Chosen:
         raise UsageError(message, hint=_known())
     name, rest = words[0], tuple(words[1:])
     if name in NAMES and all(word.startswith("-") for word in rest[:1]):
-        if name == PYTEST and rest:
-            message = f"--runner pytest takes no options, and {rest[0]} is one"
-            raise UsageError(message, hint="`dtest test --help` has those for pytest")
         return Chosen(name, rest)
     if not rest and "/" not in name:
         message = f"there is no runner {name!r}"

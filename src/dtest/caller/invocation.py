@@ -82,6 +82,13 @@ def arities(actions: Mapping[str, Any]) -> dict[str, Arity]:
     return {name: _arity(action.nargs) for name, action in actions.items()}
 
 
+def arities_of(config: Any) -> dict[str, Arity]:  # noqa: ANN401 - of any version of pytest
+    """Return how many words each option of a pytest takes, by its configuration."""
+    parser = config._parser  # noqa: SLF001 - pytest tells no other way how words belong together
+    own = getattr(parser, "optparser", None) or parser._getparser()  # noqa: SLF001 - before pytest 9
+    return arities(own._option_string_actions)  # noqa: SLF001 - the same
+
+
 def _arity(nargs: int | str | None) -> Arity:
     match nargs:
         case None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dtest.pytest_plugin.invocation import (
+from dtest.caller.invocation import (
     Arity,
     Refusal,
     Token,
