@@ -34,7 +34,8 @@ from dtest.events.task import Requirements, TaskQueued
 from dtest.journal.port import read_to
 from dtest.leadership.snapshots import IDLE_EVENTS_MIN
 from dtest.roles.session import Session, session
-from dtest.roles.stack import Stack, StackOptions
+from dtest.roles.stack import Stack
+from dtest.roles.stack_options import StackOptions
 from dtest.runtime.clock import SystemClock
 from dtest.runtime.ports import free_port
 from dtest.settings import settings_of

@@ -16,7 +16,7 @@ from typing import Any
 import platformdirs
 
 from dtest.errors import Unavailable, UsageError
-from dtest.events.fields import TOKEN_PATTERN, CellId
+from dtest.events.names import TOKEN_PATTERN, CellId
 from dtest.runtime.stack_file import StackFile, read_stack_file
 
 OWN_FILE = "dtest.toml"

@@ -98,6 +98,7 @@ def test_a_cell_goes_down_and_comes_up_with_its_journal(owner: Owner) -> None:
         "cell": "main",
         "stopped": False,
         "purged": False,
+        "kept": [],
     }
 
     up = owner.dtest(*UP, "--json").good().json

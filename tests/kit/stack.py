@@ -16,7 +16,8 @@ import httpx
 from websockets.sync.client import ClientConnection, connect
 
 from dtest.events.fields import CellId
-from dtest.roles.stack import Stack, StackOptions
+from dtest.roles.stack import Stack
+from dtest.roles.stack_options import StackOptions
 from dtest.runtime.stack_file import StackFile
 
 CELL = CellId("main")

@@ -1,10 +1,8 @@
 """Runs of suites: ask for one, and see how far it is."""
 
 import asyncio
-import zlib
 from typing import Annotated, Any
 
-import orjson
 from fastapi import APIRouter, Body, Header
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,13 +13,13 @@ from dtest.api.listing import After
 from dtest.client import event_ids, parse_suite
 from dtest.errors import Conflict, NotFound
 from dtest.events.fields import RunId, RunToken
+from dtest.journal.queue import packed
 from dtest.projections.plain import readable
 from dtest.state.suite import SuiteRun
 
 router = APIRouter(prefix="/api", tags=["suites"], route_class=StrictRoute)
 
 READ_BACK_S_MAX = 2.0
-PIECE_BYTES = 500_000
 ROWS_MAX = 100_000
 SUITE = "SELECT * FROM suites WHERE run_id = ?"
 JSON_COLUMNS = frozenset({"document", "muted", "notes", "counts"})
@@ -84,10 +82,9 @@ async def submit(
 @router.post("/recalls", status_code=202, summary="Say what is known of earlier runs")
 async def recall(context: Context, body: RecallBody) -> dict[str, int]:
     """Store it for the plan of a run that is yet to be asked for, with `recalls` true."""
-    packed = await asyncio.to_thread(lambda: zlib.compress(orjson.dumps(body.model_dump())))
-    pieces = [packed[at : at + PIECE_BYTES] for at in range(0, len(packed), PIECE_BYTES)]
+    pieces = await asyncio.to_thread(lambda: packed(body.model_dump()))
     await context.queue(body.run_id).recall(pieces)
-    return {"bytes": len(packed)}
+    return {"bytes": sum(map(len, pieces))}
 
 
 @router.get("/suites/{run_id}", summary="How a run of a suite is divided, and how far it is")

@@ -14,6 +14,8 @@ from dtest.settings import Settings
 
 if TYPE_CHECKING:
     from dtest.caller.api_client import ApiClient
+    from dtest.caller.local_stack import OwnStack
+    from dtest.runtime.first_suite import FirstSuite
     from dtest.workspaces.shipping import Door, Shipped
 
 
@@ -24,6 +26,8 @@ class OpenCell:
     api: "ApiClient"
     outlives_call: bool
     """What the call leaves there goes on to its end."""
+    first_seq: int | None = None
+    """Where its journal holds the suite that it was made for; none for one that was there."""
 
 
 @contextmanager
@@ -32,23 +36,24 @@ def cell_of(
     workers: int | None,
     *,
     keep_s: float | None,
-    meanwhile: Callable[[], object] | None = None,
+    first: "Callable[[], FirstSuite] | None" = None,
     tell: Callable[[str], None],
 ) -> Iterator[OpenCell]:
     """Open the running cell, or one that lives as long as the block, or was kept, or will be.
 
-    ``meanwhile`` is called while that one starts: what takes time and needs no cell. ``keep_s`` is
-    how long it stays afterwards, as ``kept_stack.keep_s_of`` returns it.
+    ``keep_s`` is how long it stays afterwards, as ``keeping.keep_s_of`` returns it. ``first`` makes
+    the suite that is handed in at once if a cell has to be started.
     """
     if settings.get("api_url"):
         from dtest.caller.api_client import open_api
 
         yield OpenCell(open_api(settings, tell=tell), outlives_call=True)
         return
-    with _own_stack(settings, workers, keep_s, meanwhile=meanwhile, tell=tell) as own:
+    with _own_stack(settings, workers, keep_s, first=first, tell=tell) as own:
         from dtest.caller.api_client import open_api
 
-        yield OpenCell(open_api(own, tell=tell), outlives_call=False)
+        api = open_api(own.settings, tell=tell)
+        yield OpenCell(api, outlives_call=False, first_seq=own.first_seq)
 
 
 def _own_stack(
@@ -56,17 +61,17 @@ def _own_stack(
     workers: int | None,
     keep_s: float | None,
     *,
-    meanwhile: Callable[[], object] | None,
+    first: "Callable[[], FirstSuite] | None",
     tell: Callable[[str], None],
-) -> AbstractContextManager[Settings]:
+) -> "AbstractContextManager[OwnStack]":
     from dtest.caller.kept_stack import kept_stack
     from dtest.caller.local_stack import throw_away_stack
 
     slots = workers or os.cpu_count() or 1
     kept = kept_stack(settings, slots=slots, keep_s=keep_s)
     if kept is not None:
-        return kept.used(meanwhile=meanwhile, tell=tell)
-    return throw_away_stack(workers=1, slots=slots, meanwhile=meanwhile)
+        return kept.used(first=first, tell=tell)
+    return throw_away_stack(workers=1, slots=slots, first=first)
 
 
 def interpreter_of(python: str | None, *, is_here: bool) -> str | None:

@@ -24,7 +24,7 @@ from dtest.errors import (
 )
 from dtest.reports.observation import CutShort, Observation, Planned
 from dtest.reports.report import Report
-from dtest.runtime.ids import IdSource
+from dtest.runtime.first_suite import FirstSuite
 
 LOOK_S_MIN = 0.1
 LOOK_S_MAX = 0.5
@@ -105,17 +105,28 @@ class Ended:
         return _ERRORS.get(cut.cause, UsageError)(cut.detail, hint=cut.hint)
 
 
+def first_of(
+    run_id: str, document: Mapping[str, Any], known: Mapping[str, Any] | None
+) -> FirstSuite:
+    """Return the same for a cell that is made for it; see ``hand_in``."""
+    asked = {**document, "run_id": run_id}
+    return FirstSuite(asked if known is None else {**asked, "recalls": True}, known)
+
+
 def hand_in(
-    api: ApiClient, document: Mapping[str, Any], known: Mapping[str, Any] | None, port: Port
-) -> tuple[str, int]:
-    """Ask for a run of a suite; return its id, and where that stands.
+    api: ApiClient,
+    run_id: str,
+    document: Mapping[str, Any],
+    known: Mapping[str, Any] | None,
+    port: Port,
+) -> int:
+    """Ask for a run of a suite under an id, once, however often; return where that stands.
 
     ``known`` is what is known of earlier runs here.
 
     Raises InvalidDocument for what makes no sense.
     """
     patient = PatientApi(api, port.say)
-    run_id = str(document.get("run_id") or IdSource()())
     asked = {**document, "run_id": run_id}
     if known is not None:
         try:
@@ -124,12 +135,12 @@ def hand_in(
         except DtestError as error:  # it costs knowledge only
             port.say(f"the run does without what is known here: {error.message}")
     try:
-        answer = patient.post_once("/api/suites", asked)
+        answer = patient.post_once("/api/suites", asked, key=run_id)
     except (KeyboardInterrupt, SystemExit):
         with suppress(DtestError):  # it may not have come to be
             api.post(f"/api/runs/{run_id}/cancel", {"reason": "interrupted"})
         raise
-    return str(answer["run_id"]), int(answer["seq"])
+    return int(answer["seq"])
 
 
 @dataclass

@@ -6,18 +6,18 @@ kept cell serves only calls that would have made the same one, one call at a tim
 
 import asyncio
 import hashlib
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import dtest
-from dtest.caller.local_stack import LocalStack, stop_stack
-from dtest.runtime.kept import CallerLock, Will, identities
-from dtest.runtime.machine import conditions
+from dtest.caller.local_stack import LocalStack, OwnStack, stop_stack
+from dtest.runtime.first_suite import FirstSuite
+from dtest.runtime.kept import CallerLock, Will, identities, remove_at_once
+from dtest.runtime.machine import conditions, process_started_at
 from dtest.runtime.remains import end_remains
 from dtest.runtime.stack_file import read_stack_file
 from dtest.settings import Settings, environment_of_roles, settings_files, settings_of
@@ -43,17 +43,20 @@ class KeptStack:
 
     @contextmanager
     def used(
-        self, *, meanwhile: Callable[[], object] | None, tell: Callable[[str], None]
-    ) -> Iterator[Settings]:
+        self, *, first: Callable[[], FirstSuite] | None, tell: Callable[[str], None]
+    ) -> Iterator[OwnStack]:
         """Use it for a block; it stays if that ends well. Raises Unavailable if it does not start.
 
-        ``meanwhile`` is called while it starts, if it has to.
+        ``first`` makes what is handed in first, if it has to start.
         """
         will = Will(str(self.place))
         try:
             self.lock.leave(will)
-            stack = read_stack_file(self.wanted.path) or self.wanted.start(meanwhile=meanwhile)
-            yield settings_of(stack, self.wanted.state_dir)
+            stack, first_seq = read_stack_file(self.wanted.path), None
+            if stack is None:
+                stack = replace(self.wanted, first=first is not None).start(first=first)
+                first_seq = stack.first_seq
+            yield OwnStack(settings_of(stack, self.wanted.state_dir), first_seq)
             will = Will(str(self.place), self.keep_s)
             told = f"the cell stays for {self.keep_s:g} s for the next call here"
             tell(f"{told}; `dtest down` ends it")
@@ -124,6 +127,10 @@ def _conditions(settings: Settings, slots: int) -> list[object]:
 
 def _sweep(kept: Path, *, besides: Path, here: str) -> None:
     """Remove what dead supervisors left, and have other cells of this directory end."""
+    for going in kept.glob(".*"):
+        pid = going.name.rpartition("-")[2]
+        if pid.isdigit() and process_started_at(int(pid)) is None:
+            shutil.rmtree(going, ignore_errors=True)
     for directory in kept.glob("[!.]*"):
         is_alive = read_stack_file(directory / CELL / "stack.json") is not None
         if is_alive and (directory == besides or not directory.name.startswith(here)):
@@ -140,9 +147,7 @@ def _sweep(kept: Path, *, besides: Path, here: str) -> None:
 
 def _remove_dead(directory: Path) -> None:
     asyncio.run(end_remains(directory / CELL / "children.json", wait_s=_REMAINS_S_MAX))
-    going = directory.with_name(f".{directory.name}-{os.getpid()}")
-    directory.rename(going)
-    shutil.rmtree(going, ignore_errors=True)
+    remove_at_once(directory)
 
 
 def end_kept(state_dir: Path) -> list[str]:

@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from dtest.caller.warm_stack import taken
 from dtest.errors import DtestError, Unavailable, UsageError
+from dtest.runtime.first_suite import FirstSuite, write_first
 from dtest.runtime.kept import Watched
 from dtest.runtime.lifecycle import end_with_parent, signals_held
 from dtest.runtime.nats_server import LOOPBACK
@@ -43,6 +46,8 @@ class LocalStack:
     nodes: int | None = None
     replicas: int | None = None
     brokers_only: bool = False
+    first: bool = False
+    """Whoever starts it hands a suite in at once."""
     throw_away: bool = False
     """The state directory is removed when the stack ends, and the stack ends with its caller,
     unless it is kept."""
@@ -55,13 +60,17 @@ class LocalStack:
         return self.state_dir / self.cell / "stack.json"
 
     @property
+    def options(self) -> dict[str, Any]:
+        """What the supervisor is told."""
+        return {**asdict(self), "state_dir": str(self.state_dir)}
+
+    @property
     def command(self) -> list[str]:
         """How the supervisor is started."""
-        options = json.dumps({**asdict(self), "state_dir": str(self.state_dir)})
-        return [sys.executable, "-m", "dtest.roles.stack_main", options]
+        return [sys.executable, "-P", "-m", "dtest.roles.stack_main", json.dumps(self.options)]
 
-    def start(self, *, meanwhile: Callable[[], object] | None = None) -> StackFile:
-        """Start it and wait until it serves; call ``meanwhile`` in between.
+    def start(self, *, first: Callable[[], FirstSuite] | None = None) -> StackFile:
+        """Start it and wait until it serves; ``first`` makes in between what is handed in first.
 
         Raises Unavailable with the cause.
         """
@@ -74,7 +83,9 @@ class LocalStack:
                 if self.throw_away and self.kept is None:
                     end_with_parent()
 
-            process = subprocess.Popen(
+            warm = taken()
+            process = None if warm is None else warm.tell(self.options, log_path)
+            process = process or subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -84,8 +95,8 @@ class LocalStack:
             )
             try:
                 release()
-                if meanwhile is not None:
-                    meanwhile()
+                if first is not None:
+                    write_first(self.path.parent, first())
                 return self._wait_for(process, log_path)
             except BaseException:
                 _give_up(process)
@@ -102,6 +113,15 @@ class LocalStack:
             time.sleep(LOOK_EVERY_S)
         message = f"the stack did not become ready in {WAIT_S_MAX:g} s"
         raise Unavailable(message, hint=f"see {log_path}")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnStack:
+    """A stack that is up, for whoever had it made."""
+
+    settings: Settings
+    first_seq: int | None = None
+    """Where in its journal the suite was asked for that it was made for, if it was."""
 
 
 def _give_up(process: subprocess.Popen[bytes]) -> None:
@@ -141,22 +161,28 @@ def stop_stack(path: Path) -> StackFile | None:
 
 @contextmanager
 def throw_away_stack(
-    *, meanwhile: Callable[[], object] | None = None, **options: object
-) -> Iterator[Settings]:
+    *, first: Callable[[], FirstSuite] | None = None, **options: object
+) -> Iterator[OwnStack]:
     """Run a stack for the length of a block and leave nothing behind.
 
-    ``meanwhile`` is called while it starts.
+    ``first`` makes, while it starts, what is handed in first.
     """
     directory = Path(tempfile.mkdtemp(prefix="dtest-"))
-    wanted = LocalStack("main", directory, throw_away=True, **options)  # type: ignore[arg-type]
+    wanted = LocalStack(
+        "main",
+        directory,
+        throw_away=True,
+        first=first is not None,
+        **options,  # type: ignore[arg-type]
+    )
     keeps_logs = False
     try:
         try:
-            stack = wanted.start(meanwhile=meanwhile)
-        except DtestError:
+            stack = wanted.start(first=first)
+        except Unavailable:
             keeps_logs = True  # the error names them
             raise
-        yield settings_of(stack, directory)
+        yield OwnStack(settings_of(stack, directory), stack.first_seq)
     finally:
         if not keeps_logs:
             stop_stack(wanted.path)

@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 
 from dtest.caller.api_client import ApiClient
 from dtest.errors import TimedOut, Unavailable
-from dtest.runtime.ids import IdSource
 
 SILENCE_S_MAX = 30.0
 """How long an API that has answered before may be away: a local one is started again."""
@@ -31,9 +30,8 @@ class PatientApi:
         """Ask for lines; all over again if the answer breaks off."""
         return self._until_answered(lambda: self._api.lines(path, make, **query))
 
-    def post_once(self, path: str, body: object) -> dict[str, Any]:
-        """Send a document that has one effect, however often it has to be sent."""
-        key = IdSource()()
+    def post_once(self, path: str, body: object, *, key: str) -> dict[str, Any]:
+        """Send a document that has one effect, however often it is sent under the key."""
         return self._until_answered(lambda: self._api.post(path, body, **{"Idempotency-Key": key}))
 
     def post_again(self, path: str, body: object) -> dict[str, Any]:

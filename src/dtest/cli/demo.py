@@ -61,7 +61,8 @@ def demo(
 
 async def _demo(directory: Path, *, stay: bool, port: int, as_json: bool) -> int:
     from dtest.events.fields import CellId
-    from dtest.roles.stack import Stack, StackOptions
+    from dtest.roles.stack import Stack
+    from dtest.roles.stack_options import StackOptions
     from dtest.runtime.lifecycle import stop_signal
     from dtest.runtime.logs import set_up_logs
 

@@ -155,6 +155,7 @@ def ended(called: App) -> NoReturn:
     leave_quickly()
     words = handed_on(sys.argv[1:])
     try:
+        _begin(words)
         in_full(called, words)
         result = called(words, result_action="return_value", exit_on_error=False, print_error=False)
         sys.stdout.flush()
@@ -165,7 +166,23 @@ def ended(called: App) -> NoReturn:
         code = INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last boundary: whatever it is gets its words
         code = _failed(error)
+    _end_untaken()
     sys.exit(code)
+
+
+def _begin(words: list[str]) -> None:
+    """Start what takes long and needs no more than these words, while the rest is loaded."""
+    if words[:1] == ["test"]:
+        from dtest.caller import warm_stack
+
+        warm_stack.begin(words)
+
+
+def _end_untaken() -> None:
+    """End what was started and not wanted; other calls have not loaded the module."""
+    module = sys.modules.get("dtest.caller.warm_stack")
+    if module is not None:
+        module.end_untaken()
 
 
 def handed_on(words: Sequence[str]) -> list[str]:

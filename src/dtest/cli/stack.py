@@ -27,7 +27,6 @@ from dtest.settings import Settings, environment, stack_path
 from dtest.wording import counted
 
 JOIN = "dtest-agent"
-IPV4 = 4
 
 
 def up(  # noqa: PLR0913 - one option each
@@ -139,15 +138,18 @@ def check_listen(listen: str, nats: str | None) -> None:
         message = f"--listen {listen} is for own NATS servers, and {nats} is named to be used"
         raise UsageError(message, hint="give one of the two")
     try:
-        found = ipaddress.ip_address(listen)
-        with HeldPorts(listen) as ports:
-            ports.take()
-    except (ValueError, OSError) as error:
-        message = f"--listen {listen}: this machine has no such address"
-        raise UsageError(message, hint="`ip address` shows those it has") from error
-    if found.version != IPV4 or found.is_unspecified:
+        found = ipaddress.IPv4Address(listen)
+    except ValueError:
+        found = None
+    if found is None or found.is_unspecified:
         message = f"--listen {listen} names no single IPv4 address"
         raise UsageError(message, hint="give the one at which the other machines reach this one")
+    try:
+        with HeldPorts(listen) as ports:
+            ports.take()
+    except OSError as error:
+        message = f"--listen {listen}: this machine has no such address"
+        raise UsageError(message, hint="`ip address` shows those it has") from error
 
 
 def _tell(stack: StackFile, path: Path, *, listen: str, as_json: bool) -> None:

@@ -70,8 +70,8 @@ def stress(
         raise UsageError(message)
     with throw_away_stack(
         workers=0, simulate=f"cpu:{workers}", simulate_slots=slots, simulate_seconds=0.0
-    ) as settings:
-        figures = asyncio.run(_measure(settings, Figures(tasks, workers, slots)))
+    ) as own:
+        figures = asyncio.run(_measure(own.settings, Figures(tasks, workers, slots)))
     if call.json:
         output.as_json(asdict(figures))
     else:

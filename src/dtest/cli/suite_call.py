@@ -7,7 +7,7 @@ from dtest.caller.api_client import ApiClient
 from dtest.caller.cell import OpenCell, interpreter_of, shipped_here
 from dtest.caller.document import Choice, SuitePlace, suite_document
 from dtest.caller.fleet import fleet_of, is_remote, tell_old
-from dtest.caller.following import Ended, Following, hand_in
+from dtest.caller.following import Ended, Following, first_of, hand_in
 from dtest.caller.history_file import HistoryFile
 from dtest.cli import output
 from dtest.cli.reports import write_report
@@ -15,6 +15,7 @@ from dtest.cli.shipping import tell_shipped
 from dtest.cli.suite_command import SuiteCommand
 from dtest.cli.suite_display import shown
 from dtest.cli.suite_options import NO_FILES, ReportFiles
+from dtest.runtime.first_suite import FirstSuite
 
 INTERRUPTED = 130
 
@@ -25,7 +26,9 @@ def conduct(cell: OpenCell, wanted: SuiteCommand) -> int:
 
     api, kept = cell.api, HistoryFile(Path.cwd())
     with shown(as_json=wanted.as_json) as port:
-        run_id, seq = hand_in(api, _document(api, wanted), kept.document(), port)
+        run_id, seq = wanted.run_id, cell.first_seq
+        if seq is None:
+            seq = hand_in(api, run_id, _asked(api, wanted), kept.document(), port)
         if wanted.detach:
             return _detached(run_id, as_json=wanted.as_json)
         end = Following(api, run_id, port, since=seq).to_the_end()
@@ -44,16 +47,25 @@ def _detached(run_id: str, *, as_json: bool) -> int:
     return 0
 
 
-def _document(api: ApiClient, wanted: SuiteCommand) -> dict[str, object]:
+def first_suite(wanted: SuiteCommand) -> FirstSuite:
+    """Return the suite as a cell on this machine is asked for it, which sees these files."""
+    return first_of(wanted.run_id, _document(wanted, None), HistoryFile(Path.cwd()).document())
+
+
+def _asked(api: ApiClient, wanted: SuiteCommand) -> dict[str, object]:
     fleet = fleet_of(api)
     tell_old(fleet, output.say)
-    shipped = is_remote(fleet) if wanted.ship is None else wanted.ship
+    is_shipped = is_remote(fleet) if wanted.ship is None else wanted.ship
+    return _document(wanted, shipped_here(api, tell_shipped) if is_shipped else None)
+
+
+def _document(wanted: SuiteCommand, shipped: str | None) -> dict[str, object]:
     finds_python = wanted.recipe is None and wanted.by.uses_python
     place = SuitePlace(
         "." if shipped else str(Path.cwd()),
-        interpreter_of(wanted.python, is_here=not shipped) if finds_python else None,
+        interpreter_of(wanted.python, is_here=shipped is None) if finds_python else None,
         wanted.by.arguments(wanted.selection),
-        shipped_here(api, tell_shipped) if shipped else None,
+        shipped,
         wanted.recipe,
         wanted.by.document,
     )

@@ -1,13 +1,14 @@
 """What a call of ``dtest test`` wants, read and checked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dtest.caller.suite_settings import Limits
 from dtest.cli.suite_options import ReportFiles, Selection
 from dtest.cli.suite_runner import ChosenRunner
 from dtest.reports.muting import KnownFlaky
+from dtest.runtime.ids import IdSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +29,5 @@ class SuiteCommand:
     reports: ReportFiles
     detach: bool
     as_json: bool
+    run_id: str = field(default_factory=IdSource())
+    """Of the run that is asked for."""

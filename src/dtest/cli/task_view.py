@@ -58,11 +58,15 @@ def attempt_lines(attempt: Mapping[str, Any]) -> list[tuple[str, object]]:
 
 
 def show_upright(lines: Iterable[tuple[str, object]]) -> None:
-    """Print pairs of name and value, a line each; what is unknown or empty is left out."""
+    """Print pairs of name and value, a line each; what is unknown or empty is left out.
+
+    As tables: drawn on a terminal, separated by a tab elsewhere.
+    """
     shown = [(name, output.cell(value, name.strip())) for name, value in lines if _is_stated(value)]
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
-        print(f"{name:{width}}  {value}")
+        plain = value.replace("\t", " ")
+        print(f"{name:{width}}  {value}" if output.is_terminal() else f"{name}\t{plain}")
 
 
 def _is_stated(value: object) -> bool:

@@ -1,6 +1,7 @@
 """``dtest test``: a suite of tests on the workers of a cell."""
 
-from typing import Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -25,6 +26,9 @@ from dtest.cli.suite_runner import PYTEST_RUNS, RunnerOptions
 from dtest.errors import UsageError
 from dtest.settings import Settings
 from dtest.suites.requirement import parse_on
+
+if TYPE_CHECKING:
+    from dtest.runtime.first_suite import FirstSuite
 
 
 def test(  # noqa: PLR0913 - one option each
@@ -125,15 +129,18 @@ def test(  # noqa: PLR0913 - one option each
         as_json=call.json,
     )
     keep_s = keep_s_of(keep, given.keep, is_watched=at_terminal() and not in_ci())
-    with cell_of(settings, workers, keep_s=keep_s, meanwhile=_load, tell=tell) as cell:
+    first = None if ship else partial(_first, wanted)
+    with cell_of(settings, workers, keep_s=keep_s, first=first, tell=tell) as cell:
         from dtest.cli.suite_call import conduct
 
         return conduct(cell, wanted)
 
 
-def _load() -> None:
-    """Load what runs a suite."""
-    import dtest.cli.suite_call  # noqa: F401 - for whoever imports it next
+def _first(wanted: SuiteCommand) -> "FirstSuite":
+    """Return what a cell that is made for the call begins with."""
+    from dtest.cli.suite_call import first_suite
+
+    return first_suite(wanted)
 
 
 def _check_detached(settings: Settings, reports: ReportFiles) -> None:

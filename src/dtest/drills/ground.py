@@ -23,7 +23,8 @@ from dtest.journal.cluster import await_leaders, get_placement
 from dtest.journal.streams import journal_name
 from dtest.roles.child import Child
 from dtest.roles.session import Session, session
-from dtest.roles.stack import Stack, StackOptions
+from dtest.roles.stack import Stack
+from dtest.roles.stack_options import StackOptions
 from dtest.runtime.clock import SystemClock
 from dtest.runtime.machine import command_of, descendants_of, processes_with
 from dtest.settings import Settings, settings_of

@@ -8,12 +8,15 @@ acknowledgement was lost, has to be harmless.
 import asyncio
 import hashlib
 import json
+import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import nats.errors
+import orjson
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
@@ -24,6 +27,8 @@ from dtest.journal.api import ask_api, get_message
 from dtest.journal.connection import Connection, Stop
 from dtest.journal.streams import SECOND_NS, queue_name
 
+RECALL_BYTES_MAX = 500_000
+"""Of a piece of what a client knows."""
 HELD_S_MAX = 5.0
 """Who holds a unit beats more often than that."""
 DELIVERIES_MAX = 6
@@ -64,6 +69,12 @@ class QueueState:
     def is_empty(self) -> bool:
         """Say whether all is done and nothing more will come."""
         return self.closed and not self.waiting and not self.held
+
+
+def packed(known: Mapping[str, Any]) -> list[bytes]:
+    """Return what a client knows of earlier runs in the pieces that ``UnitQueue.recall`` keeps."""
+    body = zlib.compress(orjson.dumps(known))
+    return [body[at : at + RECALL_BYTES_MAX] for at in range(0, len(body), RECALL_BYTES_MAX)]
 
 
 class UnitQueue:

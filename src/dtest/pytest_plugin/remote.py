@@ -17,7 +17,7 @@ from dtest.caller.api_client import ApiClient
 from dtest.caller.cell import cell_of, interpreter_of, shipped_here
 from dtest.caller.document import Choice, SuitePlace, suite_document
 from dtest.caller.fleet import fleet_of, is_remote, tell_old
-from dtest.caller.following import Ended, Following, hand_in
+from dtest.caller.following import Ended, Following, first_of, hand_in
 from dtest.caller.gathering import keys_of
 from dtest.caller.history_file import HistoryFile
 from dtest.caller.keeping import in_ci, keep_s_of
@@ -30,6 +30,8 @@ from dtest.pytest_plugin.reports import FLAKY, NOT_PROVEN
 from dtest.reports.observation import Observation
 from dtest.reports.report import FAILED, STOPPED
 from dtest.reports.report import NOT_PROVEN as GATE_NOT_PROVEN
+from dtest.runtime.first_suite import FirstSuite
+from dtest.runtime.ids import IdSource
 from dtest.settings import load_settings
 from dtest.wording import counted
 
@@ -133,11 +135,23 @@ class RemoteTests:
         here = Path.cwd()
         kept = HistoryFile(here)
         port = _Port(self, session)
-        with cell_of(self._settings, self._workers, keep_s=self._keep_s(), tell=self.line) as cell:
-            api = cell.api
-            run_id, seq = hand_in(api, self._document(api, here), kept.document(failed=again), port)
-            port.run_id = run_id
-            end = Following(api, run_id, port, since=seq).to_the_end()
+        run_id, known = IdSource()(), kept.document(failed=again)
+        port.run_id = run_id
+
+        def first() -> FirstSuite:
+            return first_of(run_id, self._document(here, None), known)
+
+        with cell_of(
+            self._settings,
+            self._workers,
+            keep_s=self._keep_s(),
+            first=None if self._config.getoption("dtest_ship") else first,
+            tell=self.line,
+        ) as cell:
+            seq = cell.first_seq
+            if seq is None:
+                seq = hand_in(cell.api, run_id, self._asked(cell.api, here), known, port)
+            end = Following(cell.api, run_id, port, since=seq).to_the_end()
             if end.cut is not None and end.cut.cause == "empty":
                 return None
             cut = end.interrupted is not None or (
@@ -158,10 +172,14 @@ class RemoteTests:
             option="--dtest-keep",
         )
 
-    def _document(self, api: ApiClient, here: Path) -> dict[str, Any]:
+    def _asked(self, api: ApiClient, here: Path) -> dict[str, Any]:
         fleet = fleet_of(api)
         tell_old(fleet, self.line)
         ship: bool | None = self._config.getoption("dtest_ship")
+        is_shipped = is_remote(fleet) if ship is None else ship
+        return self._document(here, shipped_here(api, self.line) if is_shipped else None)
+
+    def _document(self, here: Path, shipped: str | None) -> dict[str, Any]:
         choice = Choice(
             self._handed.paths,
             last_failed=self._chosen("lf"),
@@ -169,18 +187,12 @@ class RemoteTests:
             rules=self._rules,
             sessions=self._workers,
         )
-        place = self._place(api, shipped=is_remote(fleet) if ship is None else ship)
+        python = None
+        if self._recipe is None:
+            python = interpreter_of(self._python, is_here=shipped is None)
+        where = "." if shipped else str(here)
+        place = SuitePlace(where, python, tuple(self._handed.args), shipped, self._recipe)
         return suite_document(here.name or "tests", place, choice, self._limits, self._flaky)
-
-    def _place(self, api: ApiClient, *, shipped: bool) -> SuitePlace:
-        recipe = self._recipe
-        return SuitePlace(
-            "." if shipped else str(Path.cwd()),
-            None if recipe is not None else interpreter_of(self._python, is_here=not shipped),
-            tuple(self._handed.args),
-            shipped_here(api, self.line) if shipped else None,
-            recipe,
-        )
 
     # -- what failed last time, as pytest's own cache knows it ------------------------------------
 

@@ -25,7 +25,7 @@ from dtest.runtime.lifecycle import end_with_parent
 from dtest.settings import change_environment
 
 REQUEST_BYTES_MAX = 65_536
-FOR_ALL = ("dtest.roles.session", "dtest.state.cell")
+FOR_ALL = ("dtest.roles.session", "dtest.state.cell", "dtest.runtime.logs")
 """What every role needs."""
 TITLE_ALONE = "SPT_NOENV"
 """Has titles take the room of the arguments, and leave that of the environment, by which the

@@ -10,30 +10,27 @@ import http.client
 import json
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 from urllib.parse import urlsplit
 
 import structlog
 
 from dtest.errors import Conflict, DtestError, Unavailable
-from dtest.events.fields import CellId
 from dtest.roles.child import Child, Process, RoleCommand, let_go
 from dtest.roles.forking import ForkServer
+from dtest.roles.stack_options import StackOptions, roles_of
+from dtest.runtime.first_suite import read_answer
 from dtest.runtime.ids import secret
 from dtest.runtime.machine import process_started_at
 from dtest.runtime.nats_cluster import USER, EmbeddedCluster, Place, nodes_in, plan_cluster
-from dtest.runtime.nats_server import LOOPBACK
 from dtest.runtime.ports import HeldPorts
 from dtest.runtime.remains import end_remains, note_processes
 from dtest.runtime.stack_file import StackFile, write_stack_file
 from dtest.settings import environment_of_roles
-
-if TYPE_CHECKING:
-    from dtest.journal.connection import NatsAddress
 
 log = structlog.get_logger()
 
@@ -42,55 +39,10 @@ READY_LOOK_S = 0.02
 ANSWER_S_MAX = 10.0
 REMAINS_S_MAX = 15.0
 RESTART_S_MIN = 0.5
-RESTART_S_MAX = 10.0
 LAST_BYTES_MAX = 2_000
 """Of a log, where the end of a process is looked for."""
 STEADY_S = 5.0
 """Who ran so long and ended is started again as if for the first time."""
-
-
-@dataclass(frozen=True, slots=True)
-class StackOptions:
-    """What to start."""
-
-    cell: CellId
-    state_dir: Path
-    workers: int = 2
-    slots: int | None = None
-    """Of each real worker; by default what it detects."""
-    simulate: str = ""
-    """As ``cuda:2,rocm:1``."""
-    simulate_slots: int = 4
-    simulate_seconds: float = 0.1
-    schedulers: int = 1
-    """One leads, the others stand by."""
-    conductors: int = 1
-    """Of runs of suites: one conducts, the others stand by."""
-    api: bool = True
-    api_port: int = 0
-    host: str = LOOPBACK
-    """The address of this machine at which the API, and brokers without a place, listen."""
-    second_api: bool = False
-    """Beside the first, at the address and in the place that ``overrides`` give it."""
-    nats: "NatsAddress | None" = None
-    """A broker that runs already; by default an embedded one is started."""
-    nodes: int | None = None
-    """How many embedded brokers; by default those whose stores are there, or one."""
-    replicas: int | None = None
-    """How many of them keep each new stream; by default all."""
-    brokers_only: bool = False
-    """Start the brokers, make the streams, and leave the roles to somebody else."""
-    broker_port: int = 0
-    """Of a single embedded broker; by default a free one."""
-    broker_places: Sequence[Place] = ()
-    """Where each embedded broker runs; by default all at ``host``."""
-    starters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Words before the command of single roles: what starts them elsewhere, as in a namespace."""
-    overrides: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """What single processes, by their names here, find otherwise in their environment."""
-    drain_s: float = 2.0
-    restart_s_max: float = RESTART_S_MAX
-    """Longest pause before what ends again and again is started once more."""
 
 
 @dataclass(slots=True)
@@ -98,10 +50,11 @@ class Stack:
     """A running cell. Use ``start``, then ``stop``; ``supervise`` in between."""
 
     options: StackOptions
+    forks: ForkServer | None = None
+    """By default one is started."""
     children: dict[str, Child] = field(default_factory=dict)
     file: StackFile | None = None
     _ports: HeldPorts = field(init=False)
-    _forks: ForkServer | None = None
     _lock: IO[str] | None = None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -140,18 +93,22 @@ class Stack:
     async def _start(self) -> StackFile:
         cluster = None if self.options.nats else self._plan_brokers()
         self.file = self._own_file(cluster)
-        self._forks = ForkServer({**environment_of_roles(), **self.child_environment("")})
+        if self.forks is None:
+            own = {**environment_of_roles(), **self.child_environment("")}
+            self.forks = ForkServer(own)
+        is_laid = asyncio.Event()
         try:
             async with asyncio.TaskGroup() as group:
-                roles = [] if self.options.brokers_only else self._load_roles(group)
+                if not self.options.brokers_only:
+                    self._load_roles(group, is_laid)
                 for server in cluster.servers if cluster else ():
                     await self._add(server.directory.name, server.start)
                 await self._lay_ground(self.file, cluster)
+                is_laid.set()
         except* DtestError as failures:
             raise failures.exceptions[0] from None
-        for loaded in roles:
-            let_go(loaded.result())
         await self._ready()
+        self.file = replace(self.file, first_seq=read_answer(self.directory))
         write_stack_file(self.directory / "stack.json", self.file)
         return self.file
 
@@ -197,19 +154,36 @@ class Stack:
         address = self.options.nats or NatsAddress(servers, file.nats_user, file.nats_password)
         await lay(address, self.options.cell, self.directory, copies=copies)
 
-    def _load_roles(self, group: asyncio.TaskGroup) -> list[asyncio.Task[Process]]:
+    def _load_roles(self, group: asyncio.TaskGroup, may_begin: asyncio.Event) -> None:
         """Start the processes of the roles; they load while the brokers start, and wait."""
-        options = self.options
 
-        async def load(name: str, module: str, arguments: Sequence[str] = ()) -> Process:
-            log_path = self.directory / f"{name.replace(' ', '-')}.log"
-            starter = options.starters.get(name, ())
-            role = RoleCommand(module, arguments, log_path, starter, self._forks)
+        async def load(name: str, module: str, arguments: Sequence[str] = ()) -> None:
+            role = self._role(name, module, arguments)
             process = await role.load(self.child_environment(name))
             self._note(name, partial(self._run, name, role), process)
-            return process
+            await may_begin.wait()
+            let_go(process)
 
-        return [group.create_task(load(*words)) for words in _roles(options)]
+        for words in roles_of(self.options):
+            group.create_task(load(*words))
+        if self.options.first:
+            group.create_task(self._open_first(may_begin))
+
+    def _role(self, name: str, module: str, arguments: Sequence[str]) -> RoleCommand:
+        log_path = self.directory / f"{name.replace(' ', '-')}.log"
+        starter = self.options.starters.get(name, ())
+        return RoleCommand(module, arguments, log_path, starter, self.forks)
+
+    async def _open_first(self, may_begin: asyncio.Event) -> None:
+        """Hand in the suite that the stack is made for; its caller hands in what fails here."""
+        words = [str(self.directory), str(self.options.workers)]
+        role = self._role("opening", "opening", words)
+        process = await role.load(self.child_environment("opening"))
+        await may_begin.wait()
+        let_go(process)
+        code = await process.wait()
+        if code:
+            log.warning("first_suite_not_handed_in", code=code)
 
     def child_environment(self, name: str) -> dict[str, str]:
         """Return what the environment of one process says of the stack's settings."""
@@ -244,8 +218,8 @@ class Stack:
 
     def _note_children(self) -> None:
         pids = [child.process.pid for child in self.children.values()]
-        if self._forks is not None:
-            pids.append(self._forks.pid)
+        if self.forks is not None:
+            pids.append(self.forks.pid)
         note_processes(self.directory / "children.json", pids)
 
     # -- while it runs ------------------------------------------------------------------------
@@ -331,8 +305,8 @@ class Stack:
         for group in (agents, roles, broker):
             at_once = leave_nothing and group is not agents
             await asyncio.gather(*(child.kill() if at_once else child.end() for child in group))
-        if self._forks is not None:
-            self._forks.close()
+        if self.forks is not None:
+            self.forks.close()
         self._ports.close()
         if self._lock is None:  # the directory is another stack's
             return
@@ -343,13 +317,7 @@ class Stack:
 
     def remove(self) -> None:
         """Delete the state directory: the journal and everything else."""
-        place = self.options.state_dir
-        going = place.with_name(f".{place.name}-{os.getpid()}")
-        try:
-            place.rename(going)  # at one stroke: somebody may make it anew at once
-        except OSError:
-            going = place
-        shutil.rmtree(going, ignore_errors=True)
+        shutil.rmtree(self.options.state_dir, ignore_errors=True)
 
 
 def _last_line(path: Path) -> str:
@@ -361,27 +329,3 @@ def _last_line(path: Path) -> str:
     except OSError:
         return ""
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
-
-
-def _roles(options: StackOptions) -> Iterator[tuple[str, str, Sequence[str]]]:
-    """Yield name, module and arguments of each; first those that take the longest to load."""
-
-    def several(name: str, count: int) -> list[str]:
-        return [name if number == 1 else f"{name} {number}" for number in range(1, count + 1)]
-
-    for name in several("api", options.api + options.second_api):
-        yield name, "api", ()
-    for name in several("scheduler", options.schedulers):
-        yield name, "scheduler", ()
-    for name in several("conductor", options.conductors):
-        yield name, "conductor", ()
-    for number in range(1, options.workers + 1):
-        arguments = ["--name", f"local-{number}", "--drain-seconds", str(options.drain_s)]
-        if options.slots is not None:
-            arguments += ["--slots", str(options.slots)]
-        yield f"agent local-{number}", "agent_main", arguments
-    if options.simulate:
-        arguments = ["--simulate", options.simulate]
-        arguments += ["--slots", str(options.simulate_slots)]
-        arguments += ["--simulate-seconds", str(options.simulate_seconds)]
-        yield "simulation", "agent_main", arguments

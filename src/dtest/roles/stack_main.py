@@ -11,11 +11,13 @@ from pathlib import Path
 
 from dtest.errors import DtestError
 from dtest.events.fields import CellId
+from dtest.roles.forking import ForkServer
 from dtest.roles.keeping import Keeping
-from dtest.roles.stack import Stack, StackOptions
+from dtest.roles.stack import Stack
+from dtest.roles.stack_options import StackOptions
 from dtest.runtime.garbage import leave_quickly
-from dtest.runtime.kept import CallerLock, Watched
-from dtest.runtime.lifecycle import on_stop_signals, run_until_stopped
+from dtest.runtime.kept import CallerLock, Watched, remove_at_once
+from dtest.runtime.lifecycle import on_stop_signals, outlive_parent, run_until_stopped
 from dtest.runtime.logs import set_up_logs
 from dtest.runtime.stack_file import last_words
 from dtest.settings import load_settings
@@ -33,12 +35,14 @@ def run(  # noqa: PLR0913 - one option each
     schedulers: int,
     port: int,
     listen: str,
+    first: bool,
     nats: str | None,
     nodes: int | None,
     replicas: int | None,
     brokers_only: bool,
     throw_away: bool,
     kept: Watched | None,
+    forks: ForkServer | None = None,
 ) -> None:
     """Run a stack until SIGTERM; one to throw away takes its state directory with it.
 
@@ -64,19 +68,24 @@ def run(  # noqa: PLR0913 - one option each
         schedulers=schedulers,
         api_port=port,
         host=listen,
+        first=first,
         nats=address,
         nodes=nodes,
         replicas=replicas,
         brokers_only=brokers_only,
     )
-    stack = Stack(options)
+    stack = Stack(options, forks)
+    if kept is not None:
+        outlive_parent()
     keeping = None if kept is None else Keeping(CallerLock(options.state_dir), kept)
     try:
         asyncio.run(serve(stack, leave_nothing=throw_away, keeping=keeping))
     except DtestError as error:
         sys.stderr.write(f"{last_words(error)}\n")
         sys.exit(error.exit_code)
-    if throw_away:
+    if keeping is not None:
+        remove_at_once(options.state_dir)
+    elif throw_away:
         stack.remove()
 
 

@@ -7,6 +7,7 @@ lock on it, which the kernel gives back when it dies, and leaves its will in it 
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +38,13 @@ def _identity(path: Path) -> Identity:
 def is_unchanged(watched: Watched) -> bool:
     """Say whether all that is watched is as it was."""
     return identities(map(Path, watched)) == watched
+
+
+def remove_at_once(directory: Path) -> None:
+    """Remove a directory at one stroke: somebody may make it anew in the same moment."""
+    going = directory.with_name(f".{directory.name}-{os.getpid()}")
+    directory.rename(going)
+    shutil.rmtree(going, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,8 +86,17 @@ def signals_held() -> Iterator[Callable[[], None]]:
 
 def end_with_parent() -> None:
     """In a new child: be terminated when its parent dies (Linux only)."""
+    _at_parents_death(signal.SIGTERM)
+
+
+def outlive_parent() -> None:
+    """Take that back."""
+    _at_parents_death(0)
+
+
+def _at_parents_death(number: int) -> None:
     if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
 
 
 def hold_many_objects() -> None:

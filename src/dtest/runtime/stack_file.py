@@ -26,6 +26,8 @@ class StackFile:
     nats_token: str | None
     api_url: str | None
     token: str | None
+    first_seq: int | None = None
+    """Where in the journal the suite was asked for that the stack was made for."""
 
 
 def write_stack_file(path: Path, content: StackFile) -> None:
