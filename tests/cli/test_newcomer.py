@@ -76,19 +76,19 @@ def test_another_runner_gets_them_too(cell: CellUser, suite: Suite) -> None:
 
 def test_a_type_that_no_worker_runs_is_told_everywhere(cell: CellUser, new_id: NewId) -> None:
     task = new_id("odd")
-    document = {"task_id": task, "type": "comand", "config": {}}
+    document = {"task_id": task, "type": "commandd", "config": {}}
 
     ended = cell.submit(document, options=())
     assert ended.code == 0
-    assert "1 task: no worker runs tasks of type 'comand' (did you mean 'command'?)" in ended.err
+    assert "1 task: no worker runs tasks of type 'commandd' (did you mean 'command'?)" in ended.err
     assert "there are: command, test" in ended.err
     assert (
-        "no worker runs the 1 task of type 'comand'; there are: command, test"
+        "no worker runs the 1 task of type 'commandd'; there are: command, test"
         in cell.here("status").good().out
     )
     found = {line["name"]: line for line in cell.here("doctor", "--json").good().lines}
     assert found["task types"]["state"] == "warning"
-    assert "1 task of type 'comand'" in found["task types"]["text"]
+    assert "1 task of type 'commandd'" in found["task types"]["text"]
     late = cell.here(
         "submit",
         "-",
@@ -98,7 +98,7 @@ def test_a_type_that_no_worker_runs_is_told_everywhere(cell: CellUser, new_id: N
         stdin=json.dumps([{**document, "task_id": new_id("odd")}]),
     )
     assert late.code == 8
-    assert "does not run tasks of type comand" in late.err
+    assert "does not run tasks of type commandd" in late.err
     for name in ("@last", task):
         cell.here("task", "cancel", name).good()
 
@@ -124,7 +124,7 @@ def test_all_that_is_wrong_is_told_at_once(cell: CellUser) -> None:
     ended = cell.submit(
         {
             "type": "command",
-            "comfig": {},
+            "configx": {},
             "config": {"command": 5, "cwdd": "x"},
             "priority": "high",
             "requirements": {"hardwear": ["cuda"]},
@@ -133,7 +133,7 @@ def test_all_that_is_wrong_is_told_at_once(cell: CellUser) -> None:
 
     assert ended.code == 2
     for words in (
-        "unknown field 'comfig' (did you mean 'config'?)",
+        "unknown field 'configx' (did you mean 'config'?)",
         "requirements: unknown field 'hardwear' (did you mean 'hardware'?)",
         "config: unknown field 'cwdd' (did you mean 'cwd'?)",
         "priority: Input should be a valid integer",
