@@ -129,6 +129,30 @@ def test_what_is_wrong_is_named_with_its_task(document: object, words: list[str]
     assert all(word in caught.value.message for word in words), caught.value.message
 
 
+def test_a_document_that_cannot_be_written_is_refused_and_not_looked_at_closer() -> None:
+    deep: dict[str, object] = {}
+    for _ in range(300):
+        deep = {"a": deep}
+    with pytest.raises(InvalidDocument, match="fallback_config"):
+        parsed({**COMMAND, "task_id": "t", "fallback_config": deep})
+
+
+def test_of_many_problems_the_first_are_told() -> None:
+    config = {"cwd": "/x", "paths": [1] * 50_000}
+    with pytest.raises(InvalidDocument, match=r"and \d+ more$") as caught:
+        parsed({"type": "test", "task_id": "t", "config": config})
+
+    assert len(caught.value.message) < 5_000
+
+
+def test_other_names_hold_in_the_smaller_variant_too() -> None:
+    config = {"cwd": "/x", "test_file": "a", "test_args": ["-x"]}
+    (task,) = parsed({"type": "test", "config": config, "fallback_config": {"test_file": "b"}})
+
+    assert task.config == {"cwd": "/x", "paths": ["a"], "args": ["-x"]}
+    assert task.fallback_config == {"paths": ["b"]}
+
+
 def test_the_place_names_a_task_that_has_no_id_yet() -> None:
     with pytest.raises(InvalidDocument, match="task 1: expected an object"):
         parsed(COMMAND, 5)

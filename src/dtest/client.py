@@ -6,6 +6,7 @@ Used by the HTTP API and the command line; other languages do the same by the pu
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -33,6 +34,8 @@ _NESTED = {"requirements": Requirements, "resources": Resources, "retry_policy":
 ALIASES = {"test_file": "paths", "test_args": "args"}
 """Other names of fields of a test's config; what is one word there may stand alone."""
 Made = TypeVar("Made")
+PROBLEMS_MAX = 20
+"""Of one document, so many are told."""
 TASKS_MAX = 100_000
 """Most tasks of one submission."""
 
@@ -158,12 +161,13 @@ def _parse(content: dict[str, Any], place: int) -> TaskQueued:
     for key in ("config", "fallback_config"):
         if kind in CONFIGS and isinstance(content.get(key), Mapping):
             found += _unknown(content[key], CONFIGS[kind], _OF_CONFIGS, f"{where}: {key}", ".")
-    found += _of_config(kind, content.get("config", {}), content.get("fallback_config"), where)
     hint = f"`dtest event schema task.queued`; docs/tasks.md has the config of {kind}"
     known = [field.name for field in fields(TaskQueued)]
     if not content.keys() <= set(known):
         hint = f"known: {', '.join(sorted(known))}"
-    return _read(_TASK, content, found, where=where, hint=hint)
+    config, fallback = content.get("config", {}), content.get("fallback_config")
+    of_config = partial(_of_config, kind, config, fallback, where)
+    return _read(_TASK, content, found, where=where, hint=hint, more=of_config)
 
 
 def _of_config(kind: str, config: object, fallback: object, where: str) -> Iterator[str]:
@@ -179,40 +183,54 @@ def _of_config(kind: str, config: object, fallback: object, where: str) -> Itera
 
 
 def _read(
-    adapter: TypeAdapter[Made], content: object, found: list[str], *, where: str, hint: str
+    adapter: TypeAdapter[Made],
+    content: object,
+    found: list[str],
+    *,
+    where: str,
+    hint: str,
+    more: Callable[[], Iterable[str]] = tuple,
 ) -> Made:
     """Return what a document says. Raises InvalidDocument with all that is wrong, also ``found``.
 
-    What it does not know was found before, and is passed over here.
+    What it does not know was found before, and is passed over here. ``more`` looks closer at
+    documents inside of it, if they are documents at all.
     """
     made: Made | None = None
+    broken: set[object] = set()
     try:
         made = adapter.validate_python(content)
     except ValidationError as error:
         found += told(error, f"{where}: ")
+        broken = {problem["loc"][0] for problem in error.errors() if problem["loc"]}
+    if not broken & {"config", "fallback_config"}:
+        found += more()
     if made is not None and not found:
         return made
-    message = "; ".join(found)
+    message = "; ".join(found[:PROBLEMS_MAX])
+    if len(found) > PROBLEMS_MAX:
+        message += f"; and {len(found) - PROBLEMS_MAX} more"
     if str(DOCUMENT_BYTES_MAX) in message:
         hint = "bring what is large as files: `dtest submit --ship`"
     raise InvalidDocument(message, hint=hint)
 
 
 def _spell_out(content: dict[str, Any], where: str) -> None:
-    """Replace the other names of fields of a test's config. Raises InvalidDocument for both."""
-    config = content.get("config")
-    if content.get("type") != "test" or not isinstance(config, Mapping):
-        return
-    spelled = dict(config)
-    for other, own in ALIASES.items():
-        if other not in spelled:
+    """Replace other names of fields in the configs of a test. Raises InvalidDocument for both."""
+    for key in ("config", "fallback_config"):
+        config = content.get(key)
+        if content.get("type") != "test" or not isinstance(config, Mapping):
             continue
-        if own in spelled:
-            message = f"{where}: config: {other} is another name of {own}, and both are there"
-            raise InvalidDocument(message, hint=f"leave out {other}")
-        value = spelled.pop(other)
-        spelled[own] = [value] if isinstance(value, str) else value
-    content["config"] = spelled
+        spelled = dict(config)
+        for other, own in ALIASES.items():
+            if other not in spelled:
+                continue
+            if own in spelled:
+                message = f"{where}: {key}: {other} is another name of {own}, and both are there"
+                raise InvalidDocument(message, hint=f"leave out {other}")
+            value = spelled.pop(other)
+            spelled[own] = [value] if isinstance(value, str) else value
+        content[key] = spelled
 
 
 def _unknown(

@@ -20,6 +20,8 @@ from dtest.events.names import TOKEN_PATTERN, CellId
 from dtest.runtime.stack_file import StackFile, read_stack_file
 
 OWN_FILE = "dtest.toml"
+OWN_STACK = "running stack"
+"""Begins the origin of what a stack on this machine says."""
 SECRETS = frozenset({"nats_password", "nats_token", "token"})
 LIMITS: dict[str, tuple[str, str]] = {
     "submissions_max": ("32", "submissions that the API takes at once"),
@@ -285,12 +287,12 @@ def _from_stack(settings: Settings) -> dict[str, Setting]:
         return {}
     path = stack_path(settings)
     stack = read_stack_file(path)
-    return {} if stack is None else _of_stack(stack, f"running stack {path}")
+    return {} if stack is None else _of_stack(stack, f"{OWN_STACK} {path}")
 
 
 def settings_of(stack: StackFile, state_dir: Path) -> Settings:
     """Return settings that address a running stack and nothing else."""
-    origin = "running stack"
+    origin = OWN_STACK
     own = {"cell": Setting(stack.cell, origin), "state_dir": Setting(str(state_dir), origin)}
     return Settings({**own, **_of_stack(stack, origin)})
 

@@ -31,7 +31,7 @@ def keeper(person: Person) -> Person:
 def kept(person: Person) -> list[Path]:
     """The directories of the kept cells."""
     return sorted(
-        path.parent.parent for path in (person.state.parent / "kept").glob("*/main/stack.json")
+        path.parent.parent for path in (person.state.parent / ".kept").glob("*/main/stack.json")
     )
 
 
@@ -44,7 +44,7 @@ def supervisor(person: Person) -> int:
 def ends(person: Person) -> None:
     """All that ran for the person ends, and is removed."""
     person.nothing_is_left()
-    eventually(lambda: not list((person.state.parent / "kept").glob("*")), what="nothing is kept")
+    eventually(lambda: not list((person.state.parent / ".kept").glob("*")), what="nothing is kept")
 
 
 def ran(person: Person, home: Path, *words: str, **env: str) -> Ended:
@@ -103,6 +103,47 @@ def test_a_kept_cell_is_used_by_nobody_with_another_environment_and_ends_then(
 
     eventually(lambda: len(kept(keeper)) == 1, what="the other one ends")
     assert supervisor(keeper) != first
+    keeper.at(home).dtest("down").good()
+    ends(keeper)
+
+
+def test_a_cell_in_use_is_nobodys_to_end(keeper: Person, suite: Suite) -> None:
+    home = suite(test_hang=HANGING)
+    with keeper.at(home).started("test", "--keep", "300", "--workers", "1") as call:
+        hanging(call, home)
+
+        told = keeper.here("down", "--json").good().json
+        assert (told["kept"], told["in_use"]) == ([], [str(home)])
+        assert call.poll() is None
+        other = suite("other", test_good=GOOD)
+        assert ran(keeper, other, "--keep", "0").good().out == "1 passed\n"
+        assert interrupt(call).code == 130
+
+    assert keeper.here("down", "--json").good().json["kept"] == [str(home)]
+    ends(keeper)
+
+
+def test_a_cell_may_be_called_kept(keeper: Person, suite: Suite) -> None:
+    home = suite(test_good=GOOD)
+    keeper.dtest("up", "--cell", "kept", "--workers", "1").good()
+
+    ran(keeper, home, "--keep", "300").good()
+    ran(keeper, home, "--keep", "300").good()
+    keeper.dtest("down").good()
+
+    keeper.dtest("status", "--cell", "kept").good()
+    keeper.dtest("down", "--cell", "kept", "--purge").good()
+    ends(keeper)
+
+
+def test_pytest_and_dtest_use_the_same_one(keeper: Person, suite: Suite) -> None:
+    home = suite(test_good=GOOD)
+    ran(keeper, home, "--keep", "300").good()
+    pid = supervisor(keeper)
+
+    called(keeper.at(home), "--dtest").good()
+
+    assert supervisor(keeper) == pid
     keeper.at(home).dtest("down").good()
     ends(keeper)
 

@@ -63,6 +63,31 @@ def test_paths_behind_two_dashes_choose_as_they_do_before_them(
     assert one.out == "1 passed\n"
 
 
+@pytest.mark.parametrize(
+    "word", ["--setup-only", "--setup-plan", "--collect-only", "--co", "-n", "--dist=load", "--pdb"]
+)
+def test_what_would_run_no_test_or_elsewhere_is_refused(
+    cell: CellUser, suite: Suite, word: str
+) -> None:
+    ended = cell.at(suite(test_named=NAMED)).here("test", f"--runner-argument={word}")
+
+    assert ended.code == 2
+    assert f"{word.partition('=')[0]} does not go with dtest" in ended.err
+
+
+@pytest.mark.parametrize("word", ["--setup-only", "--setup-plan"])
+def test_a_test_that_was_never_called_has_not_passed(
+    cell: CellUser, suite: Suite, word: str
+) -> None:
+    home = suite(ini=f"addopts = {word}\n", test_named=NAMED)
+
+    ended = cell.at(home).dtest("test")
+
+    assert ended.code == 1
+    assert "2 error" in ended.out
+    assert "it was set up and never called" in ended.err
+
+
 def test_another_runner_gets_them_too(cell: CellUser, suite: Suite) -> None:
     home = suite(test_units=UNITS)
 

@@ -99,6 +99,7 @@ def test_a_cell_goes_down_and_comes_up_with_its_journal(owner: Owner) -> None:
         "stopped": False,
         "purged": False,
         "kept": [],
+        "in_use": [],
     }
 
     up = owner.dtest(*UP, "--json").good().json

@@ -70,6 +70,26 @@ async def test_it_ends_when_what_it_must_not_outlive_changed(
     await ends(waiting)
 
 
+async def test_a_call_between_two_looks_begins_the_time_anew(tmp_path: Path) -> None:
+    left(tmp_path, 0.001)
+    looks = 0
+
+    class Visited(CallerLock):
+        def take(self) -> bool:
+            nonlocal looks
+            looks += 1
+            return super().take()
+
+        def stamp(self) -> int:
+            return min(looks, 50)
+
+    supervisor = Visited(tmp_path)
+    await ends(Keeping(supervisor, {}).until_unwanted())
+
+    assert looks > 50
+    supervisor.give_back()
+
+
 async def test_it_stays_while_somebody_uses_it(tmp_path: Path) -> None:
     caller = CallerLock(tmp_path)
     assert caller.take()

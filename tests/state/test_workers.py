@@ -274,6 +274,13 @@ def test_what_the_agent_itself_wants_no_operator_ends() -> None:
     assert not world.cell.free
 
 
+def test_a_drain_of_one_that_leaves_by_itself_is_no_operators_to_end() -> None:
+    stopping = WorkerDraining(WorkerId("w"), "i1")
+    world = here().given(stopping, DRAIN, WorkerReinstateRequested(WorkerId("w")))
+
+    assert world.worker("w").status is WorkerStatus.DRAINING
+
+
 def test_a_worker_that_is_gone_stays_so_when_it_is_reinstated() -> None:
     world = here().given(DRAIN, left("w"), WorkerReinstateRequested(WorkerId("w")))
 

@@ -57,7 +57,7 @@ def create_app(context: ApiContext) -> FastAPI:
 
 def gated(app: FastAPI, *, token: str, host: str, port: int) -> App:
     """Return the application behind its gate, for an address on loopback or a stated host."""
-    names = {host, "127.0.0.1", "localhost", "[::1]"}
+    names = {f"[{host}]" if ":" in host else host, "127.0.0.1", "localhost", "[::1]"}
     hosts = {f"{name}:{port}" for name in names}
     context: ApiContext = app.state.context
     app.state.logins = Logins(token, port=port, now=context.now, nonce=context.new_id)

@@ -2,7 +2,8 @@
 
 A token alone would not do: a page in the user's browser can reach loopback, and DNS can be made
 to point there. So Host must name this server, and Origin, if a browser sends one, too. A browser
-sends a cookie by itself: what changes something, or follows events, needs an Origin then.
+sends a cookie by itself, and to all servers of a host: a cookie lets nobody change anything, and
+follows events only from a page of this server.
 """
 
 import hmac
@@ -76,8 +77,8 @@ class Gate:
         scheme, _, given = headers.get(b"authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return hmac.compare_digest(given.encode(), self._token)
-        is_safe = scope["type"] == "http" and scope["method"] in SAFE_METHODS
-        return (is_safe or has_origin) and self._logins.is_logged_in(headers.get(b"cookie", ""))
+        may_have = scope["method"] in SAFE_METHODS if scope["type"] == "http" else has_origin
+        return may_have and self._logins.is_logged_in(headers.get(b"cookie", ""))
 
 
 def _place(origin: str) -> str:

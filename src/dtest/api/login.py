@@ -13,6 +13,8 @@ LINK_S_MAX = 600.0
 """How long a link works, seconds."""
 COOKIE_S_MAX = 12 * 3600.0
 """How long a person stays logged in, seconds."""
+CLOCK_S = 1.0
+"""Links state whole seconds."""
 PATH = "/login"
 _LINK, _COOKIE = b"link", b"cookie"
 
@@ -32,6 +34,8 @@ class Logins:
         """Of the cookie: browsers send a host's cookies to all its ports."""
         self._token = token
         self._now = now
+        self._since = now()
+        """Which links were used before that is not known any more."""
         self._nonce = nonce
         self._used: dict[str, float] = {}
         """The nonces of links that were used, each until its link would have expired."""
@@ -40,8 +44,11 @@ class Logins:
         """Return the value of a cookie for a link's code; none if that is wrong, old or used."""
         now = self._now()
         self._used = {nonce: until for nonce, until in self._used.items() if until > now}
-        nonce = _nonce(self._token, _LINK, code, now)
-        if nonce is None or nonce in self._used:
+        found = _found(self._token, _LINK, code, now)
+        if found is None:
+            return None
+        until, nonce = found
+        if nonce in self._used or until - LINK_S_MAX < self._since - CLOCK_S:
             return None
         self._used[nonce] = now + LINK_S_MAX
         return _signed(self._token, _COOKIE, now + COOKIE_S_MAX, self._nonce())
@@ -53,7 +60,7 @@ class Logins:
         except CookieError:
             return False
         return (
-            found is not None and _nonce(self._token, _COOKIE, found.value, self._now()) is not None
+            found is not None and _found(self._token, _COOKIE, found.value, self._now()) is not None
         )
 
 
@@ -66,11 +73,11 @@ def _signature(token: str, kind: bytes, stated: str) -> str:
     return hmac.new(token.encode(), kind + b" " + stated.encode(), sha256).hexdigest()
 
 
-def _nonce(token: str, kind: bytes, text: str, now: float) -> str | None:
-    """Return the nonce of what was signed for this and is not over."""
+def _found(token: str, kind: bytes, text: str, now: float) -> tuple[float, str] | None:
+    """Return end and nonce of what was signed for this and is not over."""
     stated, _, given = text.rpartition(".")
     until, _, nonce = stated.partition(".")
     signature = _signature(token, kind, stated)
     if not hmac.compare_digest(given.encode(), signature.encode()):
         return None
-    return nonce if float(until) > now else None
+    return (float(until), nonce) if float(until) > now else None

@@ -25,6 +25,7 @@ from dtest.events.worker import (
 from dtest.journal.port import Appended, Outgoing
 from dtest.recovery.guards import score
 from dtest.state.health import Guard
+from dtest.state.term import DRAIN_ENDS_RULES
 from dtest.state.worker import GONE, Worker
 
 router = APIRouter(prefix="/api/workers", tags=["workers"], route_class=StrictRoute)
@@ -149,7 +150,8 @@ async def reinstate(context: Context, worker_id: str, body: ReasonBody | None = 
     What led to them is forgotten. The note says which there were.
     """
     worker = _known(context, worker_id)
-    ended = ["its drain ends"] if worker.drain else []
+    ends_drain = context.projector.rows.cell.term.rules >= DRAIN_ENDS_RULES
+    ended = ["its drain ends"] if worker.drain and ends_drain else []
     guard = worker.health.guard if worker.health is not None else Guard.CLOSED
     if guard is not Guard.CLOSED:
         ended.append(f"its breaker, {guard}, closes")

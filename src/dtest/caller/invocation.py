@@ -77,6 +77,32 @@ def refusals(option: Callable[[str], object]) -> list[Refusal]:
     return [Refusal(written, why) for name, written, why in REFUSED if option(name)]
 
 
+LISTING = frozenset(
+    {
+        *("--collect-only", "--collectonly", "--co", "--fixtures", "--funcargs", "--markers"),
+        *("--fixtures-per-test", "--help", "-h", "--version", "-V", "--cache-show"),
+    }
+)
+"""Options that run no test."""
+_ALSO = {
+    "-n": ("--numprocesses", "--dist"),
+    "--looponfail": ("-f",),
+    "--stepwise": ("--sw",),
+    "--stepwise-skip": ("--sw-skip",),
+    "--new-first": ("--nf",),
+}
+"""Other ways to write what is refused."""
+
+
+def refused_words(words: Iterable[str]) -> list[Refusal]:
+    """Return what is refused among words for sessions, which no pytest here has read."""
+    whys = {written: why for _, written, why in REFUSED}
+    whys |= {also: whys[written] for written, others in _ALSO.items() for also in others}
+    whys |= dict.fromkeys(LISTING, "it runs no test: ask pytest itself")
+    names = [word.partition("=")[0] for word in words]
+    return [Refusal(name, whys[name]) for name in dict.fromkeys(names) if name in whys]
+
+
 def arities(actions: Mapping[str, Any]) -> dict[str, Arity]:
     """Return how many words each option takes, by argparse's actions."""
     return {name: _arity(action.nargs) for name, action in actions.items()}

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,19 +16,22 @@ from pathlib import Path
 
 import dtest
 from dtest.caller.local_stack import LocalStack, OwnStack, stop_stack
+from dtest.caller.warm_stack import end_untaken
+from dtest.errors import Unavailable
 from dtest.runtime.first_suite import FirstSuite
-from dtest.runtime.kept import CallerLock, Will, identities, remove_at_once
-from dtest.runtime.machine import conditions, process_started_at
+from dtest.runtime.kept import PLACE, CallerLock, Will, identities, remove_at_once
+from dtest.runtime.machine import conditions, namespace, process_started_at
 from dtest.runtime.remains import end_remains
 from dtest.runtime.stack_file import read_stack_file
 from dtest.settings import Settings, environment_of_roles, settings_files, settings_of
 
-PLACE = "kept"
-"""In the state directory: the directories of all kept cells, named by call and conditions."""
+TAKE_TRIES, TAKE_AGAIN_S = 10, 0.01
+"""The supervisor has the lock for moments, too."""
 CELL = "main"
+END_S_MAX = 60.0
 _REMAINS_S_MAX = 10.0
-_SHELL_WORDS = frozenset({"_", "SHLVL", "OLDPWD", "PWD", "COLUMNS", "LINES"})
-"""What a shell changes from call to call, and no test asks for."""
+_SHELL_WORDS = frozenset({"_", "SHLVL", "OLDPWD", "PWD", "COLUMNS", "LINES", "PYTEST_VERSION"})
+"""What a shell changes from call to call, or each pytest sets for itself."""
 _DIGITS = 12
 
 
@@ -56,6 +60,8 @@ class KeptStack:
             if stack is None:
                 stack = replace(self.wanted, first=first is not None).start(first=first)
                 first_seq = stack.first_seq
+            else:
+                end_untaken()
             yield OwnStack(settings_of(stack, self.wanted.state_dir), first_seq)
             will = Will(str(self.place), self.keep_s)
             told = f"the cell stays for {self.keep_s:g} s for the next call here"
@@ -74,7 +80,7 @@ def kept_stack(settings: Settings, *, slots: int, keep_s: float | None) -> KeptS
     """
     place = Path.cwd()
     kept = settings.state_dir / PLACE
-    here = _digest(str(place))
+    here = f"{_machine()}-{_digest(str(place))}"
     if keep_s == 0 or (keep_s is None and not any(kept.glob(f"{here}-*"))):
         return None
     wanted = LocalStack(
@@ -89,7 +95,7 @@ def kept_stack(settings: Settings, *, slots: int, keep_s: float | None) -> KeptS
     if keep_s is None and not wanted.path.exists():
         return None
     lock = CallerLock(wanted.state_dir)
-    if not lock.take():
+    if not _taken(lock):
         return None
     will = lock.will()
     left_s = will.keep_s if will is not None else None
@@ -101,7 +107,20 @@ def kept_stack(settings: Settings, *, slots: int, keep_s: float | None) -> KeptS
     return KeptStack(wanted, place, keep_s, lock)
 
 
+def _taken(lock: CallerLock) -> bool:
+    for _ in range(TAKE_TRIES):
+        if lock.take():
+            return True
+        time.sleep(TAKE_AGAIN_S)
+    return False
+
+
 _OWN_CODE = Path(dtest.__file__)
+
+
+def _machine() -> str:
+    """Name what processes are numbered in: others may share the state directory."""
+    return _digest(repr(namespace()))
 
 
 def _digest(text: str) -> str:
@@ -131,7 +150,7 @@ def _sweep(kept: Path, *, besides: Path, here: str) -> None:
         pid = going.name.rpartition("-")[2]
         if pid.isdigit() and process_started_at(int(pid)) is None:
             shutil.rmtree(going, ignore_errors=True)
-    for directory in kept.glob("[!.]*"):
+    for directory in kept.glob(f"{_machine()}-*"):
         is_alive = read_stack_file(directory / CELL / "stack.json") is not None
         if is_alive and (directory == besides or not directory.name.startswith(here)):
             continue
@@ -150,18 +169,31 @@ def _remove_dead(directory: Path) -> None:
     remove_at_once(directory)
 
 
-def end_kept(state_dir: Path) -> list[str]:
-    """End all kept cells; return the directories that they were kept for. Raises Unavailable."""
-    ended: list[str] = []
-    for directory in sorted((state_dir / PLACE).glob("[!.]*")):
+def end_kept(state_dir: Path) -> tuple[list[str], list[str]]:
+    """End all cells that wait for a call; return the directories of these, and of those in use.
+
+    Raises Unavailable.
+    """
+    ended: list[Path] = []
+    told: tuple[list[str], list[str]] = [], []
+    for directory in sorted((state_dir / PLACE).glob(f"{_machine()}-*")):
         lock = CallerLock(directory)
-        is_unused = lock.take()
         will = lock.will()
-        try:
-            if stop_stack(directory / CELL / "stack.json") is not None:
-                ended.append(will.place if will is not None else str(directory))
-            elif is_unused:
-                _remove_dead(directory)
-        finally:
-            lock.give_back()
-    return ended
+        place = will.place if will is not None else str(directory)
+        if not _taken(lock):
+            told[1].append(place)
+            continue
+        if read_stack_file(directory / CELL / "stack.json") is None:
+            _remove_dead(directory)
+        else:
+            lock.leave(Will(place))  # its supervisor takes that for a caller's death
+            ended.append(directory)
+            told[0].append(place)
+        lock.give_back()
+    deadline = time.monotonic() + END_S_MAX
+    while any(map(Path.exists, ended)):
+        if time.monotonic() > deadline:
+            message = f"a kept cell did not end in {END_S_MAX:g} s"
+            raise Unavailable(message, hint=f"see the logs in {state_dir / PLACE}")
+        time.sleep(TAKE_AGAIN_S)
+    return told

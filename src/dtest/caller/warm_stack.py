@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dtest.runtime.kept import PLACE
 from dtest.runtime.lifecycle import end_with_parent, signals_held
 from dtest.settings import FLAGS, load_settings
 
-_USES = ("--api", "--nats", "--detach", "--help", "-h", "--version")
+_USES = ("--api", "--detach", "--help", "-h", "--version")
 """Options with which no cell is made."""
-_END_S_MAX = 5.0
 
 
 class WarmStack:
@@ -49,28 +49,26 @@ class WarmStack:
         return self.process
 
     def close(self) -> None:
-        """End it, untold."""
+        """End it, untold; its fork server ends with it."""
+        self.process.kill()
+        self.process.wait()
         if self.process.stdin is not None:
             self.process.stdin.close()
-        try:
-            self.process.wait(_END_S_MAX)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
 
 _warm: list[WarmStack] = []
 
 
 def begin(words: list[str]) -> None:
-    """Start one if the words of a call seem to ask for a cell of its own.
+    """Start one if the words of a call seem to ask for a cell of its own, and none was kept.
 
-    What is wrong with them, or with the settings, is told by whoever reads them all.
+    Raises UsageError for settings that cannot be read.
     """
     if any(word.partition("=")[0] in _USES for word in words):
         return
     settings = load_settings(_flags(words))
-    if not settings.get("api_url"):
+    is_kept = any((settings.state_dir / PLACE).glob("*/*/stack.json"))
+    if not settings.get("api_url") and not is_kept:
         _warm.append(WarmStack())
 
 

@@ -23,7 +23,7 @@ from dtest.runtime.ids import secret
 from dtest.runtime.nats_server import LOOPBACK
 from dtest.runtime.ports import HeldPorts
 from dtest.runtime.stack_file import StackFile, read_stack_file
-from dtest.settings import Settings, environment, stack_path
+from dtest.settings import OWN_STACK, Settings, environment, stack_path
 from dtest.wording import counted
 
 JOIN = "dtest-agent"
@@ -95,6 +95,9 @@ def up(  # noqa: PLR0913 - one option each
         nodes=nodes,
         replicas=check_replicas(replicas or settings.replicas),
     )
+    if foreground and listen != LOOPBACK:
+        message = "--foreground cannot print the line by which other machines join"
+        raise UsageError(message, hint="leave out --foreground, or --listen")
     if foreground:
         os.execv(sys.executable, wanted.command)  # noqa: S606 - this very program goes on
     _tell(wanted.start(), path, listen=listen, as_json=call.json)
@@ -212,18 +215,19 @@ def down(
     settings = call.settings()
     path = stack_path(settings)
     stack = stop_stack(path)
-    kept = end_kept(settings.state_dir)
+    kept, in_use = end_kept(settings.state_dir)
     if purge:
         shutil.rmtree(path.parent, ignore_errors=True)
     said = "stopped" if stack is not None else "was not up"
     if call.json:
-        output.as_json(
-            {"cell": settings.cell, "stopped": stack is not None, "purged": purge, "kept": kept}
-        )
+        shown = {"cell": settings.cell, "stopped": stack is not None, "purged": purge}
+        output.as_json({**shown, "kept": kept, "in_use": in_use})
     else:
         output.say(f"cell {settings.cell} {said}{' and is deleted' if purge else ''}")
         for place in kept:
             output.say(f"the cell that was kept for {place} ended")
+        for place in in_use:
+            output.say(f"the cell that is kept for {place} is in use; it stays with its call")
     return 0
 
 
@@ -256,7 +260,10 @@ def status(call: CallOptions = DEFAULTS) -> int:
     """
     settings = call.settings()
     api = open_api(settings)
-    shown = PatientApi(api, output.say).get("/api/status")
+    is_local = str(getattr(settings.values.get("api_url"), "origin", "")).startswith(OWN_STACK)
+    # A local one is started again when it ends.
+    asked = PatientApi(api, output.say) if is_local else api
+    shown = asked.get("/api/status")
     shown["api_url"] = api.url
     shown["credentials"] = str(stack_path(settings))
     if call.json:

@@ -36,6 +36,7 @@ class RunnerOptions:
         named, words = chosen(self.runner), self.runner_argument
         paths: tuple[str, ...] = ()
         if named.name == PYTEST:
+            check_words((*named.arguments, *words))
             paths, words = paths_among(words)
         made = ChosenRunner(named.told(words), self.results, paths)
         made.check(selection, python=python)
@@ -124,6 +125,17 @@ class ChosenRunner:
             if value and not self.chosen.has_known_tests:
                 message = f"{option} needs tests that are known before they run"
                 raise UsageError(message, hint=f"have {self.name} choose by its own options")
+
+
+def check_words(words: tuple[str, ...]) -> None:
+    """Raise UsageError for options of pytest that make no sense where the tests run elsewhere."""
+    if not words:
+        return
+    from dtest.caller.invocation import refused_words
+
+    refused = [f"{each.option} does not go with dtest: {each.why}" for each in refused_words(words)]
+    if refused:
+        raise UsageError("; ".join(refused), hint="leave it out")
 
 
 def paths_among(words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:

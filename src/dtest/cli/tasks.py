@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 from cyclopts import Parameter
 
@@ -102,7 +103,9 @@ def artifacts(
         for each in found:
             path = place_within(to / f"attempt-{each['attempt']}", each["name"])
             path.parent.mkdir(parents=True, exist_ok=True)
-            where = f"/api/tasks/{shown['task_id']}/artifacts/{each['attempt']}/{each['name']}"
+            where = (
+                f"/api/tasks/{shown['task_id']}/artifacts/{each['attempt']}/{quote(each['name'])}"
+            )
             path.write_bytes(api.content(where))
             each["path"] = str(path)
     if call.json:

@@ -28,13 +28,14 @@ class Keeping:
         """
         loop = asyncio.get_running_loop()
         idle_since: float | None = None
+        stamp = 0
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             if not self.lock.take():
                 idle_since = None
                 continue
-            if idle_since is None:
-                idle_since = loop.time()
+            if idle_since is None or stamp != self.lock.stamp():  # somebody was here meanwhile
+                idle_since, stamp = loop.time(), self.lock.stamp()
             why = self._why_unwanted(loop.time() - idle_since)
             if why:
                 log.info("cell_not_kept", reason=why)

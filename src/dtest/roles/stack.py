@@ -105,9 +105,9 @@ class Stack:
                     await self._add(server.directory.name, server.start)
                 await self._lay_ground(self.file, cluster)
                 is_laid.set()
+                group.create_task(self._ready())
         except* DtestError as failures:
             raise failures.exceptions[0] from None
-        await self._ready()
         self.file = replace(self.file, first_seq=read_answer(self.directory))
         write_stack_file(self.directory / "stack.json", self.file)
         return self.file
@@ -134,9 +134,7 @@ class Stack:
             USER if cluster else nats.user if nats else None,
             cluster.password if cluster else nats.password if nats else None,
             nats.token if nats else None,
-            f"http://{self.options.host}:{self.options.api_port or self._ports.take()}"
-            if api
-            else None,
+            self._api_url() if api else None,
             secret() if api else None,
         )
 

@@ -13,6 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
+PLACE = ".kept"
+"""In the state directory: the directories of all kept cells, named by machine, call and conditions.
+No cell can have this name."""
 FILE = "caller.lock"
 
 Identity = list[int] | None
@@ -86,6 +89,13 @@ class CallerLock:
             return Will(**json.loads(self._path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
+
+    def stamp(self) -> int:
+        """Return what changes whenever somebody leaves a will."""
+        try:
+            return self._path.stat().st_mtime_ns
+        except OSError:
+            return 0
 
     def leave(self, will: Will) -> None:
         """Write down what the caller wants. Needs the right."""

@@ -2,6 +2,9 @@
 
 import os
 import resource
+import socket
+from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
@@ -70,7 +73,24 @@ def conditions() -> list[object]:
         sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [],
         [(name, resource.getrlimit(getattr(resource, name))) for name in kinds],
         os.getgroups(),
+        _cgroup(),
     ]
+
+
+def _cgroup() -> str:
+    try:
+        return Path("/proc/self/cgroup").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def namespace() -> list[str]:
+    """Return what process numbers belong to: the machine, its start, the namespace of processes."""
+    found = [socket.gethostname()]
+    with suppress(OSError):
+        found.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
+        found.append(str(Path("/proc/self/ns/pid").readlink()))
+    return found
 
 
 class MachineUsage:

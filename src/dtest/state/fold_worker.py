@@ -93,7 +93,9 @@ def _drain(cell: Cell, data: WorkerDrainRequested, _: Event, record: Recorded, i
     elif worker.status in GONE:
         cell.ignore("drain_of_gone_worker")
     else:
-        worker.drain = True
+        # One that drains by itself is on its way: no operator keeps it, or lets it in again.
+        is_leaving = worker.status is WorkerStatus.DRAINING and not worker.drain
+        worker.drain = not (is_leaving and cell.term.rules >= DRAIN_ENDS_RULES)
         if worker.status is WorkerStatus.ACTIVE:
             worker.status = WorkerStatus.DRAINING
         cell.refresh_free(worker)

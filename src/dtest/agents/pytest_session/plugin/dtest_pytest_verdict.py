@@ -25,12 +25,18 @@ class Verdict(NamedTuple):
     message: str
 
 
+NEVER_CALLED = "it was set up and never called"
+"""As with pytest's ``--setup-only``: nothing is known of such a test."""
+
+
 def judge(reports: list[pytest.TestReport]) -> Verdict:
     """The one verdict on a test from the reports of all its phases and subtests."""
     phases = {str(report.when): report for report in reports if not is_subtest(report)}
     # A plugin that runs tests in forks names no phase for a test whose fork died: that is a call.
     deciding = phases.get("call") or phases.get("setup") or reports[-1]
     phase = str(deciding.when) if deciding.when in PHASES else "call"
+    if deciding is phases.get("setup") and deciding.passed and len(phases) == len(reports):
+        return Verdict("error", "call", NEVER_CALLED)
     verdict = Verdict(_standing(deciding), phase, reason(deciding))
     if verdict.outcome == "failed" and phase != "call":
         verdict = verdict._replace(outcome="error")
