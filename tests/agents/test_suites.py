@@ -138,8 +138,8 @@ async def test_cases_are_told_while_the_suite_runs(cell: RealCell, tmp_path: Pat
     ("text", "reason", "detail"),
     [
         ("", Reason.NO_TESTS, "no tests ran"),
-        ("import no_such_module", Reason.COLLECTION_ERROR, "1 files could not be collected"),
-        ("def test_(:", Reason.COLLECTION_ERROR, "1 files could not be collected"),
+        ("import no_such_module", Reason.COLLECTION_ERROR, "1 file could not be collected"),
+        ("def test_(:", Reason.COLLECTION_ERROR, "1 file could not be collected"),
     ],
 )
 async def test_a_suite_that_cannot_be_judged_is_never_green_nor_red(

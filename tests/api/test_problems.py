@@ -49,7 +49,7 @@ def test_a_method_that_a_path_does_not_have_is_named(api: Api, path: str) -> Non
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/api", "/api/", "/api/nothing", "/api/tasks/", "/favicon.ico", "/api/tasks/a/b/c"],
+    ["/api", "/api/", "/api/nothing", "/api/tasks/", "/favicon.ico", "/api/tasks/a/b/c"],
 )
 def test_a_path_that_does_not_exist_is_not_found(api: Api, path: str) -> None:
     answer = api.http.get(path)

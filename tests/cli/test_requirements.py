@@ -37,7 +37,7 @@ def test_a_proposal_is_shown_and_nothing_is_applied(person: Person, project: Pat
     )
     assert "tests/test_broken.py: line 1: invalid syntax" in ended.err
     assert "tests/test_bytes.py: cannot be read" in ended.err
-    assert "4 files read, 1 proposals" in ended.err
+    assert "4 files read, 1 proposal" in ended.err
     assert {path: path.read_bytes() for path in project.rglob("*.*")} == before
 
 

@@ -94,7 +94,7 @@ def test_every_outcome_is_told_for_people(cell: CellUser, suite: Suite) -> None:
 
     assert ended.code == 1
     assert ended.out == "1 failed, 1 error, 1 passed, 1 skipped, 1 xfailed, 1 xpassed\n"
-    assert "6 tests in 1 files" in ended.err
+    assert "6 tests in 1 file" in ended.err
     assert "FAILED test_all.py::test_bad\n       AssertionError: arithmetic" in ended.err
     assert "ERROR  test_all.py::test_without_its_fixture" in ended.err
     assert "no such device" in ended.err

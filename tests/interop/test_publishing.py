@@ -146,6 +146,7 @@ def test_a_shell_needs_curl_and_nothing_else(cell_env: dict[str, str], tmp_path:
         "status": "accepted",
         "code": None,
         "detail": None,
+        "note": "",
     }
     assert task["as_of_seq"] >= submitted["seq"]
     assert "task.queued" in {event["type"] for event in events["items"]}
