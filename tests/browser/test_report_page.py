@@ -102,14 +102,14 @@ def test_all_of_it_works_without_a_mouse(opened: Opened) -> None:
 
 
 def test_tests_are_filtered_by_verdict_worker_hardware_and_kind(opened: Opened) -> None:
-    assert opened.count == "23 tests"
+    assert opened.count == "24 tests"
     opened.page.click("#verdicts button:has-text('flaky')")
     assert opened.names == ["tests/test_a.py::TestA::test_flaky[x::y]"]
     opened.page.click("#clear")
     opened.page.select_option("#hardware", label="cuda")
-    assert opened.count == "11 of 23 tests"
+    assert opened.count == "11 of 24 tests"
     opened.page.select_option("#worker", label="w1")
-    assert opened.count == "0 of 23 tests"
+    assert opened.count == "0 of 24 tests"
     opened.page.click("#clear")
     opened.page.click(".group:has-text('ImportError')")
     assert opened.names == ["tests/test_broken.py"] * 2
@@ -121,8 +121,13 @@ def test_tests_are_filtered_by_verdict_worker_hardware_and_kind(opened: Opened) 
 def test_the_matrix_has_a_row_for_each_test_and_a_column_for_each_class(opened: Opened) -> None:
     opened.page.click("#matrix")
 
-    assert opened.page.locator("#heads span").all_inner_texts() == ["cpu", "cuda", "test"]
-    assert len(opened.names) == len(set(opened.names)) == 12
+    assert opened.page.locator("#heads span").all_inner_texts() == [
+        "cpu",
+        "cuda",
+        "unknown",
+        "test",
+    ]
+    assert len(opened.names) == len(set(opened.names)) == 13
     row = opened.page.locator(".row", has_text="test_flaky")
     assert row.locator(".verdict").all_inner_texts() == ["flaky", "failed"]
     row.click()
