@@ -62,7 +62,7 @@ async def status(context: Context, after: After = None) -> dict[str, Any]:
     filling = await context.room.filling(unfinished=context.unfinished())
     cell = context.projector.rows.cell
     async with context.projector.lock:  # queues are read whole
-        unserved = unserved_types(cell)
+        unserved, types = unserved_types(cell), types_offered(cell)
     return {
         "cell": context.cell,
         "epoch": cell.epoch,
@@ -85,7 +85,7 @@ async def status(context: Context, after: After = None) -> dict[str, Any]:
         },
         "unfinished": context.unfinished(),
         "unserved": unserved,
-        "types": types_offered(cell),
+        "types": types,
         "projected_seq": context.projector.seq,
         "connected": context.is_connected(),
     }

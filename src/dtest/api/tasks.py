@@ -120,8 +120,10 @@ async def submit(
     placed = await _record(context, opened, tasks, ids=ids, document_bytes=size)
     seq = max(place.seq for place in placed)
     reached = await context.projector.reached(seq, wait_s=READ_BACK_S_MAX)
+    async with context.projector.lock:  # workers come and go in its thread
+        offered = types_offered(context.projector.rows.cell)
     results = [
-        _outcome(context, task, place, reached=reached)
+        _outcome(context, task, place, offered, reached=reached)
         for task, place in zip(tasks, placed, strict=True)
     ]
     if all(result.status == "refused" for result in results):
@@ -165,7 +167,7 @@ def _run_of(body: SubmitBody | dict[str, Any]) -> RunId | None:
 
 
 def _outcome(
-    context: ApiContext, task: TaskQueued, place: Placed, *, reached: bool
+    context: ApiContext, task: TaskQueued, place: Placed, offered: list[str], *, reached: bool
 ) -> SubmittedTask:
     refusal = context.projector.rows.refused.get((place.seq, place.index))
     if refusal is not None:
@@ -175,7 +177,7 @@ def _outcome(
     if not reached:
         return SubmittedTask(task_id=task.task_id, status="sent")
     if _is_recorded(context, task):
-        note = _unserved(context, task)
+        note = _unserved(task, offered)
         return SubmittedTask(task_id=task.task_id, status="accepted", note=note)
     return SubmittedTask(
         task_id=task.task_id,
@@ -185,9 +187,8 @@ def _outcome(
     )
 
 
-def _unserved(context: ApiContext, task: TaskQueued) -> str:
-    """Say so if no worker runs such tasks now."""
-    offered = types_offered(context.projector.rows.cell)
+def _unserved(task: TaskQueued, offered: list[str]) -> str:
+    """Say so if no worker runs such tasks now; ``offered`` are the types that some worker runs."""
     if task.type in offered:
         return ""
     if not offered:

@@ -70,7 +70,7 @@ def _own_stack(
     slots = workers or os.cpu_count() or 1
     kept = kept_stack(settings, slots=slots, keep_s=keep_s)
     if kept is None and keep_s:
-        tell("the kept cell is in use: this call makes one of its own, which does not stay")
+        tell("the kept cell is in use or ends now: this call makes its own, which does not stay")
     if kept is not None:
         return kept.used(first=first, tell=tell)
     return throw_away_stack(workers=1, slots=slots, first=first)

@@ -29,6 +29,8 @@ TAKE_TRIES, TAKE_AGAIN_S = 10, 0.01
 """The supervisor has the lock for moments, too."""
 CELL = "main"
 END_S_MAX = 60.0
+LOOK_EVERY_S = 0.05
+"""The end of another's child is told to nobody here."""
 _REMAINS_S_MAX = 10.0
 _SHELL_WORDS = frozenset({"_", "SHLVL", "OLDPWD", "PWD", "COLUMNS", "LINES", "PYTEST_VERSION"})
 """What a shell changes from call to call, or each pytest sets for itself."""
@@ -195,5 +197,5 @@ def end_kept(state_dir: Path) -> tuple[list[str], list[str]]:
         if time.monotonic() > deadline:
             message = f"a kept cell did not end in {END_S_MAX:g} s"
             raise Unavailable(message, hint=f"see the logs in {state_dir / PLACE}")
-        time.sleep(TAKE_AGAIN_S)
+        time.sleep(LOOK_EVERY_S)
     return told
